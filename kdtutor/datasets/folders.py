@@ -1,0 +1,115 @@
+"""Images in folders, ``<folder>/{train,test}/<class>/*``: read once, kept in memory as uint8, remembered in one cache file."""
+
+import hashlib
+import os
+import uuid
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..progress import bar
+from .data import Data, Split
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+LAYOUT = "expected train/<class>/* and test/<class>/* with images inside"
+
+
+def image_folder(folder: str | Path, size: int | tuple[int, int] | None = None) -> Data:
+    """The images under ``<folder>/train/<class>/`` and ``<folder>/test/<class>/``: x (N, 1 or 3, H, W) uint8, y (N,) int64.
+
+    Labels are the sorted class names; images come in the order of their file names; hidden files and other endings than png,
+    jpg, jpeg, bmp, webp are passed over. One channel if every image is grey, else three; transparency is dropped. All images
+    need one size; ``size`` (pixels, or (height, width)) resizes them instead, without keeping the proportions.
+
+    The decoded images are kept in ``<folder>/.kdtutor-cache….safetensors``, which is read instead as long as names, sizes and
+    times of all files stay the same; a folder that cannot be written to simply has no cache.
+    Raises ``FileNotFoundError`` for a missing train or test folder and ``ValueError`` for classes that differ between them, an
+    empty class, images of different sizes and files that cannot be read as images, each naming the folder or file.
+    """
+    folder = Path(folder).expanduser()
+    height, width = (size, size) if isinstance(size, int) else size or (None, None)
+    if size is not None and not (height > 0 and width > 0):
+        raise ValueError(f"size={size!r}: expected a positive number of pixels, or (height, width).")
+    train, test = _listing(folder / "train"), _listing(folder / "test")
+    if train.keys() != test.keys():
+        only = [f"only in {part}: {', '.join(sorted(names))}" for part, names in
+                (("train", train.keys() - test.keys()), ("test", test.keys() - train.keys())) if names]
+        raise ValueError(f"the classes in {folder} differ between train and test; {'; '.join(only)}.")
+
+    files = [file for part in (train, test) for members in part.values() for file in members]
+    mark = hashlib.blake2b(repr([(str(Path(path).relative_to(folder)), *stat) for path, *stat in files]).encode()).hexdigest()
+    cache = folder / f".kdtutor-cache{f'-{height}x{width}' if size else ''}.safetensors"
+    x = _from_cache(cache, mark)
+    if x is None:
+        x = _decode([path for path, *_ in files], (width, height) if size else None)
+        _to_cache(cache, mark, x)
+    y = torch.tensor([label for part in (train, test) for label, members in enumerate(part.values()) for _ in members])
+    n = sum(map(len, train.values()))
+    return Data(folder.resolve().name, tuple(train), Split(x[:n], y[:n]), Split(x[n:], y[n:]))
+
+
+def _listing(part: Path) -> dict[str, list[tuple[str, int, int]]]:
+    """Sorted class name -> sorted (path, bytes, time) of its images."""
+    if not part.is_dir():
+        raise FileNotFoundError(f"{part.parent} has no folder {part.name!r}: {LAYOUT}.")
+    names = sorted(entry.name for entry in os.scandir(part) if entry.is_dir() and not entry.name.startswith("."))
+    if not names:
+        raise ValueError(f"{part} has no class folders: {LAYOUT}.")
+    classes = {}
+    for name in names:
+        classes[name] = sorted((e.path, e.stat().st_size, e.stat().st_mtime_ns) for e in os.scandir(part / name)
+                               if e.name.lower().endswith(ENDINGS) and not e.name.startswith(".") and e.is_file())
+        if not classes[name]:
+            raise ValueError(f"class folder {part / name} is empty: it needs at least one image ({', '.join(ENDINGS)}), "
+                             "or remove the class from both train and test.")
+    return classes
+
+
+def _decode(paths: list[str], size: tuple[int, int] | None) -> Tensor:
+    """All images as one (N, C, H, W) uint8 tensor. size: (width, height), the order of Pillow."""
+    from PIL import Image
+
+    images, grey = None, True
+    with bar(len(paths) > 2000, total=len(paths), desc="decoding images", unit="img") as progress:
+        for i, path in enumerate(paths):
+            try:
+                with Image.open(path) as image:
+                    if image.mode[0] in "IF":
+                        raise ValueError("more than 8 bits per channel; save it as an 8-bit image")
+                    grey &= image.mode in ("1", "L", "LA")
+                    image = image.convert("RGB")
+            except Exception as error:  # Pillow raises nearly every type of exception for damaged files
+                raise ValueError(f"{path} cannot be read as an image ({error}). Replace or remove the file.") from error
+            if size:
+                image = image.resize(size, Image.Resampling.BILINEAR)
+            if images is None:
+                images = np.empty((len(paths), 3, image.height, image.width), np.uint8)
+            elif images.shape[2:] != (image.height, image.width):
+                raise ValueError(f"images differ in size: {paths[0]} has {images.shape[3]} x {images.shape[2]} pixels, {path} has "
+                                 f"{image.width} x {image.height}. Make them equal, or resize all with load(..., size=...).")
+            images[i] = np.asarray(image).transpose(2, 0, 1)
+            progress.update()
+    return torch.from_numpy(images[:, :1].copy() if grey else images)
+
+
+def _from_cache(cache: Path, mark: str) -> Tensor | None:
+    """The decoded images, or None if the cache is absent, unreadable or of other files."""
+    try:
+        with safe_open(cache, "pt") as stored:
+            return stored.get_tensor("x") if (stored.metadata() or {}).get("files") == mark else None
+    except (OSError, SafetensorError):
+        return None
+
+
+def _to_cache(cache: Path, mark: str, x: Tensor) -> None:
+    """Stores decoded images whole or not at all; a folder or disk that does not take them is no error."""
+    part = cache.with_name(f"{cache.name}.{uuid.uuid4().hex}.part")  # unique: two processes may decode the same folder
+    try:
+        save_file({"x": x}, part, {"files": mark})
+        os.replace(part, cache)
+    except (OSError, SafetensorError):
+        part.unlink(missing_ok=True)

@@ -1,0 +1,115 @@
+"""Read intermediate features of any torch module by module path, with forward hooks that exist only during the call.
+
+A path is what ``named_modules()`` prints ("layer2.1"); it means the module's output. "layer2.1.relu2:input" means its input:
+the features before a ReLU. Nothing in the network changes, so one network can serve several readers.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from .errors import unknown
+
+
+def call(net: nn.Module, x):
+    """The network's answer for a batch's x: ``net(x)`` for a tensor, ``net(**x)`` for a mapping of tensors."""
+    return net(**x) if isinstance(x, Mapping) else net(x)
+
+
+class Taps:
+    """Reads named layers of a network while it runs: ``output, features = Taps(net, ["layer1", "layer3"])(x)``.
+
+    features maps every path to its tensor, attached to the graph. Raises ``ValueError`` for a path that does not exist (with the
+    near matches), at construction; for a layer that ran more than once in a forward (a shared module has no single feature),
+    did not run, or returned no tensor, at the call.
+    """
+
+    def __init__(self, net: nn.Module, layers: Sequence[str]):
+        self.net, self.layers = net, [layers] if isinstance(layers, str) else list(layers)
+        modules = dict(net.named_modules())
+        self._points = []
+        for layer in self.layers:
+            path, _, side = layer.partition(":")
+            if path not in modules or not path:
+                raise unknown(f"layer path in {type(net).__name__}", path, [m for m in modules if m],
+                              "kdtutor.taps.layers(net) lists all of them.")
+            if side not in ("", "input", "output"):
+                raise ValueError(f"layer {layer!r}: after the colon comes 'input' or 'output', not {side!r}.")
+            self._points.append((layer, modules[path], side == "input"))
+        # An in-place ReLU would overwrite the tensor that was just read, silently: then a copy is kept.
+        self._copy = any(getattr(m, "inplace", False) for m in modules.values())
+
+    def __call__(self, x) -> tuple[Tensor, dict[str, Tensor]]:
+        features, hooks = {}, []
+
+        def keep(layer, value):
+            value = value[0] if isinstance(value, (tuple, list)) and len(value) else value
+            if not isinstance(value, Tensor):
+                raise ValueError(f"layer {layer!r} passes a {type(value).__name__}, not a tensor: choose a layer inside it.")
+            if layer in features:
+                raise ValueError(f"layer {layer!r} ran twice in one forward pass (the module is shared), so 'its' feature is "
+                                 "ambiguous. Tap the block around each use instead.")
+            features[layer] = value.clone() if self._copy else value
+
+        try:
+            for layer, module, wants_input in self._points:
+                if wants_input:
+                    hooks.append(module.register_forward_pre_hook(lambda m, args, n=layer: keep(n, args)))
+                else:
+                    hooks.append(module.register_forward_hook(lambda m, args, out, n=layer: keep(n, out)))
+            output = call(self.net, x)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        missing = [layer for layer in self.layers if layer not in features]
+        if missing:
+            raise ValueError(f"the forward pass of {type(self.net).__name__} never ran {missing}: choose layers that it uses.")
+        return output, features
+
+
+def layers(net: nn.Module) -> list[str]:
+    """All module paths of a network, in the order of definition."""
+    return [name for name, _ in net.named_modules() if name]
+
+
+@contextmanager
+def dry(net: nn.Module):
+    """Eval mode without gradients inside the block; every module gets its own mode back, frozen BatchNorms included."""
+    modes = [(m, m.training) for m in net.modules()]
+    try:
+        net.eval()
+        with torch.no_grad():
+            yield net
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def example_input(net: nn.Module, example: Tensor | None = None) -> Tensor:
+    """An input for a dry run: ``example``, or zeros of the ``input_shape`` that kdtutor's own models carry.
+
+    Raises ``ValueError`` if neither is there.
+    """
+    if example is not None:
+        return example
+    shape = getattr(net, "input_shape", None)
+    if shape is None:
+        raise ValueError(f"{type(net).__name__} does not say its input_shape: pass example=, a small batch of its inputs, "
+                         "or set net.input_shape = (channels, height, width).")
+    return torch.zeros(2, *shape, device=next((p.device for p in net.parameters()), "cpu"))
+
+
+def shapes(net: nn.Module, paths: Sequence[str], example: Tensor | None = None) -> dict[str, tuple[int, ...]]:
+    """The shapes, without the batch dimension, of the layers' features: one dry run in eval mode that leaves no trace."""
+    with dry(net):
+        _, features = Taps(net, paths)(example_input(net, example))
+    return {path: tuple(f.shape[1:]) for path, f in features.items()}
+
+
+def check_same_features(student_layer: str, student: Tensor, teacher_layer: str, teacher: Tensor) -> None:
+    """Raises ``ValueError`` with both layers and both shapes unless the two features have equal shapes."""
+    if student.shape != teacher.shape:
+        raise ValueError(f"student layer {student_layer!r} gives {tuple(student.shape)} but teacher layer {teacher_layer!r} gives "
+                         f"{tuple(teacher.shape)}: choose layers that match, or put a connector between them.")

@@ -1,0 +1,328 @@
+"""fit(): the one training loop, plain PyTorch, short enough to read in a lesson; evaluate(); History."""
+
+import hashlib
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from copy import deepcopy
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from .datasets import Batch, Data, Split
+from .errors import unknown
+from .methods.distiller import Distiller, OptimizerFactory, Stage
+from .progress import bar
+from .runs import RunDirectory, environment, load_weights, save_weights
+from .taps import call, dry
+
+
+class NonFiniteError(ValueError):
+    """A loss term became NaN or Inf; the message names the term, the epoch and the step, and where it came from."""
+
+
+def constant(progress: float) -> float:
+    """Learning-rate factor 1."""
+    return 1.0
+
+
+def linear(progress: float) -> float:
+    """Learning-rate factor from 1 down to 0."""
+    return 1.0 - progress
+
+
+def cosine(progress: float) -> float:
+    """Learning-rate factor from 1 down to 0 along half a cosine."""
+    return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def steps(*at: float, factor: float = 0.1) -> Callable[[float], float]:
+    """Learning-rate factor that is multiplied by ``factor`` at each fraction of the training: steps(150/240, 180/240, 210/240)."""
+    schedule = lambda progress: factor ** sum(progress >= a for a in at)
+    schedule.__name__ = f"steps({', '.join(f'{a:g}' for a in at)}; {factor:g})"
+    return schedule
+
+
+def sgd(lr: float, momentum: float = 0.9, weight_decay: float = 5e-4) -> OptimizerFactory:
+    """A factory of SGD optimisers (Nesterov if there is momentum), fused where torch can."""
+    def make(parameters):
+        fused = {p.device.type for p in parameters} <= {"cpu", "cuda"} and {p.dtype for p in parameters} == {torch.float32}
+        return torch.optim.SGD(parameters, lr, momentum, weight_decay=weight_decay, nesterov=momentum > 0, fused=fused)
+    make.__name__ = f"sgd(lr={lr:g}, momentum={momentum:g}, weight_decay={weight_decay:g})"
+    return make
+
+
+def accuracy(net: nn.Module, batches: Iterable[Batch]) -> float:
+    """Top-1 accuracy in [0, 1] of a network over batches: the default metric of ``fit`` and ``evaluate``."""
+    right, seen = 0, 0
+    for batch in batches:
+        logits = call(net, batch.x)
+        if logits.ndim != 2 or logits.shape[0] != len(batch.y):
+            raise ValueError(f"accuracy needs logits (batch, classes); the network gave {tuple(logits.shape)} for "
+                             f"{len(batch.y)} labels. Pass metric= for other tasks.")
+        right += (logits.argmax(1) == batch.y).sum()
+        seen += len(batch.y)
+    return float(right) / seen if seen else float("nan")
+
+
+def evaluate(net: nn.Module | Distiller, data: Data, split: Split | None = None, *, metric=accuracy, batch_size: int = 500) -> float:
+    """A network's (or a distiller's deployed network's) metric on a split of the data, by default the test set.
+
+    In eval mode, without gradients; the network comes out in the mode it came in. Top-1 accuracy in [0, 1] by default.
+    """
+    net = net.deploy() if isinstance(net, Distiller) else net
+    device = next((p.device for p in net.parameters()), torch.device("cpu"))
+    with dry(net):
+        return float(metric(net, data.batches(data.test if split is None else split, batch_size, device=device)))
+
+
+@dataclass
+class History:
+    """What happened in a run. rows: one dict per epoch.   status: "finished" or "interrupted".
+
+    result: for the validation metric (if there was a validation split) and the test metric: the last epoch's value and, beside
+    it, the value at the best epoch on validation, with wall seconds.
+    """
+
+    rows: list[dict] = field(default_factory=list)
+    status: str = "finished"
+    result: dict = field(default_factory=dict)
+    spec: dict = field(default_factory=dict)
+
+    def frame(self):
+        """A tidy pandas table: epoch, stage, lr, loss, each loss term's mean, val_<metric>, seconds."""
+        import pandas as pd
+        return pd.DataFrame(self.rows)
+
+    def best(self) -> dict | None:
+        """The row of the epoch that was best on the validation split (None without one); ties go to the earlier."""
+        scored = [r for r in self.rows if r.get(self.metric) is not None]
+        return max(scored, key=lambda r: r[self.metric]) if scored else None
+
+    @property
+    def metric(self) -> str:
+        return "val_" + self.spec.get("metric", "accuracy")
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{k}={v:.4g}" for k, v in self.result.items() if isinstance(v, float))
+        return f"History({len(self.rows)} epochs, {self.status}{', ' + shown if shown else ''})"
+
+
+def pick_device(device: str | torch.device | None = None) -> torch.device:
+    """The device asked for, else CUDA where there is one, else the CPU."""
+    return torch.device(device if device is not None else "cuda" if torch.cuda.is_available() else "cpu")
+
+
+def fit(distiller: Distiller, data: Data, epochs: int, *, batch_size: int = 64, lr: float = 0.05, weight_decay: float = 5e-4,
+        optimizer: OptimizerFactory | None = None, schedule: Callable[[float], float] = cosine, seed: int = 0,
+        device: str | torch.device | None = None, precision: str = "float32", validation: float = 0.1, metric=accuracy,
+        test: bool = True, run_dir=None, snapshots: Sequence[int] = (), progress: bool = True) -> History:
+    """Trains a distiller's plan, stage by stage and player by player. Returns a ``History``; the student is trained in place.
+
+    epochs: all stages together.   lr, weight_decay: of the default optimiser, SGD with Nesterov momentum 0.9; ``optimizer``
+    replaces it (parameters -> torch optimiser).   schedule: progress of the stage in [0, 1) -> factor of the learning rate.
+    seed: decides data order, views and dropout; same seed, same machine, same result (on CPU bit for bit).
+    precision: "float32", or "bf16" for mixed precision.   validation: fraction of the training set held out, the same examples
+    for every seed; 0 trains on everything.   test: report the test metric of the last and of the best-on-validation weights.
+    run_dir: writes the run there, and continues it if it was interrupted or killed; a finished run is read, not repeated.
+    snapshots: epochs after which the deployed weights are kept in run_dir (0: before training).   progress: show a bar.
+
+    Ctrl-C ends after the current step and returns the finished epochs with status "interrupted". Raises ``NonFiniteError`` for
+    a NaN or Inf loss, ``ValueError`` for settings or data that cannot work, ``OSError`` for a run_dir that cannot be written.
+    """
+    if precision not in ("float32", "bf16"):
+        raise unknown("precision", precision, ["float32", "bf16"])
+    if batch_size < 1 or epochs < 1:
+        raise ValueError(f"epochs={epochs}, batch_size={batch_size}: both must be at least 1.")
+    if snapshots and run_dir is None:
+        raise ValueError("snapshots are files: pass run_dir, the directory where they go.")
+    run = RunDirectory(run_dir) if run_dir is not None else None
+    device, start = pick_device(device), time.perf_counter()
+    train, held_out = data.holdout(validation)
+    if not len(train):
+        raise ValueError(f"{data.name} has no training examples left after holding out {validation:.0%}.")
+    # channels_last is how the convolutions of CPUs and tensor cores like their images; values do not change.
+    distiller.to(device, memory_format=torch.channels_last)
+    for teacher in distiller.teachers():
+        teacher.to(device, memory_format=torch.channels_last)
+    _check_first_batch(distiller, data, train, device)
+
+    plan = _plan(distiller.stages(), epochs)
+    make = optimizer or sgd(lr, weight_decay=weight_decay)
+    history = History(spec={
+        "distiller": type(distiller).__name__, **distiller.settings(), "student": type(distiller.deploy()).__name__,
+        "teachers": [t.fingerprint() for t in distiller.teachers()], "data": data.name, "source": train.source, "views": data.views,
+        "examples": len(train), "classes": len(data.classes), "epochs": epochs, "batch_size": batch_size,
+        "optimizer": getattr(make, "__name__", str(make)), "schedule": getattr(schedule, "__name__", str(schedule)), "seed": seed,
+        "precision": precision, "validation": validation, "metric": metric.__name__, "stages": [[s.name, n] for s, _, n in plan],
+        "versions": environment(device)})
+    best = {"value": -math.inf, "state": None}
+
+    def state(epoch, optimizers=()):
+        return {"epoch": epoch, "distiller": dict(distiller.state_dict()), "optimizers": [o.state_dict() for o in optimizers],
+                "best": best, "seconds": time.perf_counter() - start}
+
+    done, saved = 0, run.begin(history.spec, lambda: state(0)) if run else None
+    if saved:
+        done, best = saved["epoch"], saved["best"]
+        distiller.load_state_dict(saved["distiller"])
+        history.rows = run.rows(done)
+        start -= saved["seconds"]
+    if run and 0 in snapshots and not done:
+        save_weights(distiller.deploy(), run.path / "epoch_0000.safetensors", epoch=0)
+
+    batches_per_epoch = max(1, len(train) // batch_size)
+    show = bar(progress, total=epochs * batches_per_epoch, initial=done * batches_per_epoch, unit="step", leave=True)
+    with torch.random.fork_rng([device.index or 0] if device.type == "cuda" else []), show:
+        try:
+            for stage, first, count in plan:
+                if done >= first + count:
+                    continue
+                optimizers = [(p.optimizer or make)(p.parameters) for p in stage.players]
+                if saved and done > first:
+                    _restore(optimizers, saved["optimizers"])
+                for epoch in range(max(first, done), first + count):
+                    row = _epoch(distiller, stage, optimizers, data, train, batch_size, schedule, device, precision, show,
+                                 seed=seed, epoch=epoch, passed=epoch - first, count=count, epochs=epochs)
+                    if held_out is not None:
+                        row["val_" + metric.__name__] = value = evaluate(distiller, data, held_out, metric=metric)
+                        if value > best["value"]:
+                            best = {"value": value, "epoch": epoch + 1, "state": _copy(distiller.deploy())}
+                    history.rows.append(row)
+                    if run:
+                        run.append(row)
+                        run.checkpoint(state(epoch + 1, optimizers))
+                        if epoch + 1 in snapshots:
+                            save_weights(distiller.deploy(), run.path / f"epoch_{epoch + 1:04d}.safetensors", epoch=epoch + 1)
+                _warn_if_worse(stage, [r for r in history.rows if first < r["epoch"] <= first + count])
+        except KeyboardInterrupt:
+            history.status = "interrupted"
+            print(f"Interrupted after {len(history.rows)} of {epochs} epochs."
+                  + (f" Call fit with run_dir={str(run.path)!r} again to continue." if run else ""))
+            return history
+    history.result = (run.result if run else None) or _result(distiller, data, history, best, metric, test, time.perf_counter() - start)
+    if run and run.result is None:
+        save_weights(distiller.deploy(), run.path / "student.safetensors", epoch=epochs)
+        run.finish(history.result)
+    return history
+
+
+def _epoch(distiller, stage, optimizers, data, train, batch_size, schedule, device, precision, show, *, seed, epoch, passed, count,
+           epochs) -> dict:
+    """One pass over the training data; returns the epoch's row."""
+    # Seeds belong to epochs, so an epoch is the same whether the run was interrupted before it or not.
+    torch.manual_seed(_mix(seed, epoch, "dropout"))
+    order = torch.Generator().manual_seed(_mix(seed, epoch, "order"))
+    total_steps = max(1, len(train) // batch_size)
+    sums, seen, began, shared = {}, 0, time.perf_counter(), len(stage.players) > 1
+    amp = (lambda: torch.autocast(device.type, torch.bfloat16)) if precision == "bf16" else nullcontext
+    distiller.train()
+    for step, batch in enumerate(data.batches(train, batch_size, shuffle=order, augment=True, device=device, drop_last=True)):
+        distiller.progress = (passed + step / total_steps) / count
+        for player, optimizer in zip(stage.players, optimizers):
+            for group in optimizer.param_groups:
+                group["lr"] = group.setdefault("initial_lr", group["lr"]) * schedule(distiller.progress)
+            with amp():
+                terms = player.terms(batch)
+            loss = sum(terms.values())
+            # Reading a loss makes a GPU wait, so there it is looked at now and then; on a CPU it costs nothing.
+            if (device.type == "cpu" or step % 50 == 0) and not math.isfinite(loss.item()):
+                raise NonFiniteError(_diagnosis(distiller, batch, terms, epoch + 1, step + 1))
+            optimizer.zero_grad(set_to_none=True)
+            # A player's loss may run through another's network: only its own parameters get gradients.
+            loss.backward(inputs=player.parameters if shared else None)
+            optimizer.step()
+            prefix = f"{player.name}." if shared else ""
+            for name, value in [("loss", loss), *terms.items()]:
+                key = name if name == "loss" else prefix + name
+                sums[key] = sums.get(key, 0.0) + value.detach()
+        seen += 1
+        show.update(1)
+        if step % max(1, total_steps // 5) == 0:
+            show.set_description_str(f"epoch {epoch + 1}/{epochs} {stage.name}", refresh=False)
+            show.set_postfix_str(" ".join(f"{k} {float(v) / seen:.3f}" for k, v in sums.items()))
+    row = {"epoch": epoch + 1, "stage": stage.name, "lr": optimizers[0].param_groups[0]["lr"],
+           **{k: float(v) / seen for k, v in sums.items()}, "seconds": time.perf_counter() - began}
+    if not math.isfinite(row["loss"]):
+        raise NonFiniteError(_diagnosis(distiller, batch, terms, epoch + 1, seen))
+    return row
+
+
+def _plan(stages: Sequence[Stage], epochs: int) -> list[tuple[Stage, int, int]]:
+    """[(stage, first epoch, number of epochs)]: epochs shared out by the stages' shares, at least one each."""
+    if epochs < len(stages):
+        raise ValueError(f"{epochs} epochs for {len(stages)} stages ({', '.join(s.name for s in stages)}): each needs at least one.")
+    whole, ends, passed = sum(s.share for s in stages), [], 0.0
+    for i, stage in enumerate(stages):
+        passed += stage.share
+        low, high = (ends[-1] if ends else 0) + 1, epochs - (len(stages) - 1 - i)
+        ends.append(min(max(round(epochs * passed / whole), low), high))
+    return [(s, begin, end - begin) for s, begin, end in zip(stages, [0, *ends], ends)]
+
+
+def _check_first_batch(distiller: Distiller, data: Data, train: Split, device) -> None:
+    """Finds what cannot work before any training: classes against logits, and (in a first stage's terms) shapes."""
+    batch = next(iter(data.batches(train, min(2, len(train)), device=device)))
+    net = distiller.deploy()
+    if isinstance(train.y, Tensor) and train.y.ndim == 1 and not train.y.is_floating_point():
+        with dry(net):
+            logits = call(net, batch.x)
+        if isinstance(logits, Tensor) and logits.ndim == 2 and logits.shape[1] < len(data.classes):
+            raise ValueError(f"the student answers for {logits.shape[1]} classes but {data.name} has {len(data.classes)}: build it "
+                             f"with classes={len(data.classes)}.")
+
+
+def _restore(optimizers, states) -> None:
+    for optimizer, saved in zip(optimizers, states):
+        optimizer.load_state_dict(saved)
+        for parameter, values in optimizer.state.items():
+            for key, value in values.items():
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    # Same memory format as the parameter: fused optimisers walk both side by side.
+                    values[key] = torch.empty_like(parameter).copy_(value)
+
+
+def _copy(net: nn.Module) -> dict[str, Tensor]:
+    return {k: v.detach().clone() for k, v in net.state_dict().items()}
+
+
+def _result(distiller, data, history, best, metric, test, seconds) -> dict:
+    name, result = metric.__name__, {"seconds": seconds}
+    if history.best() is not None:
+        result |= {f"val_{name}_last": history.rows[-1][history.metric], f"val_{name}_best": best["value"], "best_epoch": best["epoch"]}
+    if test and len(data.test):
+        result[f"test_{name}_last"] = evaluate(distiller, data, metric=metric)
+        if best["state"] is not None:
+            net = deepcopy(distiller.deploy())
+            net.load_state_dict(best["state"])
+            result[f"test_{name}_best"] = evaluate(net, data, metric=metric)
+    return result
+
+
+def _diagnosis(distiller, batch: Batch, terms, epoch: int, step: int) -> str:
+    """Where a NaN or Inf came from: the inputs, the student's or the teacher's logits, or the loss itself."""
+    finite = lambda t: bool(torch.isfinite(t).all())
+    names = [k for k, v in terms.items() if not finite(v)] or list(terms)
+    where = []
+    if isinstance(batch.x, Tensor) and not finite(batch.x):
+        where.append("the images hold NaN or Inf")
+    with torch.no_grad():
+        if isinstance(batch.x, Tensor) and not finite(call(distiller.student, batch.x)):
+            where.append("the student's logits hold NaN or Inf (a lower lr may help)")
+        where += ["the teacher's logits hold NaN or Inf (were its weights trained?)" for t in distiller.teachers() if not finite(t(batch))]
+    return (f"loss term {', '.join(map(repr, names))} is NaN or Inf at epoch {epoch}, step {step}: "
+            f"{'; '.join(where) or 'the logits are finite, so the loss itself overflowed'}.")
+
+
+def _warn_if_worse(stage: Stage, rows: list[dict]) -> None:
+    if len(rows) > 1 and rows[-1]["loss"] > rows[0]["loss"]:
+        warnings.warn(f"stage {stage.name!r} ended worse than it began: loss {rows[0]['loss']:.4g} in its first epoch, "
+                      f"{rows[-1]['loss']:.4g} in its last. Try a lower learning rate for it.", stacklevel=3)
+
+
+def _mix(*parts) -> int:
+    """A seed from several parts, so that neighbouring seeds and epochs share nothing."""
+    return int.from_bytes(hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=7).digest())

@@ -1,0 +1,120 @@
+"""Teacher: frozen, ensembles, and the exact cache."""
+
+import pytest
+import torch
+from small import blobs, net
+from torch import nn
+
+from kdtutor import Teacher, fit
+from kdtutor.datasets import Batch, CropFlip, Flip, Jitter
+from kdtutor.methods import Hinton
+from kdtutor.softening import ensemble_targets, soften
+
+
+def test_a_teacher_is_frozen_and_in_eval_and_no_submodule():
+    inner = net(1, dropout=0.5).train()
+    teacher = Teacher(inner)
+    student = net(2)
+    distiller = Hinton(student, teacher)
+    distiller.train()
+    assert not inner.training and not any(p.requires_grad for p in inner.parameters())
+    assert {id(p) for p in distiller.parameters()} == {id(p) for p in student.parameters()}
+    inner.train()                                        # someone flips it: the teacher flips it back before it answers
+    x = torch.rand(4, 1, 4, 4)
+    assert torch.equal(teacher(x), teacher(x)) and not inner.training
+
+
+def test_answers_are_ordinary_tensors_that_any_loss_may_use():
+    teacher, w = Teacher(net(1)), torch.randn(4, 3, requires_grad=True)
+    z = teacher(torch.rand(4, 1, 4, 4))
+    assert not z.requires_grad and not z.is_inference()
+    (w * z).sum().backward()
+    assert torch.equal(w.grad, z)
+
+
+@pytest.mark.parametrize("mean", ["arithmetic", "geometric"])
+@pytest.mark.parametrize("T", [1.0, 5.0])
+def test_an_ensemble_answers_with_the_mean(mean, T):
+    nets, x = [net(i) for i in range(3)], torch.rand(4, 1, 4, 4)
+    want = ensemble_targets(torch.stack([n(x) for n in nets]).detach(), T, mean)
+    torch.testing.assert_close(soften(Teacher(nets, mean=mean)(x, T), T), want)
+
+
+def test_teacher_errors():
+    with pytest.raises(ValueError, match="at least one"):
+        Teacher([])
+    with pytest.raises(ValueError, match="geometric"):
+        Teacher(net(), mean="geometrical")
+    with pytest.raises(ValueError, match="different numbers of classes"):
+        Teacher([net(classes=3), net(classes=4)])(torch.rand(2, 1, 4, 4))
+    with pytest.raises(ValueError, match="ensemble"):
+        Teacher([net(), net()]).features(torch.rand(2, 1, 4, 4), ["0"])
+
+
+@pytest.mark.parametrize("augment", [None, Jitter(1), Flip(), CropFlip(1)], ids=repr)
+@pytest.mark.parametrize("fill", [False, True])
+def test_losses_with_the_cache_equal_those_without(augment, fill):
+    data = blobs(augment=augment)
+    losses = []
+    for cached in (False, True):
+        teacher = Teacher([net(7), net(8)], mean="arithmetic")
+        if cached:
+            teacher.cached(data, fill=fill)
+        history = fit(Hinton(net(1), teacher), data, 4, lr=0.05, progress=False)
+        losses.append([r["loss"] for r in history.rows])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+
+
+def test_the_cache_computes_each_view_once():
+    data, calls = blobs(augment=Flip()), []
+    inner = net(7)
+    inner.register_forward_hook(lambda m, args, out: calls.append(len(args[0])))
+    teacher = Teacher(inner).cached(data)
+    calls.clear()
+    fit(Hinton(net(1), teacher), data, 12, progress=False)
+    assert sum(calls) <= len(data.train) * 2
+    first = sum(calls)
+    fit(Hinton(net(2), teacher), data, 2, seed=3, progress=False)      # another student and seed reuse it
+    assert sum(calls) - first < len(data.train) // 4
+
+
+def test_the_cache_refuses_what_would_not_be_exact():
+    data = blobs()
+    with pytest.raises(ValueError, match="no id"):
+        Teacher(net()).cached(data.augmented(lambda images: images.flip(-1)))
+    with pytest.raises(ValueError, match=r"GiB.*max_bytes"):
+        Teacher(net()).cached(data.augmented(CropFlip(1)), max_bytes=1000)
+    teacher = Teacher(net()).cached(data)
+    batch = next(data.batches(data.train, 4))
+    with pytest.raises(ValueError, match="no id"):
+        teacher(batch._replace(view=None))
+    for other in (blobs(seed=5), data.augmented(Flip())):
+        with pytest.raises(ValueError, match="holds answers for"):
+            teacher(next(other.batches(other.train, 4, augment=True, shuffle=torch.Generator())))
+    with pytest.raises(ValueError, match="holds answers for"):
+        teacher(Batch(batch.x, batch.y, batch.index, batch.view))
+
+
+def test_the_cache_serves_subsets_and_noisy_labels_of_the_same_images():
+    data = blobs()
+    teacher = Teacher(net(7)).cached(data, fill=True)
+    half = data.subset(60)
+    batch = next(half.batches(half.train, 8))
+    torch.testing.assert_close(teacher(batch), Teacher(net(7))(batch.x), atol=1e-6, rtol=0)
+
+
+def test_the_fingerprint_names_the_weights():
+    a, b = net(1), net(1)
+    assert Teacher(a).fingerprint() == Teacher(b).fingerprint()
+    with torch.no_grad():
+        next(b.parameters()).add_(1e-6)
+    assert Teacher(a).fingerprint() != Teacher(b).fingerprint()
+    assert Teacher([a, b], "arithmetic").fingerprint() != Teacher([a, b], "geometric").fingerprint()
+
+
+def test_batchnorm_statistics_of_the_teacher_stay():
+    inner = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
+    before = inner[2].running_mean.clone()
+    data = blobs()
+    fit(Hinton(net(1), Teacher(inner)), data, 1, progress=False)
+    assert torch.equal(before, inner[2].running_mean)
