@@ -3,7 +3,6 @@
 import hashlib
 import math
 import time
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
@@ -16,43 +15,13 @@ from .datasets import Batch, Data, Split
 from .errors import unknown
 from .methods.distiller import Distiller, OptimizerFactory, Stage
 from .progress import bar
-from .runs import RunDirectory, environment, load_weights, save_weights
+from .runs import RunDirectory, environment, save_weights
+from .schedules import constant, cosine, linear, sgd, steps
 from .taps import call, dry
+from .watch import NonFiniteError, diagnosis, warn_if_worse
 
 
-class NonFiniteError(ValueError):
-    """A loss term became NaN or Inf; the message names the term, the epoch and the step, and where it came from."""
-
-
-def constant(progress: float) -> float:
-    """Learning-rate factor 1."""
-    return 1.0
-
-
-def linear(progress: float) -> float:
-    """Learning-rate factor from 1 down to 0."""
-    return 1.0 - progress
-
-
-def cosine(progress: float) -> float:
-    """Learning-rate factor from 1 down to 0 along half a cosine."""
-    return 0.5 * (1 + math.cos(math.pi * progress))
-
-
-def steps(*at: float, factor: float = 0.1) -> Callable[[float], float]:
-    """Learning-rate factor that is multiplied by ``factor`` at each fraction of the training: steps(150/240, 180/240, 210/240)."""
-    schedule = lambda progress: factor ** sum(progress >= a for a in at)
-    schedule.__name__ = f"steps({', '.join(f'{a:g}' for a in at)}; {factor:g})"
-    return schedule
-
-
-def sgd(lr: float, momentum: float = 0.9, weight_decay: float = 5e-4) -> OptimizerFactory:
-    """A factory of SGD optimisers (Nesterov if there is momentum), fused where torch can."""
-    def make(parameters):
-        fused = {p.device.type for p in parameters} <= {"cpu", "cuda"} and {p.dtype for p in parameters} == {torch.float32}
-        return torch.optim.SGD(parameters, lr, momentum, weight_decay=weight_decay, nesterov=momentum > 0, fused=fused)
-    make.__name__ = f"sgd(lr={lr:g}, momentum={momentum:g}, weight_decay={weight_decay:g})"
-    return make
+__all__ = ["History", "NonFiniteError", "accuracy", "constant", "cosine", "evaluate", "fit", "linear", "pick_device", "sgd", "steps"]
 
 
 def accuracy(net: nn.Module, batches: Iterable[Batch]) -> float:
@@ -197,7 +166,7 @@ def fit(distiller: Distiller, data: Data, epochs: int, *, batch_size: int = 64, 
                         run.checkpoint(state(epoch + 1, optimizers))
                         if epoch + 1 in snapshots:
                             save_weights(distiller.deploy(), run.path / f"epoch_{epoch + 1:04d}.safetensors", epoch=epoch + 1)
-                _warn_if_worse(stage, [r for r in history.rows if first < r["epoch"] <= first + count])
+                warn_if_worse(stage, [r for r in history.rows if first < r["epoch"] <= first + count])
         except KeyboardInterrupt:
             history.status = "interrupted"
             print(f"Interrupted after {len(history.rows)} of {epochs} epochs."
@@ -230,7 +199,7 @@ def _epoch(distiller, stage, optimizers, data, train, batch_size, schedule, devi
             loss = sum(terms.values())
             # Reading a loss makes a GPU wait, so there it is looked at now and then; on a CPU it costs nothing.
             if (device.type == "cpu" or step % 50 == 0) and not math.isfinite(loss.item()):
-                raise NonFiniteError(_diagnosis(distiller, batch, terms, epoch + 1, step + 1))
+                raise NonFiniteError(diagnosis(distiller, batch, terms, epoch + 1, step + 1))
             optimizer.zero_grad(set_to_none=True)
             # A player's loss may run through another's network: only its own parameters get gradients.
             loss.backward(inputs=player.parameters if shared else None)
@@ -247,7 +216,7 @@ def _epoch(distiller, stage, optimizers, data, train, batch_size, schedule, devi
     row = {"epoch": epoch + 1, "stage": stage.name, "lr": optimizers[0].param_groups[0]["lr"],
            **{k: float(v) / seen for k, v in sums.items()}, "seconds": time.perf_counter() - began}
     if not math.isfinite(row["loss"]):
-        raise NonFiniteError(_diagnosis(distiller, batch, terms, epoch + 1, seen))
+        raise NonFiniteError(diagnosis(distiller, batch, terms, epoch + 1, seen))
     return row
 
 
@@ -300,27 +269,6 @@ def _result(distiller, data, history, best, metric, test, seconds) -> dict:
             net.load_state_dict(best["state"])
             result[f"test_{name}_best"] = evaluate(net, data, metric=metric)
     return result
-
-
-def _diagnosis(distiller, batch: Batch, terms, epoch: int, step: int) -> str:
-    """Where a NaN or Inf came from: the inputs, the student's or the teacher's logits, or the loss itself."""
-    finite = lambda t: bool(torch.isfinite(t).all())
-    names = [k for k, v in terms.items() if not finite(v)] or list(terms)
-    where = []
-    if isinstance(batch.x, Tensor) and not finite(batch.x):
-        where.append("the images hold NaN or Inf")
-    with torch.no_grad():
-        if isinstance(batch.x, Tensor) and not finite(call(distiller.student, batch.x)):
-            where.append("the student's logits hold NaN or Inf (a lower lr may help)")
-        where += ["the teacher's logits hold NaN or Inf (were its weights trained?)" for t in distiller.teachers() if not finite(t(batch))]
-    return (f"loss term {', '.join(map(repr, names))} is NaN or Inf at epoch {epoch}, step {step}: "
-            f"{'; '.join(where) or 'the logits are finite, so the loss itself overflowed'}.")
-
-
-def _warn_if_worse(stage: Stage, rows: list[dict]) -> None:
-    if len(rows) > 1 and rows[-1]["loss"] > rows[0]["loss"]:
-        warnings.warn(f"stage {stage.name!r} ended worse than it began: loss {rows[0]['loss']:.4g} in its first epoch, "
-                      f"{rows[-1]['loss']:.4g} in its last. Try a lower learning rate for it.", stacklevel=3)
 
 
 def _mix(*parts) -> int:
