@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .datasets import Batch, Data, Split
+from .datasets.data import digest, leaves
 from .errors import unknown
 from .methods.distiller import Distiller, OptimizerFactory, Stage
 from .progress import bar
@@ -121,13 +122,9 @@ def fit(distiller: Distiller, data: Data, epochs: int, *, batch_size: int = 64, 
 
     plan = _plan(distiller.stages(), epochs)
     make = optimizer or sgd(lr, weight_decay=weight_decay)
-    history = History(spec={
-        "distiller": type(distiller).__name__, **distiller.settings(), "student": type(distiller.deploy()).__name__,
-        "teachers": [t.fingerprint() for t in distiller.teachers()], "data": data.name, "source": train.source, "views": data.views,
-        "examples": len(train), "classes": len(data.classes), "epochs": epochs, "batch_size": batch_size,
-        "optimizer": getattr(make, "__name__", str(make)), "schedule": getattr(schedule, "__name__", str(schedule)), "seed": seed,
-        "precision": precision, "validation": validation, "metric": metric.__name__, "stages": [[s.name, n] for s, _, n in plan],
-        "versions": environment(device)})
+    history = History(spec=_spec(distiller, data, train, plan, epochs=epochs, batch_size=batch_size, optimizer=_name(make),
+                                 schedule=_name(schedule), seed=seed, precision=precision, validation=validation,
+                                 metric=metric.__name__, versions=environment(device)))
     best = {"value": -math.inf, "state": None}
 
     def state(epoch, optimizers=()):
@@ -155,7 +152,8 @@ def fit(distiller: Distiller, data: Data, epochs: int, *, batch_size: int = 64, 
                     _restore(optimizers, saved["optimizers"])
                 for epoch in range(max(first, done), first + count):
                     row = _epoch(distiller, stage, optimizers, data, train, batch_size, schedule, device, precision, show,
-                                 seed=seed, epoch=epoch, passed=epoch - first, count=count, epochs=epochs)
+                                 seed=seed, epoch=epoch, passed=epoch - first, count=count, epochs=epochs,
+                                 note=_latest(history))
                     if held_out is not None:
                         row["val_" + metric.__name__] = value = evaluate(distiller, data, held_out, metric=metric)
                         if value > best["value"]:
@@ -180,7 +178,7 @@ def fit(distiller: Distiller, data: Data, epochs: int, *, batch_size: int = 64, 
 
 
 def _epoch(distiller, stage, optimizers, data, train, batch_size, schedule, device, precision, show, *, seed, epoch, passed, count,
-           epochs) -> dict:
+           epochs, note) -> dict:
     """One pass over the training data; returns the epoch's row."""
     # Seeds belong to epochs, so an epoch is the same whether the run was interrupted before it or not.
     torch.manual_seed(_mix(seed, epoch, "dropout"))
@@ -212,12 +210,24 @@ def _epoch(distiller, stage, optimizers, data, train, batch_size, schedule, devi
         show.update(1)
         if step % max(1, total_steps // 5) == 0:
             show.set_description_str(f"epoch {epoch + 1}/{epochs} {stage.name}", refresh=False)
-            show.set_postfix_str(" ".join(f"{k} {float(v) / seen:.3f}" for k, v in sums.items()))
+            show.set_postfix_str(" ".join(f"{k} {float(v) / seen:.3f}" for k, v in sums.items()) + note)
     row = {"epoch": epoch + 1, "stage": stage.name, "lr": optimizers[0].param_groups[0]["lr"],
            **{k: float(v) / seen for k, v in sums.items()}, "seconds": time.perf_counter() - began}
     if not math.isfinite(row["loss"]):
         raise NonFiniteError(diagnosis(distiller, batch, terms, epoch + 1, seen))
     return row
+
+
+def _spec(distiller: Distiller, data: Data, train: Split, plan, **settings) -> dict:
+    """Everything that decides a run's result, as plain data: two runs with equal specs are the same run."""
+    return {"distiller": type(distiller).__name__, **distiller.settings(), "student": type(distiller.deploy()).__name__,
+            "teachers": [t.fingerprint() for t in distiller.teachers()], "data": data.name, "images": train.source,
+            "labels": digest(leaves(train.y)), "augment": repr(data.augment) if data.views else _name(data.augment),
+            "examples": len(train), "classes": len(data.classes), "stages": [[s.name, n] for s, _, n in plan], **settings}
+
+
+def _name(function) -> str:
+    return getattr(function, "__name__", type(function).__name__)
 
 
 def _plan(stages: Sequence[Stage], epochs: int) -> list[tuple[Stage, int, int]]:
@@ -252,6 +262,12 @@ def _restore(optimizers, states) -> None:
                 if isinstance(value, Tensor) and value.shape == parameter.shape:
                     # Same memory format as the parameter: fused optimisers walk both side by side.
                     values[key] = torch.empty_like(parameter).copy_(value)
+
+
+def _latest(history: History) -> str:
+    """The last epoch's validation metric for the progress bar."""
+    value = history.rows[-1].get(history.metric) if history.rows else None
+    return "" if value is None else f" {history.metric} {value:.4f}"
 
 
 def _copy(net: nn.Module) -> dict[str, Tensor]:

@@ -399,3 +399,13 @@ def test_evaluate_leaves_the_mode_and_checks_shapes():
     assert evaluate(student, blobs()) == evaluate(student, blobs()) and student.training
     with pytest.raises(ValueError, match="metric="):
         evaluate(torch.nn.Flatten(0), blobs())
+
+
+def test_the_progress_bar_shows_terms_validation_and_time_left(capsys, monkeypatch):
+    monkeypatch.delenv("KDTUTOR_PROGRESS", raising=False)
+    fit(Hinton(net(1), net(2)), blobs(), 3, batch_size=16, seed=0)
+    shown = capsys.readouterr().err
+    assert "epoch 3/3" in shown and "ce " in shown and "kd " in shown and "val_accuracy 0." in shown and "100%" in shown
+    monkeypatch.setenv("KDTUTOR_PROGRESS", "0")
+    fit(CrossEntropy(net(1)), blobs(), 1)
+    assert capsys.readouterr().err == ""

@@ -124,6 +124,13 @@ def test_densenet_depth_is_rounded_down():
 
 # ---- structure
 
+def test_the_third_compression_leaves_the_resolution_alone():
+    net, seen = on_meta(densenet, 22, 5, compress_last=True), []
+    net.relu.register_forward_hook(lambda m, args, out: seen.append(tuple(out.shape[1:])))
+    net(torch.empty(2, 3, 32, 32, device="meta"))
+    assert seen == [((((10 + 15) // 2 + 15) // 2 + 15) // 2, 8, 8)]
+
+
 @convs
 @pytest.mark.parametrize("channels, size", [(3, (32, 32)), (1, (28, 28)), (1, (8, 8)), (2, (20, 12))])
 def test_stages_halve_the_resolution_at_any_size(make, channels, size):

@@ -67,7 +67,8 @@ def with_imbalance(data: Data, gamma: float, seed: int | None = None, n_max: int
     kept = []
     for c, n in enumerate(counts):
         if n > have[c]:
-            raise ValueError(f"class {data.classes[c]!r} should keep {n} training images but has {have[c]}: choose a smaller n_max.")
+            raise ValueError(f"class {data.classes[c]!r} should keep {n} training images but has {have[c]}: choose a smaller "
+                             "n_max.")
         mine = (y == c).nonzero().flatten()
         kept.append(mine[:n] if g is None else mine[torch.randperm(len(mine), generator=g)[:n]])
     return replace(data, name=f"{data.name}-gamma{gamma:g}", train=data.train.select(torch.cat(kept).sort().values))

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import uuid
 from pathlib import Path
 
@@ -41,12 +42,12 @@ def image_folder(folder: str | Path, size: int | tuple[int, int] | None = None) 
         raise ValueError(f"the classes in {folder} differ between train and test; {'; '.join(only)}.")
 
     files = [file for part in (train, test) for members in part.values() for file in members]
-    mark = hashlib.blake2b(repr([(str(Path(path).relative_to(folder)), *stat) for path, *stat in files]).encode()).hexdigest()
+    mark = hashlib.blake2b(repr([(path[len(str(folder)):], *stat) for path, *stat in files]).encode()).hexdigest()
     cache = folder / f".kdtutor-cache{f'-{height}x{width}' if size else ''}.safetensors"
     x = _from_cache(cache, mark)
     if x is None:
         x = _decode([path for path, *_ in files], (width, height) if size else None)
-        _to_cache(cache, mark, x)
+        _to_cache(cache, mark, x, like=files[0][0])
     y = torch.tensor([label for part in (train, test) for label, members in enumerate(part.values()) for _ in members])
     n = sum(map(len, train.values()))
     return Data(folder.resolve().name, tuple(train), Split(x[:n], y[:n]), Split(x[n:], y[n:]))
@@ -105,11 +106,13 @@ def _from_cache(cache: Path, mark: str) -> Tensor | None:
         return None
 
 
-def _to_cache(cache: Path, mark: str, x: Tensor) -> None:
-    """Stores decoded images whole or not at all; a folder or disk that does not take them is no error."""
+def _to_cache(cache: Path, mark: str, x: Tensor, like: str) -> None:
+    """Stores decoded images whole or not at all, readable by whoever may read the file ``like`` (safetensors would keep them
+    to one user). A folder or disk that does not take them is no error."""
     part = cache.with_name(f"{cache.name}.{uuid.uuid4().hex}.part")  # unique: two processes may decode the same folder
     try:
         save_file({"x": x}, part, {"files": mark})
+        shutil.copymode(like, part)
         os.replace(part, cache)
     except (OSError, SafetensorError):
         part.unlink(missing_ok=True)

@@ -17,6 +17,7 @@ from .scenes import scenes
 from .vision import PUBLISHED
 
 EMBEDDED = {"digits": digits, "scenes": scenes}
+OWN = "Your own images: load('path/to/folder'), with train/<class>/* and test/<class>/* in that folder."
 
 
 def names() -> list[str]:
@@ -56,8 +57,8 @@ def load(name_or_path: str | Path, root: str | Path = "data", **options) -> Data
         if folder.is_dir():
             return image_folder(folder, **options)
     if not by_name or len(path.parts) > 1:
-        raise FileNotFoundError(f"{path} is not a folder. Your own images belong in train/<class>/* and test/<class>/* inside it.")
-    raise unknown("dataset", name, available(root), "Your own images: load('path/to/folder') with train/<class>/* and test/<class>/*.")
+        raise FileNotFoundError(f"{path} is not a folder. {OWN}")
+    raise unknown("dataset", name, available(root), OWN)
 
 
 def fetch(name: str, root: str | Path = "data") -> Path | None:
@@ -75,13 +76,14 @@ def fetch(name: str, root: str | Path = "data") -> Path | None:
             root.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=root).close()
         except OSError as error:
-            raise OSError(f"cannot write to the data directory {root} ({error}). Choose another one, or mend its permissions.") from error
+            raise OSError(f"cannot write to the data directory {root} ({error}). Choose another one, or mend its "
+                          "permissions.") from error
         import torchvision
 
         try:
             getattr(torchvision.datasets, PUBLISHED[name].fetcher)(root, download=True)
         except (OSError, RuntimeError, EOFError, http.client.HTTPException, tarfile.TarError) as error:
-            reason = str(error) or type(error).__name__
+            reason = " ".join(str(error).split()) or type(error).__name__
             raise OSError(f"could not download {name} ({reason}). Check the network and the free disk and try again, or "
                           f"{_other_ways(name, root)}") from error
     load(name, root)

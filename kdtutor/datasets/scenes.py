@@ -37,7 +37,7 @@ def scenes(n_train: int = 2000, n_test: int = 500, size: int = 32, seed: int = 0
         raise ValueError(f"scenes(n_train={n_train}, n_test={n_test}, size={size}): expected 1 image or more each and a size of "
                          "24 pixels or more, below which parts vanish.")
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # thousands of tiny operations: on a busy machine, threads that wait for each other take ten times as long
+    torch.set_num_threads(1)  # thousands of small operations: where other work runs too, threads would mostly wait for each other
     try:
         return Data("scenes", CLASSES, _split(n_train, size, 2 * seed), _split(n_test, size, 2 * seed + 1))
     finally:

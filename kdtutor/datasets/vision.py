@@ -40,8 +40,9 @@ class Published(NamedTuple):
 
 def damaged(path: Path, expected: str, found: str) -> ValueError:
     """The error for a file that is there but cannot be what it should be."""
+    name = next((name for name, published in PUBLISHED.items() if path.parent.match(published.folder)), "NAME")
     return ValueError(f"{path} is damaged or incomplete: expected {expected}, found {found}. "
-                      "Delete it and get it again (kdtutor data fetch NAME, or a fresh copy).")
+                      f"Delete it and get it again (kdtutor data fetch {name}, or a fresh copy).")
 
 
 def _content(path: Path, expected: str) -> bytes:

@@ -1,0 +1,47 @@
+# `make help` lists the commands and their options.
+VENV ?= .venv
+PYTHON ?=
+LAB_ARGS ?=
+TEST_ARGS ?=
+BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+ROOT_USER := $(if $(filter 0,$(shell id -u)),--allow-root)
+
+# Any Python can run the helper, which finds one that is new enough; quick when the environment is ready.
+define prepare
+@for python in python3 python "$(PYTHON)" python3.13 python3.12 python3.11; do \
+  if "$$python" -c '' >/dev/null 2>&1; then \
+    exec "$$python" .ci/environment.py --venv "$(VENV)" --python "$(PYTHON)" --extra "$(1)" $(if $(NEED_GB),--need-gb "$(NEED_GB)"); \
+  fi; \
+done; \
+echo 'kdtutor: Python 3.11 or newer is needed, and none was found: install it, or name it: make lab PYTHON=/path/to/python3.11' >&2; \
+exit 1
+endef
+
+.DEFAULT_GOAL := help
+.PHONY: lab test doctor clean help
+
+# On PATH too, so that a terminal in JupyterLab finds `kdtutor`.
+lab:
+	$(call prepare,)
+	@PATH="$$(cd "$(BIN)" && pwd):$$PATH"; export PATH; \
+	exec "$(BIN)/python" -m jupyterlab --ip=127.0.0.1 --ServerApp.root_dir=. \
+	  --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(ROOT_USER) $(LAB_ARGS)
+
+test:
+	$(call prepare,test)
+	@"$(BIN)/python" -m pytest $(TEST_ARGS)
+
+doctor:
+	$(call prepare,)
+	@"$(BIN)/python" -m kdtutor.cli doctor
+
+clean:
+	@if [ -e "$(VENV)/pyvenv.cfg" ]; then rm -rf "$(VENV)"; fi
+	@rm -rf build dist kdtutor.egg-info .pytest_cache .hypothesis .import_linter_cache
+
+help:
+	@echo 'make lab     install once, then open the lessons in JupyterLab (127.0.0.1, with a token)'
+	@echo 'make test    install once, then run the whole suite'
+	@echo 'make doctor  say what a lesson needs and whether it is here'
+	@echo 'make clean   remove the environment and build products; data and runs stay'
+	@echo 'Options: PYTHON=/path/to/python3.12  VENV=/path/with/room  LAB_ARGS="--no-browser --port=8899"  TEST_ARGS="-k name"  NEED_GB=4'

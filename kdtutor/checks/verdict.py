@@ -1,0 +1,58 @@
+"""What a check of a learner's function returns: a plain verdict with a hint, never a bare traceback."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """passed, and one sentence: what was right, or which input went wrong, what came out, what was expected, and a hint."""
+
+    passed: bool
+    message: str
+
+    def __repr__(self) -> str:
+        return f"{'✔ passed' if self.passed else '✘ not yet'}: {self.message}"
+
+    def __bool__(self) -> bool:
+        return self.passed
+
+    def __or__(self, other: "Verdict") -> "Verdict":
+        """The first verdict that failed, else the last."""
+        return self if not self.passed else other
+
+
+def judge(function: Callable, *steps: Callable[[Callable], str | None], praise: str) -> Verdict:
+    """Runs steps in order on the learner's function; the first that returns a sentence, or raises, is the verdict.
+
+    steps: each takes the function, and returns None if all is well or the sentence that helps. An unsolved exercise
+    (``NotImplementedError``, or a function that returns None) says so.
+    """
+    for step in steps:
+        try:
+            complaint = step(function)
+        except NotImplementedError:
+            return Verdict(False, "nothing to check yet: replace `raise NotImplementedError` with your solution.")
+        except Exception as error:
+            return Verdict(False, f"your function raised {type(error).__name__}: {error}")
+        if complaint:
+            return Verdict(False, complaint)
+    return Verdict(True, praise)
+
+
+def compare(got, want, what: str, tolerance: float = 1e-5) -> str | None:
+    """None if two tensors or numbers agree in shape and value, else a sentence that says how they differ."""
+    import torch
+    if got is None:
+        return f"{what}: your function returned None. Did you forget `return`?"
+    try:
+        got = torch.as_tensor(got).float().cpu()
+    except (TypeError, ValueError, RuntimeError):
+        return f"{what}: your function returned a {type(got).__name__}, expected a tensor or a number."
+    want = torch.as_tensor(want).float().cpu()
+    if got.shape != want.shape:
+        return f"{what}: your result has shape {tuple(got.shape)}, expected {tuple(want.shape)}."
+    if not torch.isfinite(got).all():
+        return f"{what}: your result holds NaN or Inf. A logarithm of 0, or an overflow in exp?"
+    off = (got - want).abs().max().item()
+    return f"{what}: off by {off:.3g} at most." if off > tolerance * max(1.0, want.abs().max().item()) else None

@@ -1,0 +1,141 @@
+"""The command line: ``kdtutor doctor | data | lessons``. Thin: each command calls one function of the package and prints."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from .budget import BUDGETS
+from .errors import unknown
+
+
+class PlainErrors(TyperGroup):
+    """Bad input and the file system answer with one line and exit status 1; ``--debug`` shows where it came from."""
+
+    def invoke(self, ctx):
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # `kdtutor data list | head`: typer's own business
+            raise
+        except (ValueError, OSError) as error:
+            if ctx.params.get("debug"):
+                raise
+            typer.echo(f"kdtutor: {' '.join(str(error).split())}", err=True)
+            raise typer.Exit(1) from None
+
+
+plain = {"no_args_is_help": True, "rich_markup_mode": None, "add_completion": False, "pretty_exceptions_enable": False}
+app = typer.Typer(cls=PlainErrors, help="A workbook for knowledge distillation. Start with: make lab", **plain)
+data = typer.Typer(help="The datasets: which are here, and how to get one.", **plain)
+lessons = typer.Typer(help="The lesson notebooks: list, execute, check.", **plain)
+app.add_typer(data, name="data")
+app.add_typer(lessons, name="lessons")
+
+Root = Annotated[Path, typer.Option(help="The data directory.")]
+
+
+def _version(wanted: bool):
+    if wanted:
+        from . import __version__
+        typer.echo(__version__)
+        raise typer.Exit()
+
+
+@app.callback()
+def main(debug: Annotated[bool, typer.Option("--debug", help="Show the whole traceback of an error.")] = False,
+         version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False):
+    pass
+
+
+@app.command()
+def doctor(root: Root = Path("data")):
+    """Say, line by line, whether everything a lesson needs is here. Exit status 1 if something fails."""
+    from .doctor import diagnose
+
+    failed = 0
+    for line in diagnose(root):
+        typer.echo(str(line))
+        failed += not line.ok
+    if failed:
+        typer.echo(f"{failed} to mend before the lessons run.")
+        raise typer.Exit(1)
+    typer.echo("Ready for the lessons.")
+
+
+@data.command("list")
+def list_data(root: Root = Path("data")):
+    """The datasets that have a name, and which of them are here."""
+    from . import datasets
+
+    for name, (present, detail) in datasets.available(root).items():
+        typer.echo(f"{name:15} {'present' if present else 'absent':8} {detail}")
+
+
+@data.command("fetch")
+def fetch_data(name: str, root: Root = Path("data")):
+    """Download a dataset into the data directory."""
+    from . import datasets
+
+    where = datasets.fetch(name, root)
+    typer.echo(f"{name} is in {where}." if where else f"{name} needs no files: nothing to fetch.")
+
+
+@lessons.command("list")
+def list_lessons():
+    """The lessons, in order."""
+    from .lessons import lessons as all_lessons
+
+    for path in all_lessons():
+        typer.echo(path.stem)
+
+
+def chosen(names: list[str]) -> list[Path]:
+    """The lessons with these names; a number ("01"), the name and the path all do. None given: all."""
+    from .lessons import lessons as all_lessons
+
+    known = {path.stem: path for path in all_lessons()}
+    found = []
+    for name in names:
+        stem = Path(name).stem
+        matches = [path for full, path in known.items() if stem in (full, full.split("_")[0])]
+        if not matches:
+            raise unknown("lesson", name, known)
+        found += matches
+    return found if names else list(known.values())
+
+
+@lessons.command("run")
+def run_lessons(names: Annotated[list[str] | None, typer.Argument(help="Numbers or names; none: all.")] = None,
+                budget: Annotated[str | None, typer.Option(help=f"{', '.join(BUDGETS)}; without it KDTUTOR_BUDGET, or cpu.")] = None,
+                save: Annotated[bool, typer.Option("--save/--no-save", help="Write the outputs into the notebooks.")] = True):
+    """Execute lessons from top to bottom and save them, normalised, with their outputs. Exit status 1 if one fails."""
+    from .lessons import LessonError, run
+
+    failed = False
+    for path in chosen(names or []):
+        try:
+            typer.echo(f"OK   {path.stem}: {run(path, budget, save):.0f} s")
+        except LessonError as error:
+            failed = True
+            typer.echo(f"FAIL {path.stem}: {error}")
+    if failed:
+        raise typer.Exit(1)
+
+
+@lessons.command("check")
+def check_lessons(names: Annotated[list[str] | None, typer.Argument(help="Numbers or names; none: all.")] = None):
+    """Say what is wrong with the committed notebooks. Exit status 1 if anything is."""
+    from .lessons import problems
+
+    failed = False
+    for path in chosen(names or []):
+        found = problems(path)
+        failed = failed or bool(found)
+        typer.echo(f"{'FAIL' if found else 'OK  '} {path.stem}{': ' + '; '.join(found) if found else ''}")
+    if failed:
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    app()
