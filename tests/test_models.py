@@ -58,14 +58,14 @@ convs = pytest.mark.parametrize("make", CONVS.values(), ids=CONVS)
 # ---- sizes
 
 @pytest.mark.parametrize("name, classes, exact", [
-    # osmr/imgclsmob's table of trained CIFAR networks, exact counts (the ResNets for CIFAR-100: those rows were read)
+    # the table of trained CIFAR networks in osmr/imgclsmob
     ("resnet20", 100, 278_324), ("resnet56", 100, 861_620), ("resnet110", 100, 1_736_564),
     ("wrn16_10", 10, 17_116_634), ("wrn28_10", 10, 36_479_194), ("wrn40_8", 10, 35_748_314),
     ("densenet40_12", 10, 176_122), ("densenet100_12", 10, 769_162), ("densenet250_24", 10, 15_324_406),
     ("densenet190_40", 10, 25_624_430),
-    # the project's reference (272,474) and a public TensorFlow port of WRN (2,243,546)
+    # the project's reference (272,474) and a public table of WRN counts (2,243,546)
     ("resnet20", 10, 272_474), ("wrn40_2", 10, 2_243_546),
-    # by hand: 1,280,000-odd weights of 784-800-800-10 and 784-1200-1200-10 with their biases
+    # by hand: weights and biases of 784-800-800-10 and 784-1200-1200-10
     ("mlp800x800", 10, 785 * 800 + 801 * 800 + 801 * 10), ("mlp1200x1200", 10, 785 * 1200 + 1201 * 1200 + 1201 * 10),
 ])
 def test_parameters_exactly(name, classes, exact):
@@ -155,7 +155,7 @@ def test_layers_have_the_names_that_lessons_tap():
     assert names(wide) == ["conv1", "layer1", "layer2", "layer3", "bn", "relu", "pool", "fc"]
     assert {"relu1", "conv1", "relu2", "conv2", "shortcut"} <= set(names(wide.layer1[0]))
     assert {"layer1", "layer2", "layer3", "pool", "fc"} <= set(names(dense))
-    assert [n for n in names(on_meta(mlp)) if not n.startswith("dropout")] == ["input_dropout", "fc1", "relu1", "fc2", "relu2", "fc"]
+    assert names(on_meta(mlp)) == ["input_dropout", "fc1", "relu1", "dropout1", "fc2", "relu2", "dropout2", "fc"]
     assert [len(resnet.layer1), len(wide.layer3), len(dense.layer2)] == [2, 2, 3]
 
 
@@ -238,6 +238,7 @@ def test_second_derivatives_exist(make):
 def test_stem_and_width():
     assert [on_meta(cifar_resnet, 8, width=4, stem=s).conv1.out_channels for s in (None, 32, 64)] == [64, 32, 64]
     assert on_meta(cifar_resnet, 8, width=4).fc.in_features == 256
+    assert [on_meta(build, n).conv1.out_channels for n in ("resnet8", "resnet8x2", "resnet8x4")] == [16, 32, 32]
     assert on_meta(wrn, 10, 4).conv1.out_channels == 16
 
 
@@ -400,19 +401,22 @@ def test_named_resnets_have_their_depth(name):
 
 
 @pytest.mark.parametrize("make, message", [
-    (lambda: cifar_resnet(18), "6n.2.*18.*14 or 20"), (lambda: cifar_resnet(2), "take 8"), (lambda: cifar_resnet(20.0), "whole number"),
+    (lambda: cifar_resnet(18), "6n.2.*18.*14 or 20"), (lambda: cifar_resnet(2), "take 8"),
+    (lambda: cifar_resnet(20.0), "whole number"),
     (lambda: wrn(17, 2), "6n.4.*17.*16 or 22"), (lambda: wrn(4, 2), "take 10"), (lambda: densenet(9, 4), "take 10"),
     (lambda: models.resnet8(classes=1), "classes.*at least 2"), (lambda: models.resnet8(width=0), "width"),
     (lambda: models.resnet8(stem=0), "stem"), (lambda: models.resnet8(channels=0), "channels"), (lambda: wrn(16, -2), "width"),
     (lambda: wrn(16, 2, classes=1), "classes"), (lambda: wrn(16, 2, dropout=1.0), r"dropout.*\[0, 1\)"),
-    (lambda: densenet(10, 0), "growth"), (lambda: densenet(10, 4, dropout=-0.1), "dropout"), (lambda: densenet(10, 4, 1), "classes"),
+    (lambda: densenet(10, 0), "growth"), (lambda: densenet(10, 4, dropout=-0.1), "dropout"),
+    (lambda: densenet(10, 4, 1), "classes"),
     (lambda: mlp((5, 0)), r"hidden\[1\]"), (lambda: mlp(5, classes=0), "classes"), (lambda: mlp(5, inputs=0), "inputs"),
     (lambda: mlp(5, inputs=(3, 0, 4)), r"inputs\[1\]"), (lambda: mlp(5, dropout=float("nan")), "dropout"),
     (lambda: mlp(5, input_dropout=1), "input_dropout"), (lambda: mlp(5, max_norm=0), "max_norm"),
     (lambda: constrain_(nn.Linear(2, 2), -1.0), "max_norm"),
-    (lambda: build("resnet18"), "14 or 20"), (lambda: build("wrn16-2"), "'wrn16_2'.*Forms: "), (lambda: build("ResNet20"), "resnet20"),
-    (lambda: build("vit"), "Known: .*densenet112_33"), (lambda: build("resnet20", image_size=(1, 2, 3)), "image_size"),
-    (lambda: build("resnet20", image_size=0), "height"), (lambda: build("mlp"), "mlp800x800"), (lambda: build(20), "unknown network"),
+    (lambda: build("resnet18"), "14 or 20"), (lambda: build("wrn16-2"), "'wrn16_2'.*Forms: "),
+    (lambda: build("ResNet20"), "resnet20"), (lambda: build("vit"), "Known: .*densenet112_33"),
+    (lambda: build("resnet20", image_size=(1, 2, 3)), "image_size"), (lambda: build("resnet20", image_size=0), "height"),
+    (lambda: build("mlp"), "mlp800x800"), (lambda: build(20), "unknown network"),
 ])
 def test_bad_arguments_are_refused_with_what_to_do(make, message):
     with pytest.raises(ValueError, match=message):

@@ -1,6 +1,6 @@
 """What a check of a learner's function returns: a plain verdict with a hint, never a bare traceback."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 
@@ -56,3 +56,19 @@ def compare(got, want, what: str, tolerance: float = 1e-5) -> str | None:
         return f"{what}: your result holds NaN or Inf. A logarithm of 0, or an overflow in exp?"
     off = (got - want).abs().max().item()
     return f"{what}: off by {off:.3g} at most." if off > tolerance * max(1.0, want.abs().max().item()) else None
+
+
+def explain(got, want, what: str, mistakes: Mapping[str, object]) -> str | None:
+    """None if got is what is wanted; else the sentence of the mistake that gives exactly this result, or how far off it is.
+
+    mistakes: {sentence that helps: the value that this mistake would give}.
+    """
+    import torch
+    complaint = compare(got, want, what)
+    if complaint is None or got is None or not isinstance(got, (int, float, torch.Tensor)):
+        return complaint
+    for sentence, value in mistakes.items():
+        value = torch.as_tensor(value)
+        if torch.isfinite(value).all() and compare(got, value, what) is None:
+            return f"{what}: {sentence}"
+    return complaint
