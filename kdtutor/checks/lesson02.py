@@ -1,23 +1,13 @@
 """Checks of lesson 02: the gradient of the distillation loss, CWTM's weights, shuffled wrong answers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
-from torch import Tensor
 
 from ..gradients import distillation_gradient, label_gradient
 from ..methods.self_distillation.born_again import cwtm_weights
 from ..softening import soften
-from .verdict import Verdict, compare, judge
-
-
-def _explain(got, want: Tensor, what: str, mistakes: Mapping[str, Tensor]) -> str | None:
-    """None if got is what is wanted; else the mistake that gives exactly this result, or how far off it is."""
-    complaint = compare(got, want, what)
-    if complaint is None or got is None or torch.as_tensor(got).shape != want.shape:
-        return complaint
-    named = (hint for hint, value in mistakes.items() if compare(got, value, what) is None)
-    return f"{what}: {next(named, complaint.split(': ', 1)[1])}"
+from .verdict import Verdict, compare, explain, judge
 
 
 def check_kd_gradient(function: Callable) -> Verdict:
@@ -44,7 +34,7 @@ def check_kd_gradient(function: Callable) -> Verdict:
             "the two weights are swapped: ce_weight belongs to the label part.": want(T, kd, ce),
             "the weights are missing.": want(T, 1, 1),
         }
-        return lambda f: _explain(f(s, t, y, T, ce, kd), want(T, ce, kd), what, mistakes)
+        return lambda f: explain(f(s, t, y, T, ce, kd), want(T, ce, kd), what, mistakes)
 
     return judge(function, step("labels alone (kd_weight = 0)", 3.0, 1.0, 0.0), step("teacher alone at T = 1", 1.0, 0.0, 1.0),
                  step("teacher alone at T = 3", 3.0, 0.0, 1.0), step("0.3 label + 0.7 teacher, T = 3", 3.0, 0.3, 0.7),
@@ -69,7 +59,7 @@ def check_cwtm_weights(function: Callable) -> Verdict:
             "that is the smallest probability of each row: take the largest.": p.amin(1) / p.amin(1).sum(),
             "it is upside down: a sure teacher gives a *large* weight.": (1 - top) / (1 - top).sum(),
         }
-        return lambda f: _explain(f(logits), want, what, mistakes)
+        return lambda f: explain(f(logits), want, what, mistakes)
 
     return judge(function, step("a batch with confidences 0.9 and 0.5 (weights 0.643 and 0.357)", tiny), step("a batch of six rows", z),
                  praise="positive, sum to 1, and a sure teacher gives a large weight.")

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from ..gradients import distillation_gradient, label_gradient, matching_gradient, split_gradient, wrong_share
-from .style import BLUE, CYCLE, DASHES, MAP, MARKERS, ORANGE, RC, ROLE, figure
+from .style import BLUE, CYCLE, DASHES, MAP, MARKERS, ORANGE, ROLE, figure, styled
 
-styled = plt.rc_context(RC)  # labels and legends that are added later take the workbook's style too
 GRID = (1, 2, 4, 8, 16, 32, 64, 128)  # temperatures
 LABEL_PART = dict(color=ORANGE, hatch="///", edgecolor="white", linewidth=0.8)
 WRONG_PART = dict(color=BLUE, edgecolor="white", linewidth=0.8)

@@ -12,12 +12,11 @@ import torch
 from matplotlib.patches import FancyBboxPatch
 
 from ..softening import soften
-from .style import BLACK, BLUE, DASHES, GREEN, MARKERS, ORANGE, RC, RED, ROLE, SKY, figure
+from .style import BLACK, BLUE, DASHES, GREEN, MARKERS, ORANGE, RED, ROLE, SKY, figure, styled
 
 KINDS = {"response": "the answers", "feature": "what the layers\ncompute", "relation": "how examples\nrelate"}
 SCHEMES = {"offline": "first the teacher, then the student", "online": "all learn at the same time",
            "self": "the network teaches itself"}
-styled = plt.rc_context(RC)  # labels and legends that are added later take the workbook's style too
 
 
 def class_answers(logits, labels, temperature: float = 1.0):

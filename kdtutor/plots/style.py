@@ -20,6 +20,9 @@ RC = {"figure.dpi": 100, "savefig.dpi": 100, "font.size": 11, "axes.titlesize": 
       "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25,
       "axes.axisbelow": True, "legend.frameon": False, "figure.constrained_layout.use": True, "image.cmap": MAP}
 
+styled = plt.rc_context(RC)
+"""Decorator of a draw function: labels and legends that are added to the figure take the workbook's style too."""
+
 
 def figure(rows: int = 1, columns: int = 1, width: float = 9.0, height: float = 3.2, **kwargs):
     """A figure in the workbook's style: (Figure, Axes or array of Axes), as ``plt.subplots``. Sizes in inches, 100 dpi.
