@@ -29,11 +29,11 @@ lab:
 
 test:
 	$(call prepare,test)
-	@"$(BIN)/python" -m pytest $(TEST_ARGS)
+	@exec "$(BIN)/python" -m pytest $(TEST_ARGS)
 
 doctor:
 	$(call prepare,)
-	@"$(BIN)/python" -m kdtutor.cli doctor
+	@exec "$(BIN)/python" -m kdtutor.cli doctor
 
 clean:
 	@if [ -e "$(VENV)/pyvenv.cfg" ]; then rm -rf "$(VENV)"; fi

@@ -55,7 +55,8 @@ def start(command: list[str], port: int, limit: float) -> float:
         while not all(ask(page, token=token) == 200 for page in pages):
             if server.poll() is not None or time.perf_counter() - begin > limit:
                 said.seek(0)
-                sys.exit(f"{' '.join(command)}\nnot ready after {time.perf_counter() - begin:.0f} s. It said:\n{said.read()[-2000:]}")
+                seconds = time.perf_counter() - begin
+                sys.exit(f"{' '.join(command)}\nnot ready after {seconds:.0f} s. It said:\n{said.read()[-2000:]}")
             time.sleep(0.02)
         return time.perf_counter() - begin
     finally:

@@ -1,16 +1,16 @@
-"""What all tests share: the smoke budget, quiet and repeatable training on two threads, and places to work in."""
+"""What all tests share: the smoke budget, quiet and repeatable training on one thread, and places to work in."""
 
 import os
 from pathlib import Path
 
 # Before torch, matplotlib or a notebook's kernel start: kernels and subprocesses inherit it.
-os.environ.update(KDTUTOR_BUDGET="smoke", KDTUTOR_PROGRESS="0", MPLBACKEND="Agg", OMP_NUM_THREADS="2")
+os.environ.update(KDTUTOR_BUDGET="smoke", KDTUTOR_PROGRESS="0", MPLBACKEND="Agg", OMP_NUM_THREADS="1")
 
 import hypothesis
 import pytest
 import torch
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)
 # The same examples in every run, and no deadline: how long one takes says more about a busy machine than about the code.
 hypothesis.settings.register_profile("kdtutor", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("kdtutor")

@@ -375,6 +375,9 @@ def test_fetch_downloads_into_the_root_and_checks(mnist, monkeypatch, tmp_path_f
 
     monkeypatch.setattr("torchvision.datasets.MNIST", download)
     assert fetch("mnist", fresh) == fresh / "MNIST" / "raw" and len(load("mnist", fresh).train) == 12
+    (fresh / "MNIST" / "raw" / "t10k-labels-idx1-ubyte").write_bytes(b"cut")
+    with pytest.raises(ValueError, match="t10k-labels-idx1-ubyte is damaged"):
+        fetch("mnist", fresh)
 
 
 def test_fetch_into_an_unwritable_root(tmp_path):

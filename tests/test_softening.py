@@ -5,14 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from kdtutor.softening import distillation_kl, ensemble_logits, ensemble_targets, soften
-
-settings.register_profile("kd", deadline=None)
-settings.load_profile("kd")
 
 LOGITS = arrays(np.float64, st.tuples(st.integers(1, 5), st.integers(2, 6)), elements=st.floats(-30, 30))
 TEMPERATURES = st.floats(0.2, 50)
