@@ -1,14 +1,28 @@
 """kdtutor: a workbook that teaches and analyses knowledge distillation.
 
-Importing the package needs torch, numpy and safetensors only; pandas, matplotlib and the widgets load when they are used,
-so that training runs on a bare GPU machine without the notebook stack.
+Names load when they are first used, so that ``kdtutor doctor`` can say what is wrong where torch itself does not load. Training
+needs torch, numpy and safetensors only; pandas, matplotlib and the widgets load with the functions that need them.
 """
 
-from . import datasets, methods, models, softening, taps, teacher, training
+from importlib import import_module
+
 from .budget import budget, pick
-from .teacher import Teacher
-from .training import History, evaluate, fit
 
 __version__ = "0.1.0"
-__all__ = ["History", "Teacher", "budget", "datasets", "evaluate", "fit", "methods", "models", "pick", "softening", "taps",
-           "teacher", "training"]
+
+_HOMES = {"History": "training", "evaluate": "training", "fit": "training", "Teacher": "teacher"}
+_MODULES = ("checks", "datasets", "gradients", "lessons", "methods", "models", "plots", "runs", "schedules", "softening", "taps",
+            "teacher", "training", "widgets")
+__all__ = ["budget", "pick", *_HOMES, *_MODULES]
+
+
+def __getattr__(name: str):
+    if name in _HOMES:
+        return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module 'kdtutor' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -84,6 +84,7 @@ def test_gpu_that_computes_nonsense(monkeypatch):
 
 def test_more_threads_than_cores(monkeypatch):
     monkeypatch.setattr(doctor, "usable_cores", lambda: 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     assert failed(doctor.threads)[0].remedy == "set OMP_NUM_THREADS=1"
 
 
