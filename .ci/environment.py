@@ -14,6 +14,7 @@ import io
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -133,16 +134,21 @@ def pip_install(venv, arguments):
         # wheels of several GB pass through the temporary folder: not through a small /tmp in memory
         process = subprocess.Popen(command, cwd=ROOT, env=dict(os.environ, TMPDIR=scratch), stdin=subprocess.DEVNULL,
                                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        for line in io.TextIOWrapper(process.stdout, encoding="utf-8", errors="replace"):
-            file.write(line)
-            file.flush()
-            said.append(line.strip())
-            size = re.match(r"Downloading \S*?([^/\s]+)-\d\S* \((\d{2,}[\d.]* MB|[\d.]+ GB)\)", line.strip())
-            if size:
-                print("  downloading %s (%s)" % size.groups())
-            elif line.startswith("Installing collected packages:") and "," in line:
-                print("  unpacking %d packages" % (line.count(",") + 1))
-            sys.stdout.flush()
+        try:
+            for line in io.TextIOWrapper(process.stdout, encoding="utf-8", errors="replace"):
+                file.write(line)
+                file.flush()
+                said.append(line.strip())
+                size = re.match(r"Downloading \S*?([^/\s]+)-\d\S* \((\d{2,}[\d.]* MB|[\d.]+ GB)\)", line.strip())
+                if size:
+                    print("  downloading %s (%s)" % size.groups())
+                elif line.startswith("Installing collected packages:") and "," in line:
+                    print("  unpacking %d packages" % (line.count(",") + 1))
+                sys.stdout.flush()
+        except BaseException:  # interrupted: leave no pip behind that writes beside the next one
+            process.terminate()
+            process.wait()
+            raise
     shutil.rmtree(scratch, ignore_errors=True)
     if process.wait() == 0:
         return
@@ -184,6 +190,7 @@ def main():
     parser.add_argument("--python", default="", help="the interpreter to build on; without it the newest known one is looked for")
     parser.add_argument("--need-gb", type=float, default=NEED_GB, help="free disk that an install needs")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop as for Ctrl-C
     try:
         prepare(os.path.abspath(args.venv), args.extra, args.python, args.need_gb)
     except Refusal as refusal:

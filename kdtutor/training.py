@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from .datasets import Batch, Data, Split
 from .datasets.data import digest, leaves
 from .errors import unknown
+from .memory import keep_freed_memory
 from .methods.distiller import Distiller, OptimizerFactory, Stage
 from .progress import bar
 from .runs import RunDirectory, environment, save_weights
@@ -111,6 +112,8 @@ def fit(distiller: Distiller, data: Data, epochs: int, *, batch_size: int = 64, 
         raise ValueError("snapshots are files: pass run_dir, the directory where they go.")
     run = RunDirectory(run_dir) if run_dir is not None else None
     device, start = pick_device(device), time.perf_counter()
+    if device.type == "cpu":
+        keep_freed_memory()
     train, held_out = data.holdout(validation)
     if not len(train):
         raise ValueError(f"{data.name} has no training examples left after holding out {validation:.0%}.")

@@ -7,6 +7,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import time
 import tomllib
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -265,6 +266,21 @@ def test_pip_failures_become_one_line(venv, said, line):
     fake_venv(venv, f'echo "{said}"; exit 1')
     found = refusal(run(sys.executable, HELPER, "--venv", venv, "--python", sys.executable, "--need-gb", "0"))
     assert line in found and str(venv / "pip.log") in found
+
+
+@posix
+def test_interrupted_install_leaves_no_pip_behind(venv):
+    fake_venv(venv, f'echo $$ > "{venv}/pid"; exec sleep 60')
+    helper = subprocess.Popen([sys.executable, HELPER, "--venv", venv, "--python", sys.executable, "--need-gb", "0"],
+                              stderr=subprocess.PIPE, text=True)
+    while not (venv / "pid").exists() or not (venv / "pid").read_text():
+        assert helper.poll() is None
+        time.sleep(0.02)
+    helper.terminate()
+    assert helper.communicate(timeout=60)[1].startswith("kdtutor: interrupted") and helper.returncode == 130
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((venv / "pid").read_text()), 0)
+    assert not (venv / ".ready").exists()
 
 
 @posix

@@ -1,0 +1,62 @@
+"""The speed benchmarks run, at a tiny size; what they measure is looked at by people."""
+
+import os
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+PEER = {  # the smallest thing that looks like a checkout of RepDistiller
+    "helper/loops.py": """
+def train_distill(epoch, train_loader, module_list, criterion_list, optimizer, opt):
+    for images, labels, index in train_loader:
+        loss = criterion_list[0](module_list[0](images), labels)
+        optimizer.zero_grad(), loss.backward(), optimizer.step()
+    print("told to stdout")
+""",
+    "models/__init__.py": "from kdtutor.models import resnet8\nmodel_dict = {'resnet8': lambda num_classes: resnet8(num_classes)}\n",
+    "distiller_zoo/__init__.py": "import torch\nclass DistillKL(torch.nn.Module):\n    def __init__(self, T): super().__init__()\n",
+    "dataset/cifar100.py": """
+import torch
+from torchvision import datasets, transforms
+class Instance(datasets.CIFAR100):
+    def __getitem__(self, i): return *super().__getitem__(i), i
+def get_cifar100_dataloaders(batch_size, num_workers, is_instance):
+    data = Instance("./data/", train=True, download=True, transform=transforms.ToTensor())
+    return torch.utils.data.DataLoader(data, batch_size, num_workers=num_workers), None, len(data)
+""",
+}
+
+
+def run(repo, *command):
+    environment = os.environ | {"PYTHONPATH": str(repo)}
+    done = subprocess.run([sys.executable, *command], cwd=repo, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_training_speed_against_the_limit_and_a_peer(repo, tmp_path):
+    for path, text in PEER.items():
+        (tmp_path / "peer" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "peer" / path).write_text(text)
+    out = run(repo, "benchmarks/training.py", "all", "--quick", "--peer", str(tmp_path / "peer"), "--out", str(tmp_path))
+    assert "told to stdout" not in out
+    text = (tmp_path / "training_speed.csv").read_text()
+    assert "# command: " in text and str(tmp_path) not in text
+    table = pd.read_csv(tmp_path / "training_speed.csv", comment="#")
+    assert len(table) == 8 and (table.low <= table.ratio).all() and (table.ratio <= table.high).all()
+    assert table.met.isin(["yes", "no"]).sum() == 7 and (table.ratio > 0).all()
+
+
+def test_a_peer_that_is_not_there_is_one_clear_line(repo, tmp_path):
+    done = subprocess.run([sys.executable, "benchmarks/training.py", "peer", "--peer", str(tmp_path)], cwd=repo, capture_output=True,
+                          text=True, timeout=300, env=os.environ | {"PYTHONPATH": str(repo)})
+    assert done.returncode == 2 and "no checkout of RepDistiller" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_import_time(repo, tmp_path):
+    run(repo, "benchmarks/import_time.py", "--rounds", "1", "--out", str(tmp_path))
+    assert pd.read_csv(tmp_path / "import_time.csv", comment="#").ratio[0] > 0
