@@ -258,7 +258,7 @@ VIOLATIONS = {
     "a path on Windows": (printed(r"C:\Users\ada\kdtutor"), "a path of this machine"),
     "a path as a result": (lambda nb: code(nb).outputs.append(new_output("display_data", {"text/plain": "PosixPath('/tmp/x')"})),
                            "a path of this machine"),
-    "a path in the prose": (lambda nb: nb.cells[0].update(source="See /work/main/README.md"), "a path of this machine"),
+    "a path in the prose": (lambda nb: nb.cells[0].update(source="See /home/me/README.md"), "a path of this machine"),
     "tqdm.notebook": (lambda nb: code(nb).update(source="from tqdm.notebook import tqdm"), "one of tqdm.notebook"),
     "a figure needs a kernel": (lambda nb: code(nb).update(source="%matplotlib widget"), "%matplotlib widget"),
     "widget state": (lambda nb: nb.metadata.update(widgets={"state": {}}), "metadata.widgets"),
