@@ -41,7 +41,7 @@ def test_training_speed_against_the_limit_and_a_peer(repo, tmp_path):
     for path, text in PEER.items():
         (tmp_path / "peer" / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "peer" / path).write_text(text)
-    out = run(repo, "benchmarks/training.py", "all", "--quick", "--peer", str(tmp_path / "peer"), "--out", str(tmp_path))
+    out = run(repo, "benchmarks/training.py", "all", "--quick", "--threads", "1", "--peer", str(tmp_path / "peer"), "--out", str(tmp_path))
     assert "told to stdout" not in out
     text = (tmp_path / "training_speed.csv").read_text()
     assert "# command: " in text and str(tmp_path) not in text

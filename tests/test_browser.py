@@ -13,6 +13,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import matplotlib.font_manager  # noqa: F401  its cache is built here, not with a message on stderr in a figure's cell
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook

@@ -40,6 +40,7 @@ def run(path: str | Path, budget: str | None = None, save: bool = True) -> float
     budget: "smoke", "cpu" or "full"; None keeps ``KDTUTOR_BUDGET``. Raises ``LessonError``, and saves nothing, if a cell fails
     or if an error hides inside a widget.
     """
+    import matplotlib.font_manager  # noqa: F401  builds its cache here, not with a message on stderr in a figure's cell
     from nbclient import NotebookClient
 
     if budget not in (None, *BUDGETS):

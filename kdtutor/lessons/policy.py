@@ -85,9 +85,10 @@ def _outputs(nb: NotebookNode) -> list[str]:
     for i, cell in enumerate(nb.cells):
         outputs = cell.get("outputs", [])
         texts = [text_of(o) for o in outputs]
+        stderr = "".join(o.text for o in outputs if o.get("name") == "stderr").strip()
         found += [f"{place(nb, i)}: {text}" for wrong, text in [
             (any(o.output_type == "error" for o in outputs), "an error in its output"),
-            (any(o.get("name") == "stderr" for o in outputs), "a warning or other message on stderr in its output"),
+            (stderr, f"a message on stderr in its output: {stderr.partition(chr(10))[0][:100]}"),
             (any(BAR.search(t) for t in texts), "a progress bar in its output"),
             (any(ADDRESS.search(t) for t in texts), "a memory address in its output, which changes from run to run"),
             (any(MACHINE.search(t) for t in [*texts, cell.source]), "a path of this machine"),
