@@ -270,16 +270,17 @@ def test_pip_failures_become_one_line(venv, said, line):
 
 @posix
 def test_interrupted_install_leaves_no_pip_behind(venv):
-    fake_venv(venv, f'echo $$ > "{venv}/pid"; exec sleep 60')
+    fake_venv(venv, "echo $$; exec sleep 60")
     helper = subprocess.Popen([sys.executable, HELPER, "--venv", venv, "--python", sys.executable, "--need-gb", "0"],
                               stderr=subprocess.PIPE, text=True)
-    while not (venv / "pid").exists() or not (venv / "pid").read_text():
+    log = venv / "pip.log"
+    while not log.exists() or not log.read_text().endswith("\n"):
         assert helper.poll() is None
         time.sleep(0.02)
     helper.terminate()
     assert helper.communicate(timeout=60)[1].startswith("kdtutor: interrupted") and helper.returncode == 130
     with pytest.raises(ProcessLookupError):
-        os.kill(int((venv / "pid").read_text()), 0)
+        os.kill(int(log.read_text()), 0)
     assert not (venv / ".ready").exists()
 
 
