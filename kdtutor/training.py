@@ -213,7 +213,7 @@ def _epoch(distiller, stage, optimizers, data, train, batch_size, schedule, devi
         show.update(1)
         if step % max(1, total_steps // 5) == 0:
             show.set_description_str(f"epoch {epoch + 1}/{epochs} {stage.name}", refresh=False)
-            show.set_postfix_str(" ".join(f"{k} {float(v) / seen:.3f}" for k, v in sums.items()) + note)
+            show.set_postfix_str(" ".join(f"{k} {float(v) / seen:.3f}" for k, v in sums.items()) + note, refresh=False)
     row = {"epoch": epoch + 1, "stage": stage.name, "lr": optimizers[0].param_groups[0]["lr"],
            **{k: float(v) / seen for k, v in sums.items()}, "seconds": time.perf_counter() - began}
     if not math.isfinite(row["loss"]):
