@@ -22,7 +22,29 @@ def check_temperature(temperature: float) -> float:
 
 
 def check_same_shape(name_a: str, a, name_b: str, b) -> None:
-    """Raises ``ValueError`` with both shapes unless the two tensors have the same shape."""
+    """Raises ``ValueError`` with both shapes (or devices) unless the two tensors have the same shape and device."""
+    check_same_device(name_a, a, name_b, b)
     if a.shape != b.shape:
         raise ValueError(f"{name_a} has shape {tuple(a.shape)} but {name_b} has shape {tuple(b.shape)}: they must be equal. "
                          "For logits this usually means different numbers of classes.")
+
+
+def check_same_device(name_a: str, a, name_b: str, b) -> None:
+    """Raises ``ValueError`` with both devices unless the two tensors lie on the same one."""
+    if a.device != b.device:
+        raise ValueError(f"{name_a} is on {a.device} but {name_b} is on {b.device}: move both to one device with .to(device). "
+                         "``fit`` moves student, teacher and data by itself.")
+
+
+def check_variant(variant: str) -> str:
+    """The variant. Raises ``ValueError`` unless it is "paper" or "code"."""
+    if variant not in ("paper", "code"):
+        raise unknown("variant", variant, ("paper", "code"), "'paper' is the formula as published, 'code' the authors' public code.")
+    return variant
+
+
+def check_weights(**weights: float) -> None:
+    """Raises ``ValueError`` unless every weight is finite and >= 0 and one of them is > 0."""
+    if not all(0 <= float(w) < float("inf") for w in weights.values()) or not any(weights.values()):
+        given = ", ".join(f"{k}={v}" for k, v in weights.items())
+        raise ValueError(f"{given}: weights must be finite and >= 0, and at least one of them > 0.")

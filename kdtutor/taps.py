@@ -1,7 +1,8 @@
 """Read intermediate features of any torch module by module path, with forward hooks that exist only during the call.
 
 A path is what ``named_modules()`` prints ("layer2.1"); it means the module's output. "layer2.1.relu2:input" means its input:
-the features before a ReLU. Nothing in the network changes, so one network can serve several readers.
+the features before a ReLU. "layer2.1.relu#2" means the second time that a module runs in one forward pass (torchvision's blocks
+use one ReLU twice). Nothing in the network changes, so one network can serve several readers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,48 +19,63 @@ def call(net: nn.Module, x):
     return net(**x) if isinstance(x, Mapping) else net(x)
 
 
+class _Read(Exception):
+    """Everything that was asked for has been read."""
+
+
 class Taps:
     """Reads named layers of a network while it runs: ``output, features = Taps(net, ["layer1", "layer3"])(x)``.
 
-    features maps every path to its tensor, attached to the graph. Raises ``ValueError`` for a path that does not exist (with the
-    near matches), at construction; for a layer that ran more than once in a forward (a shared module has no single feature),
+    features maps every path to its tensor, attached to the graph.   stop: end the forward pass as soon as all layers are read;
+    the output is then None, and no later layer runs. Raises ``ValueError`` for a path that does not exist (with the near matches),
+    at construction; for a layer that ran more than once in a forward (a shared module has no single feature: say which run),
     did not run, or returned no tensor, at the call.
     """
 
-    def __init__(self, net: nn.Module, layers: Sequence[str]):
-        self.net, self.layers = net, [layers] if isinstance(layers, str) else list(layers)
+    def __init__(self, net: nn.Module, layers: Sequence[str], stop: bool = False):
+        self.net, self.layers, self.stop = net, list(dict.fromkeys([layers] if isinstance(layers, str) else layers)), stop
         modules = dict(net.named_modules())
         self._points = []
         for layer in self.layers:
             path, _, side = layer.partition(":")
+            path, _, run = path.partition("#")
             if path not in modules or not path:
                 raise unknown(f"layer path in {type(net).__name__}", path, [m for m in modules if m],
                               "kdtutor.taps.layers(net) lists all of them.")
             if side not in ("", "input", "output"):
                 raise ValueError(f"layer {layer!r}: after the colon comes 'input' or 'output', not {side!r}.")
-            self._points.append((layer, modules[path], side == "input"))
+            if run and not (run.isdigit() and int(run)):
+                raise ValueError(f"layer {layer!r}: after '#' comes which run of the module is meant, 1, 2, ..., not {run!r}.")
+            self._points.append((layer, modules[path], side == "input", int(run or 0)))
         # An in-place ReLU would overwrite the tensor that was just read, silently: then a copy is kept.
         self._copy = any(getattr(m, "inplace", False) for m in modules.values())
 
     def __call__(self, x) -> tuple[Tensor, dict[str, Tensor]]:
-        features, hooks = {}, []
+        features, hooks, runs = {}, [], {}
 
-        def keep(layer, value):
+        def keep(layer, run, value):
+            runs[layer] = runs.get(layer, 0) + 1
+            if run and runs[layer] != run:
+                return
             value = value[0] if isinstance(value, (tuple, list)) and len(value) else value
             if not isinstance(value, Tensor):
                 raise ValueError(f"layer {layer!r} passes a {type(value).__name__}, not a tensor: choose a layer inside it.")
             if layer in features:
                 raise ValueError(f"layer {layer!r} ran twice in one forward pass (the module is shared), so 'its' feature is "
-                                 "ambiguous. Tap the block around each use instead.")
+                                 f"ambiguous. Say which run is meant ('{layer.partition(':')[0]}#2'), or tap the block around it.")
             features[layer] = value.clone() if self._copy else value
+            if self.stop and len(features) == len(self.layers):
+                raise _Read
 
         try:
-            for layer, module, wants_input in self._points:
+            for layer, module, wants_input, run in self._points:
                 if wants_input:
-                    hooks.append(module.register_forward_pre_hook(lambda m, args, n=layer: keep(n, args)))
+                    hooks.append(module.register_forward_pre_hook(lambda m, args, n=layer, r=run: keep(n, r, args)))
                 else:
-                    hooks.append(module.register_forward_hook(lambda m, args, out, n=layer: keep(n, out)))
+                    hooks.append(module.register_forward_hook(lambda m, args, out, n=layer, r=run: keep(n, r, out)))
             output = call(self.net, x)
+        except _Read:
+            output = None
         finally:
             for hook in hooks:
                 hook.remove()

@@ -49,11 +49,32 @@ class Teacher:
         members = self._members(batch)
         return members[0] if len(members) == 1 else ensemble_logits(members, temperature, self.mean)
 
-    def features(self, batch, layers: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Logits and the named layers' features of a single teacher network, never cached: features are too large."""
+    @property
+    def net(self) -> nn.Module:
+        """The single network. Raises ``ValueError`` for an ensemble, which has no single feature map and no single gradient."""
         if len(self.nets) > 1:
             raise ValueError(f"an ensemble of {len(self.nets)} teachers has no single feature map: distil features from one.")
-        return self._frozen(lambda: Taps(self.nets[0], layers)(_inputs(batch)))
+        return self.nets[0]
+
+    def features(self, batch, layers: Sequence[str], stop: bool = False) -> tuple[Tensor | None, dict[str, Tensor]]:
+        """Logits and the named layers' features of a single teacher network, never cached: features are too large.
+
+        stop: run only as far as these layers need; the logits are then None.
+        """
+        net = self.net
+        return self._frozen(lambda: Taps(net, layers, stop)(_inputs(batch)))
+
+    def input_gradient(self, batch, score, layers: Sequence[str] = ()) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """d score / d x of a single teacher network, in eval mode: (gradient, logits, features), all detached.
+
+        score: (logits, features) -> (B,) values; each depends on its own image alone, so row b is the gradient of image b's score.
+        """
+        x = _inputs(batch).detach().requires_grad_()
+        self.net.eval()
+        with torch.enable_grad():
+            logits, features = Taps(self.net, layers)(x)
+            gradient, = torch.autograd.grad(score(logits, features).sum(), x)
+        return gradient, logits.detach(), {k: v.detach() for k, v in features.items()}
 
     def to(self, *args, **kwargs) -> "Teacher":
         """Moves the networks (and the cache) like ``nn.Module.to``."""
@@ -108,7 +129,9 @@ class Teacher:
                 net.eval()
         with torch.inference_mode():
             out = answer()
-        return out.clone() if isinstance(out, Tensor) else (out[0].clone(), {k: v.clone() for k, v in out[1].items()})
+        if isinstance(out, Tensor):
+            return out.clone()
+        return None if out[0] is None else out[0].clone(), {k: v.clone() for k, v in out[1].items()}
 
     def _compute(self, x) -> Tensor:
         def answer():

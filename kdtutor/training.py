@@ -117,6 +117,7 @@ def fit(distiller: Distiller, data: Data, epochs: int, *, batch_size: int = 64, 
     train, held_out = data.holdout(validation)
     if not len(train):
         raise ValueError(f"{data.name} has no training examples left after holding out {validation:.0%}.")
+    distiller.prepare(train)
     # channels_last is how the convolutions of CPUs and tensor cores like their images; values do not change.
     distiller.to(device, memory_format=torch.channels_last)
     for teacher in distiller.teachers():

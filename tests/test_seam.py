@@ -135,9 +135,10 @@ def test_the_catalog_lists_every_exported_distiller():
     import kdtutor.methods as methods
     table = catalog()
     exported = {n for n in methods.__all__ if isinstance(getattr(methods, n), type) and issubclass(getattr(methods, n), Distiller)}
-    assert set(table["name"]) == exported - {"Distiller"}
+    assert {c.__name__ for c in table["distiller"]} == exported - {"Distiller", "Offline", "Composition"}
+    assert table["name"].is_unique
     assert set(table["knowledge"]) <= {"none", "response", "feature", "relation"}
     assert set(table["scheme"]) <= {"none", "offline", "online", "self"}
-    assert find("hinton") is Hinton
+    assert find("hinton") is Hinton and find("SimilarityPreserving") is find("sp") and methods.method("rkd").name == "RKD-DA"
     with pytest.raises(ValueError, match="'Hinton'"):
         find("Hintn")

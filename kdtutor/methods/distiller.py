@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..datasets import Batch
+from ..datasets import Batch, Split
 from ..taps import dry, example_input
 from ..teacher import Teacher
 
@@ -68,6 +68,9 @@ class Distiller(nn.Module):
         super().__init__()
         self.student = student
 
+    def prepare(self, train: Split) -> None:
+        """Called by ``fit`` before anything else with the examples that will be trained on, for methods that keep a memory of them."""
+
     def stages(self) -> list[Stage]:
         """One stage, one player with all trainable parameters. Called by ``fit`` once, on the device of training."""
         return [Stage("train", 1.0, [Player("student", self.terms, list(self.parameters()))])]
@@ -86,8 +89,11 @@ class Distiller(nn.Module):
 
     def settings(self) -> dict[str, Any]:
         """The plain numbers, names and switches that were set on the distiller: what a run's spec records."""
-        return {k: v for k, v in vars(self).items()
-                if not k.startswith("_") and k not in ("training", "progress") and isinstance(v, (bool, int, float, str, type(None)))}
+        return {k: v for k, v in vars(self).items() if not k.startswith("_") and k not in ("training", "progress") and _plain(v)}
+
+
+def _plain(value) -> bool:
+    return all(map(_plain, value)) if isinstance(value, tuple) else isinstance(value, (bool, int, float, str, type(None)))
 
 
 def as_teacher(teacher: Teacher | nn.Module) -> Teacher:

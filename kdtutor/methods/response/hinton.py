@@ -4,17 +4,15 @@ The student learns from the teacher's softened answer and, with a considerably l
 ``kdtutor.softening.distillation_kl``. For MNIST the paper distils on soft targets alone (``ce_weight=0``) at T = 20.
 """
 
-import torch.nn.functional as F
 from torch import nn
 
 from ...errors import check_temperature
 from ...softening import distillation_kl
-from ...taps import call
 from ...teacher import Teacher
-from ..distiller import Batch, Distiller, as_teacher, check_answers, check_classes
+from ..offline import Offline, Reading, label_term
 
 
-class Hinton(Distiller):
+class Hinton(Offline):
     """L = ce_weight * CE(softmax(z_s), y) + kd_weight * T^2 * KL(p_t^T || p_s^T), both terms from the same student logits.
 
     teacher: a network or a ``Teacher`` (ensembles included).   temperature: T of the soft term, finite and > 0; the label term
@@ -25,22 +23,15 @@ class Hinton(Distiller):
 
     def __init__(self, student: nn.Module, teacher: Teacher | nn.Module, temperature: float = 4.0,
                  ce_weight: float = 0.1, kd_weight: float = 0.9):
-        super().__init__(student)
+        super().__init__(student, teacher)
         self.temperature = check_temperature(temperature)
         if not (0 <= ce_weight < float("inf") and 0 <= kd_weight < float("inf") and ce_weight + kd_weight > 0):
             raise ValueError(f"ce_weight={ce_weight}, kd_weight={kd_weight}: both must be finite and >= 0, and one of them > 0.")
         self.ce_weight, self.kd_weight = float(ce_weight), float(kd_weight)
-        self.teacher = as_teacher(teacher)
-        if hasattr(student, "input_shape"):
-            check_answers(student, self.teacher)
 
-    def terms(self, batch: Batch):
-        student_logits = call(self.student, batch.x).float()
-        terms = {}
-        if self.ce_weight:
-            terms["ce"] = self.ce_weight * F.cross_entropy(student_logits, batch.y)
+    def losses(self, reading: Reading):
+        terms = label_term(reading, self.ce_weight)
         if self.kd_weight:
-            teacher_logits = self.teacher(batch, self.temperature)
-            check_classes(student_logits, teacher_logits)
-            terms["kd"] = self.kd_weight * distillation_kl(student_logits, teacher_logits, self.temperature)
+            teacher_logits = reading.teacher_logits(self.temperature)
+            terms["kd"] = self.kd_weight * distillation_kl(reading.student_logits, teacher_logits, self.temperature)
         return terms

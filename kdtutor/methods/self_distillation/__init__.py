@@ -1,5 +1,5 @@
 """Self-distillation: the network is its own teacher."""
 
-from .born_again import CWTM, DKPP
+from .born_again import CWTM, DKPP, BornAgain, generations
 
-__all__ = ["CWTM", "DKPP"]
+__all__ = ["BornAgain", "CWTM", "DKPP", "generations"]

@@ -1,18 +1,22 @@
 """Furlanello, Lipton, Tschannen, Itti, Anandkumar: Born-Again Neural Networks (ICML 2018, arXiv 1805.04770).
 
-Two ablations ask *why* a student learns from its teacher's answers. CWTM keeps only how sure the teacher is: labels, with a weight
+A student of the teacher's own architecture learns from the teacher's unsoftened answers, becomes the teacher of the next student,
+and so on: generations. Two ablations ask *why* a student learns from its teacher's answers. CWTM keeps only how sure the teacher is: labels, with a weight
 per example. DKPP keeps the teacher's numbers but shuffles which wrong answer gets which. Both at T = 1, as in the paper.
 """
+
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...errors import check_same_shape
-from ...softening import soften
-from ...taps import call
+from ...softening import distillation_kl, soften
 from ...teacher import Teacher
-from ..distiller import Batch, Distiller, as_teacher, check_answers, check_classes
+from ..baseline import CrossEntropy
+from ..distiller import Distiller
+from ..offline import Offline, Reading, label_term
 
 
 def cwtm_weights(teacher_logits: Tensor) -> Tensor:
@@ -38,18 +42,22 @@ def cwtm_loss(student_logits: Tensor, teacher_logits: Tensor, y: Tensor) -> Tens
     return (cwtm_weights(teacher_logits) * each).sum()
 
 
-def permute_dark_knowledge(teacher_probs: Tensor, generator: torch.Generator | None = None) -> Tensor:
+def permute_dark_knowledge(teacher_probs: Tensor, generator: torch.Generator | None = None, keys: Tensor | None = None) -> Tensor:
     """Shuffles the probabilities of all classes but the most probable one, in each row on its own.
 
     teacher_probs: (B, C). Returns (B, C): every row has the same values as before (so the same sum, maximum and entropy) and the
     teacher's argmax keeps its place; which wrong answer is similar to which is lost. generator: for a repeatable shuffle.
+    keys: (B, C) numbers in [0, 1) whose order is the shuffle, instead of fresh random ones (``persistent_keys``).
 
-    The paper does not say whether one permutation serves a row, a batch or the whole training; here it is fresh for every row.
+    The paper does not say whether one permutation serves a row, a batch or the whole training; here it is fresh for every row, or
+    with ``persistent_keys`` an example's own for the whole training.
     """
     rows, classes = teacher_probs.shape
     top = teacher_probs.argmax(1, keepdim=True)
-    device = teacher_probs.device if generator is None else generator.device
-    keys = torch.rand(rows, classes, generator=generator, device=device).to(teacher_probs.device)
+    if keys is None:
+        device = teacher_probs.device if generator is None else generator.device
+        keys = torch.rand(rows, classes, generator=generator, device=device)
+    keys = keys.to(teacher_probs.device)
     # Random keys, the argmax's above all others: sorted, the first C - 1 are the other classes in random order.
     shuffled = keys.scatter(1, top, 2.0).argsort(1)[:, :-1]
     places = torch.arange(classes - 1, device=top.device).expand(rows, -1)
@@ -57,7 +65,20 @@ def permute_dark_knowledge(teacher_probs: Tensor, generator: torch.Generator | N
     return teacher_probs.scatter(1, places, teacher_probs.gather(1, shuffled))
 
 
-def dkpp_loss(student_logits: Tensor, teacher_logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
+def persistent_keys(index: Tensor, classes: int, seed: int = 0) -> Tensor:
+    """(B, C) keys for ``permute_dark_knowledge`` that depend on the example's index alone: the same shuffle in every epoch.
+
+    index: (B,) positions in the training set. A counter-based generator (splitmix64), so that no table has to be kept.
+    """
+    z = (index[:, None] * classes + torch.arange(classes, device=index.device)) * 2 + seed * 2**40 + 1
+    z = z * -7046029254386353131  # 0x9E3779B97F4A7C15, wrapping
+    for shift, factor in ((30, -4658895280553007687), (27, -7723592293110705685)):
+        z = (z ^ ((z >> shift) & ((1 << (64 - shift)) - 1))) * factor
+    return ((z ^ ((z >> 31) & ((1 << 33) - 1))) & ((1 << 24) - 1)).float() / (1 << 24)
+
+
+def dkpp_loss(student_logits: Tensor, teacher_logits: Tensor, generator: torch.Generator | None = None,
+              keys: Tensor | None = None) -> Tensor:
     """Dark knowledge with permuted predictions (Eq. 11): (1/B) sum_s CE(permuted p_s, softmax(z_s)) at T = 1, a scalar >= 0.
 
     student_logits, teacher_logits: (B, C). The teacher's argmax keeps its place, even where the teacher is wrong; labels are not
@@ -65,43 +86,80 @@ def dkpp_loss(student_logits: Tensor, teacher_logits: Tensor, generator: torch.G
     cross-entropy. The gradient reaches the student only. Raises ``ValueError`` for shapes that differ.
     """
     check_same_shape("student_logits", student_logits, "teacher_logits", teacher_logits)
-    targets = permute_dark_knowledge(soften(teacher_logits.detach()), generator)
+    targets = permute_dark_knowledge(soften(teacher_logits.detach()), generator, keys)
     student_logits = student_logits if student_logits.dtype == torch.float64 else student_logits.float()
     # The floor keeps 0 * log 0 = 0 where a logarithm would be -inf.
     return -(targets * F.log_softmax(student_logits, -1).clamp_min(-1e30)).sum(-1).mean()
 
 
-class _FromAnswers(Distiller):
-    """A student beside one teacher that answers for the same classes."""
+class BornAgain(Offline):
+    """L = KL(p_t || p_s) at T = 1, and with labels=True (BAN+L) plus CE(softmax(z_s), y), both with weight 1.
 
-    def __init__(self, student: nn.Module, teacher: Teacher | nn.Module):
-        super().__init__(student)
-        self.teacher = as_teacher(teacher)
-        if hasattr(student, "input_shape"):
-            check_answers(student, self.teacher)
+    The paper writes the cross-entropy with the teacher's answer, which differs by the teacher's entropy, a constant. Without
+    labels is its better form for images. teacher: the previous generation (or any network, or a ``Teacher``).
+    """
 
-    def logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The student's and the teacher's logits, both (B, C), at T = 1."""
-        student_logits, teacher_logits = call(self.student, batch.x).float(), self.teacher(batch)
-        check_classes(student_logits, teacher_logits)
-        return student_logits, teacher_logits
+    def __init__(self, student: nn.Module, teacher: Teacher | nn.Module, labels: bool = False):
+        super().__init__(student, teacher)
+        self.labels = bool(labels)
+
+    def losses(self, reading: Reading):
+        return {**label_term(reading, float(self.labels)),
+                "ban": distillation_kl(reading.student_logits, reading.teacher_logits(), temperature=1.0)}
 
 
-class CWTM(_FromAnswers):
+class CWTM(Offline):
     """L = ``cwtm_loss``: the labels, where a sure teacher makes an example count more. No other word from the teacher.
 
     teacher: a network or a ``Teacher`` (ensembles included). Raises ``ValueError`` for different numbers of classes.
     """
 
-    def terms(self, batch: Batch):
-        return {"cwtm": cwtm_loss(*self.logits(batch), batch.y)}
+    def losses(self, reading: Reading):
+        return {"cwtm": cwtm_loss(reading.student_logits, reading.teacher_logits(), reading.batch.y)}
 
 
-class DKPP(_FromAnswers):
-    """L = ``dkpp_loss``: the teacher's answer with its wrong answers shuffled anew in every step. No labels.
+class DKPP(Offline):
+    """L = ``dkpp_loss``: the teacher's answer with its wrong answers shuffled. No labels.
 
-    teacher: a network or a ``Teacher`` (ensembles included). Raises ``ValueError`` for different numbers of classes.
+    teacher: a network or a ``Teacher`` (ensembles included).   persistent: every training example keeps one shuffle (it needs
+    batches with ``index``, as ``fit`` gives); False: a fresh one in every step.   seed: of the persistent shuffles.
+    Raises ``ValueError`` for different numbers of classes.
     """
 
-    def terms(self, batch: Batch):
-        return {"dkpp": dkpp_loss(*self.logits(batch))}
+    def __init__(self, student: nn.Module, teacher: Teacher | nn.Module, persistent: bool = False, seed: int = 0):
+        super().__init__(student, teacher)
+        self.persistent, self.seed = bool(persistent), int(seed)
+
+    def losses(self, reading: Reading):
+        logits, keys = reading.teacher_logits(), None
+        if self.persistent:
+            if reading.batch.index is None:
+                raise ValueError("DKPP(persistent=True) keeps one shuffle per training example: it needs batches with index, as fit gives.")
+            keys = persistent_keys(reading.batch.index, logits.shape[1], self.seed)
+        return {"dkpp": dkpp_loss(reading.student_logits, logits, keys=keys)}
+
+
+def generations(make_student: Callable[[], nn.Module], count: int = 3, labels: bool = False,
+                teacher: Teacher | nn.Module | None = None) -> Iterator[Distiller]:
+    """The plans of successive generations, one after the other: fit each before asking for the next.
+
+    >>> nets = []                                                                  # doctest: +SKIP
+    >>> for seed, plan in enumerate(generations(densenet, count=3)):
+    ...     fit(plan, data, epochs=30, seed=seed)
+    ...     nets.append(plan.student)       # the teacher, BAN-1, BAN-2, BAN-3
+    >>> ensemble = Teacher(nets[1:])        # Ens*3: the mean of the generations' predictions, the teacher left out
+
+    make_student: gives a new network with new random weights (the paper: same architecture, same schedule, a new seed).
+    count: generations after the teacher, >= 1.   labels: BAN+L.   teacher: a trained one to begin with; None: the first plan trains
+    it from the labels.   Yields ``CrossEntropy`` for the teacher (if there was none), then ``BornAgain`` count times.
+    """
+    if count < 1:
+        raise ValueError(f"count={count}: expected at least one generation after the teacher.")
+    if teacher is None:
+        first = CrossEntropy(make_student())
+        yield first
+        teacher = first.student
+    for _ in range(count):
+        plan = BornAgain(make_student(), teacher, labels)
+        yield plan
+        teacher = plan.student

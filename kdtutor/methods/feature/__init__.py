@@ -1,0 +1,10 @@
+"""Feature distillation: what the teacher's layers compute is the knowledge."""
+
+from .activation_boundary import ActivationBoundary
+from .attention_transfer import AttentionTransfer, FullActivationTransfer, GradientAttentionTransfer
+from .fitnet import FitNet
+from .fsp import FSP
+from .jacobian import JacobianMatching
+
+__all__ = ["ActivationBoundary", "AttentionTransfer", "FSP", "FitNet", "FullActivationTransfer", "GradientAttentionTransfer",
+           "JacobianMatching"]

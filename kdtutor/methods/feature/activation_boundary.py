@@ -1,0 +1,88 @@
+"""Heo, Lee, Yun, Choi: Knowledge Transfer via Distillation of Activation Boundaries Formed by Hidden Neurons (AB, AAAI 2019).
+
+What a hidden ReLU neuron decides is whether it fires. The student first learns these decisions of the teacher, neuron by neuron, with
+a margin; then the task, from the labels alone. All features are taken before the ReLU.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...errors import check_same_shape, check_variant
+from ...landmarks import before_relu, parameters_before, stages
+from ...taps import Taps
+from ...teacher import Teacher
+from ..distiller import Batch, Player, Stage
+from ..offline import Layers, Offline, Reading, label_term, weight
+from ..tensors import precise, same_size
+
+CODE = 3 / 1000  # the factor of the authors' code
+
+
+def activation_boundary_loss(student: Tensor, teacher: Tensor, margin: float = 1.0, variant: str = "paper") -> Tensor:
+    """(1/B) sum_b sum over neurons of  relu(margin - s)^2 where the teacher's neuron fires (t > 0), else relu(margin + s)^2.
+
+    student, teacher: (B, ...) features before the ReLU, the same shape. 0 where every student neuron is on the teacher's side by at
+    least the margin: how strongly a neuron fires does not matter, so a student equal to its teacher has 0 only if |t| >= margin
+    everywhere. The gradient reaches the student only.   variant "code": the same times 3/1000.
+    Raises ``ValueError`` for shapes that differ or a margin that is not > 0.
+    """
+    check_same_shape("student", student, "teacher", teacher)
+    if not 0 < margin < float("inf"):
+        raise ValueError(f"margin={margin}: it must be finite and > 0 (the authors use 1).")
+    student = precise(student)
+    missing = F.relu(margin + student * (1 - 2 * (teacher.detach() > 0).to(student.dtype)))
+    return missing.square().flatten(1).sum(1).mean() * (CODE if check_variant(variant) == "code" else 1)
+
+
+class ActivationBoundary(Offline):
+    """Stage "boundaries": sum over layers of ab_weight / 2^(layers above) * ``activation_boundary_loss`` trains the student up to
+    its last layer, and connectors (1x1 convolution and batch norm) from its channels to the teacher's. Stage "task": CE alone.
+
+    layers: by default what enters the ReLU at the end of every stage.   ab_weight: 3/1000 for the last layer, half of it for
+    each layer below, as in the authors' code; margin 1.   boundary_share: of the epochs; 1/9 is the public code's 30 of 270.
+    The paper's weights and epochs were not available to us. The larger of two maps is average-pooled to the smaller.
+    """
+
+    def __init__(self, student: nn.Module, teacher: Teacher | nn.Module, layers: Layers = None, margin: float = 1.0,
+                 ab_weight: float = CODE, boundary_share: float = 1 / 9, example: Tensor | None = None):
+        self._example = example
+        super().__init__(student, teacher, layers, example)
+        if not 0 < boundary_share < 1:
+            raise ValueError(f"boundary_share={boundary_share}: expected a fraction of the epochs between 0 and 1.")
+        self.margin, self.ab_weight, self.boundary_share = float(margin), weight("ab_weight", ab_weight), float(boundary_share)
+        features = self.dry_features(example)
+        self.connectors = nn.ModuleList(_connector(s, t) for s, t in features).to(features[0][0].device)
+        for connect, (s, t) in zip(self.connectors.eval(), features):
+            activation_boundary_loss(*same_size("student", connect(s), "teacher", t), margin)
+
+    def default_layers(self, net: nn.Module) -> list[str]:
+        return [before_relu(net, path, self._example) for path in stages(net)]
+
+    def stages(self):
+        lower = parameters_before(self.student, self.student_layers, self._example)
+        return [Stage("boundaries", self.boundary_share, [Player("lower", self.boundary_terms, [*lower, *self.connectors.parameters()])]),
+                Stage("task", 1 - self.boundary_share, [Player("student", self.terms, list(self.student.parameters()))])]
+
+    def boundary_terms(self, batch: Batch):
+        """The first stage: neither network runs further than its last layer."""
+        _, student = Taps(self.student, self.student_layers, stop=True)(batch.x)
+        _, teacher = self.teacher.features(batch, self.teacher_layers, stop=True)
+        total, above = 0.0, len(self.layers)
+        for connect, (own, theirs) in zip(self.connectors, self.layers):
+            above -= 1
+            s, t = same_size("student", connect(student[own]), "teacher", teacher[theirs])
+            total = total + activation_boundary_loss(s, t, self.margin) / 2**above
+        return {"ab": self.ab_weight * total}
+
+    def reads(self):
+        return [], []
+
+    def losses(self, reading: Reading):
+        return label_term(reading, 1.0)
+
+
+def _connector(student: Tensor, teacher: Tensor) -> nn.Module:
+    a, b = student.shape[1], teacher.shape[1]
+    if student.ndim == 2:
+        return nn.Sequential(nn.Linear(a, b, bias=False), nn.BatchNorm1d(b))
+    return nn.Sequential(nn.Conv2d(a, b, 1, bias=False), nn.BatchNorm2d(b))

@@ -1,0 +1,136 @@
+"""Zagoruyko, Komodakis: Paying More Attention to Attention (ICLR 2017, arXiv 1612.03928).
+
+Where does a network look? A map of how strongly its channels respond at each place; or the gradient of its loss with respect to the
+pixels. The student learns to look where the teacher looks.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...errors import check_same_shape, check_variant, unknown
+from ...teacher import Teacher
+from ..offline import Layers, Offline, Reading, label_term, weight
+from ..tensors import check_maps, precise, same_size
+
+KINDS = ("sum", "max")
+
+
+def attention_map(features: Tensor, kind: str = "sum", p: float = 2) -> Tensor:
+    """Where a layer responds: (B, C, H, W) -> (B, H, W), not normalised.
+
+    kind "sum": F_sum^p = sum_c |A_c|^p (p = 1: F_sum).   kind "max": F_max^p = max_c |A_c|^p.   p: > 0; the larger, the more the
+    strongest places count. Absolute values, so that odd p is right for signed features too (public code omits them).
+    Raises ``ValueError`` for an unknown kind, p <= 0 or features that are not maps.
+    """
+    check_maps(features=features)
+    if kind not in KINDS:
+        raise unknown("kind of attention map", kind, KINDS)
+    if not 0 < p < float("inf"):
+        raise ValueError(f"p={p}: the exponent of an attention map must be finite and > 0 (the paper uses 2).")
+    features = precise(features)
+    powers = features.square() if p == 2 else features.abs() if p == 1 else features.abs().pow(p)
+    return powers.sum(1) if kind == "sum" else powers.amax(1)
+
+
+def _normalised(values: Tensor) -> Tensor:
+    """(B, ...) -> (B, N), rows of length 1. Divided by their maximum first, so that the squares of huge values stay finite."""
+    values = precise(values).flatten(1)
+    return F.normalize(values / values.detach().abs().amax(1, keepdim=True).clamp_min(1e-30), dim=1)
+
+
+def attention_loss(student: Tensor, teacher: Tensor, p: float = 2, variant: str = "paper", kind: str = "sum") -> Tensor:
+    """(1/B) sum_b || Q_s/||Q_s||_2 - Q_t/||Q_t||_2 ||_2, Q the flattened attention map: a scalar in [0, sqrt 2].
+
+    student, teacher: features (B, C, H, W) of one pair of layers; channels may differ, and the larger map is average-pooled to the
+    smaller. 0 when student equals teacher (also up to a factor). The gradient reaches the student only.
+    variant "code": the mean over B*H*W of the squared difference, that is mean_b (norm_b^2) / (H W).
+    Raises ``ValueError`` for different batches, tensors that are not maps, an unknown kind or variant, p <= 0.
+    """
+    check_maps(student=student, teacher=teacher)
+    student, teacher = same_size("student", student, "teacher", teacher)
+    difference = _normalised(attention_map(student, kind, p)) - _normalised(attention_map(teacher.detach(), kind, p))
+    return difference.square().mean() if check_variant(variant) == "code" else torch.linalg.vector_norm(difference, dim=1).mean()
+
+
+def full_activation_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """(1/B) sum_b || F_s/||F_s||_2 - F_t/||F_t||_2 ||_2 over all channels and places: a scalar in [0, 2].
+
+    student, teacher: (B, C, H, W) with equal channels. ``attention_loss`` without the map: what is lost and won by aggregating.
+    """
+    student, teacher = same_size("student", student, "teacher", teacher)
+    check_same_shape("student", student, "teacher", teacher)
+    return torch.linalg.vector_norm(_normalised(student) - _normalised(teacher.detach()), dim=1).mean()
+
+
+def gradient_attention_loss(student_grad: Tensor, teacher_grad: Tensor) -> Tensor:
+    """(1/B) sum_b ||J_s - J_t||_2^2, J = d CE / d x of each example: a scalar >= 0, 0 when student equals teacher.
+
+    student_grad, teacher_grad: (B, ...) the same shape. The paper prints the norm without the square but derives its gradient
+    with it, beta (J_s - J_t) d^2 CE / dW dx; so the square. The gradient reaches the student only.
+    """
+    check_same_shape("student_grad", student_grad, "teacher_grad", teacher_grad)
+    return (precise(student_grad) - precise(teacher_grad.detach())).square().flatten(1).sum(1).mean()
+
+
+class AttentionTransfer(Offline):
+    """L = CE + (at_weight / 2) * sum over pairs of layers of ``attention_loss``;  variant "code": CE + at_weight * sum.
+
+    layers: by default the ends of all stages.   p, kind: of ``attention_map``.   at_weight: 1000 for the code. The paper gives
+    "about 0.1", by its author 1000 / (H W B) for a loss summed over the batch; for our mean over it that is 0.1 * 128 = 12.8.
+    """
+
+    def __init__(self, student: nn.Module, teacher: Teacher | nn.Module, layers: Layers = None, at_weight: float | None = None,
+                 p: float = 2, kind: str = "sum", variant: str = "paper", ce_weight: float = 1.0, example: Tensor | None = None):
+        super().__init__(student, teacher, layers, example)
+        self.p, self.kind, self.variant, self.ce_weight = p, kind, check_variant(variant), float(ce_weight)
+        self.at_weight = weight("at_weight", at_weight if at_weight is not None else 12.8 if variant == "paper" else 1000.0)
+        for s, t in self.dry_features(example):
+            attention_loss(s, t, p, variant, kind)  # an error here is an error before training
+
+    def losses(self, reading: Reading):
+        total = sum(attention_loss(s, t, self.p, self.variant, self.kind) for s, t in self.pairs(reading))
+        factor = self.at_weight / 2 if self.variant == "paper" else self.at_weight
+        return label_term(reading, self.ce_weight) | {"at": factor * total}
+
+
+class FullActivationTransfer(Offline):
+    """L = CE + (at_weight / 2) * sum over pairs of layers of ``full_activation_loss``, the paper's F-ActT.
+
+    A 1x1 convolution takes the student's channels to the teacher's where they differ. at_weight: as in ``AttentionTransfer``.
+    The paper says that F-ActT compares full activations; weight and normalisation are left open and are ours.
+    """
+
+    def __init__(self, student: nn.Module, teacher: Teacher | nn.Module, layers: Layers = None, at_weight: float = 12.8,
+                 ce_weight: float = 1.0, example: Tensor | None = None):
+        super().__init__(student, teacher, layers, example)
+        self.at_weight, self.ce_weight = weight("at_weight", at_weight), float(ce_weight)
+        features = self.dry_features(example)
+        for s, t in features:
+            check_maps(student=s, teacher=t)
+        self.connectors = nn.ModuleList(nn.Identity() if s.shape[1] == t.shape[1] else nn.Conv2d(s.shape[1], t.shape[1], 1, bias=False)
+                                        for s, t in features).to(features[0][0].device)
+
+    def losses(self, reading: Reading):
+        total = sum(full_activation_loss(connect(s), t) for connect, (s, t) in zip(self.connectors, self.pairs(reading)))
+        return label_term(reading, self.ce_weight) | {"full": self.at_weight / 2 * total}
+
+
+class GradientAttentionTransfer(Offline):
+    """L = CE + (at_weight / 2) * ``gradient_attention_loss``, J = d CE / d x of each network: double backpropagation.
+
+    at_weight: the paper gives none for gradients; 1 is ours. Each J is of the example's own loss, not of the batch's mean.
+    """
+
+    input_gradient = True
+
+    def __init__(self, student: nn.Module, teacher: Teacher | nn.Module, at_weight: float = 1.0, ce_weight: float = 1.0):
+        super().__init__(student, teacher)
+        self.teacher.net  # an ensemble has no single gradient
+        self.at_weight, self.ce_weight = weight("at_weight", at_weight), float(ce_weight)
+
+    def losses(self, reading: Reading):
+        y = reading.batch.y
+        own, = torch.autograd.grad(F.cross_entropy(reading.student_logits, y, reduction="sum"), reading.x, create_graph=True)
+        theirs, *_ = self.teacher.input_gradient(reading.batch, lambda z, _: F.cross_entropy(z.float(), y, reduction="none"))
+        return label_term(reading, self.ce_weight) | {"gradient": self.at_weight / 2 * gradient_attention_loss(own, theirs)}

@@ -1,0 +1,80 @@
+"""Zhang, Xiang, Hospedales, Lu: Deep Mutual Learning (DML, CVPR 2018, arXiv 1706.00384).
+
+No teacher: several untrained networks learn together, each from the labels and from what its peers answer at that moment.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...errors import check_variant, check_weights
+from ...softening import distillation_kl
+from ...taps import call
+from ..distiller import Batch, Distiller, Player, Stage, check_classes
+
+
+def mutual_loss(logits: Tensor, peers: Sequence[Tensor], variant: str = "paper") -> Tensor:
+    """1/(K-1) * sum over peers l of KL(p_l || p_k) at T = 1, the mean over the batch: a scalar >= 0, 0 when all agree.
+
+    logits: (B, C) of network k.   peers: the other networks' (B, C); no gradient reaches them. variant "code": the sum over
+    peers, larger by K-1 (the same for two networks). Raises ``ValueError`` without peers and for shapes that differ.
+    """
+    if not len(peers):
+        raise ValueError("mutual_loss needs at least one peer: nobody can learn together alone.")
+    total = sum(distillation_kl(logits, peer, 1.0) for peer in peers)
+    return total if check_variant(variant) == "code" else total / len(peers)
+
+
+class DML(Distiller):
+    """Each network k is a player: L_k = CE_k + kd_weight * ``mutual_loss``. They step in order, and each sees its peers' newest answers.
+
+    students: two or more networks for the same classes, each with its own random weights; they may differ in architecture. The first
+    is deployed and validated (``networks`` has all). kd_weight: 1 in the paper. As in the paper's Algorithm 1, a network's
+    answers are computed again after its step, before the next network learns from them.
+    """
+
+    def __init__(self, students: Sequence[nn.Module], kd_weight: float = 1.0, variant: str = "paper"):
+        students = list(students)
+        if len(students) < 2:
+            raise ValueError(f"DML needs at least two networks, got {len(students)}: DML([net_a, net_b]).")
+        if len({id(p) for net in students for p in net.parameters()}) < sum(len(list(net.parameters())) for net in students):
+            raise ValueError("two of the networks given to DML share parameters: each needs weights of its own.")
+        super().__init__(students[0])
+        check_weights(kd_weight=kd_weight)
+        self.networks, self.kd_weight, self.variant = nn.ModuleList(students), float(kd_weight), check_variant(variant)
+        self.students = len(students)
+        self._seen: dict[int, tuple] = {}
+
+    def stages(self):
+        return [Stage("together", 1.0, [Player(f"net{k + 1}", partial(self.network_terms, k), list(net.parameters()))
+                                        for k, net in enumerate(self.networks)])]
+
+    def terms(self, batch: Batch):
+        """The first network's terms."""
+        return self.network_terms(0, batch)
+
+    def network_terms(self, k: int, batch: Batch):
+        """What network k minimises, given its peers as they are now."""
+        logits = self._logits(k, batch)
+        peers = [self._logits(j, batch, last=j < k).detach() for j in range(self.students) if j != k]
+        for peer in peers:
+            check_classes(logits, peer)
+        return {"ce": F.cross_entropy(logits, batch.y), "kd": self.kd_weight * mutual_loss(logits, peers, self.variant)}
+
+    def _logits(self, k: int, batch: Batch, last: bool = False) -> Tensor:
+        """Network k's logits for this batch with its present weights, computed once: kept until the batch or the weights change.
+
+        last: k has already had its turn, so nobody will need the graph.
+        """
+        # Optimisers change parameters in place, which their version counters tell.
+        state = (batch.x, self.training, torch.is_grad_enabled(), [p._version for p in self.networks[k].parameters()])
+        kept = self._seen.get(k)
+        if kept and kept[0][0] is state[0] and kept[0][1:] == state[1:] and (last or kept[1].requires_grad or not state[2]):
+            return kept[1]
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not last):
+            logits = call(self.networks[k], batch.x).float()
+        self._seen[k] = (state, logits)
+        return logits

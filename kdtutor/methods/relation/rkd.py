@@ -1,0 +1,97 @@
+"""Park, Kim, Lu, Cho: Relational Knowledge Distillation (RKD, CVPR 2019, arXiv 1904.05068).
+
+Not where the teacher puts each example, but how examples lie to each other: the distances of pairs and the angles of triplets.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ...errors import check_variant, check_weights
+from ...landmarks import embedding
+from ...teacher import Teacher
+from ..offline import Layers, Offline, Reading, label_term
+from ..tensors import check_relations, precise, tamed
+
+BLOCK = 2**22  # cosines held at once, 16 MiB in float32: a batch of 160 in one piece
+
+
+def pair_distances(x: Tensor) -> Tensor:
+    """psi_D: ||x_i - x_j||_2 over the mean of all B(B-1) distances. (B, ...) -> (B, B), diagonal 0, no unit: scale drops out."""
+    x = tamed(precise(x).flatten(1))
+    distances = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
+    return distances / (distances.sum() / (len(x) * (len(x) - 1))).clamp_min(1e-12)
+
+
+def distance_loss(student: Tensor, teacher: Tensor, variant: str = "paper") -> Tensor:
+    """RKD-D: the mean over the B(B-1) pairs of smooth-L1(psi_s - psi_t), a scalar >= 0, with psi from ``pair_distances``.
+
+    student, teacher: (B, ...) embeddings, flattened; their widths may differ. 0 when student equals teacher, also up to a motion or a
+    scale. The gradient reaches the student only. variant "code": the mean over all B^2 entries, smaller by (B-1)/B.
+    Raises ``ValueError`` for different batches and for a batch of one, which has no pairs.
+    """
+    check_relations(student, teacher, 2, "pairs")
+    b = len(student)
+    total = F.smooth_l1_loss(pair_distances(student), pair_distances(teacher.detach()), reduction="sum")
+    return total / (b * b if check_variant(variant) == "code" else b * (b - 1))
+
+
+def triplet_angles(x: Tensor, vertices: slice | Tensor = slice(None)) -> Tensor:
+    """psi_A: cosines of the angles at vertex i between x_j - x_i and x_k - x_i. (B, D) -> (V, B, B) for V vertices.
+
+    0 where j or k is the vertex itself, or a copy of it.
+    """
+    e = F.normalize(x[None] - x[vertices][:, None], dim=2, eps=1e-12)
+    return e @ e.transpose(1, 2)
+
+
+def angle_loss(student: Tensor, teacher: Tensor, variant: str = "paper") -> Tensor:
+    """RKD-A: the mean over the B(B-1)(B-2) triplets of distinct examples of smooth-L1(psi_s - psi_t), psi from ``triplet_angles``.
+
+    student, teacher: (B, ...) embeddings, flattened; their widths may differ. A scalar in [0, 1.5]; 0 when student equals teacher, also
+    up to a motion or a scale. The gradient reaches the student only. Large batches go vertex by vertex and compute each
+    block again for its gradient, so that the B^3 cosines are never held at once.
+    variant "code": the mean over all B^3 entries, smaller by (B-1)(B-2)/B^2.
+    Raises ``ValueError`` for different batches and for fewer than three examples, which have no triplets.
+    """
+    check_relations(student, teacher, 3, "triplets")
+    b = len(student)
+    student, teacher = tamed(precise(student).flatten(1)), tamed(precise(teacher.detach()).flatten(1))
+
+    def block(student, vertices):
+        return F.smooth_l1_loss(triplet_angles(student, vertices), triplet_angles(teacher, vertices), reduction="sum")
+
+    rows = max(1, BLOCK // (b * max(b, student.shape[1])))
+    if rows >= b:
+        total = block(student, slice(None))
+    else:
+        total = sum(checkpoint(block, student, slice(i, i + rows), use_reentrant=False) for i in range(0, b, rows))
+    return total / (b**3 if check_variant(variant) == "code" else b * (b - 1) * (b - 2))
+
+
+class RKD(Offline):
+    """L = CE + distance_weight * sum of ``distance_loss`` + angle_weight * sum of ``angle_loss`` over the layers.
+
+    RKD-D: angle_weight=0; RKD-A: distance_weight=0; RKD-DA: both.   The weights 25 and 50 are those of public code for CIFAR-100
+    classification (in no text we found; for metric learning the paper has 1 and 2, and no label term).
+    layers: by default what enters the classifier; embeddings are not normalised.
+    """
+
+    def __init__(self, student: nn.Module, teacher: Teacher | nn.Module, distance_weight: float = 25.0, angle_weight: float = 50.0,
+                 layers: Layers = None, ce_weight: float = 1.0, variant: str = "paper", example: Tensor | None = None):
+        super().__init__(student, teacher, layers, example)
+        check_weights(distance_weight=distance_weight, angle_weight=angle_weight)
+        self.distance_weight, self.angle_weight = float(distance_weight), float(angle_weight)
+        self.ce_weight, self.variant = float(ce_weight), check_variant(variant)
+
+    def default_layers(self, net: nn.Module) -> list[str]:
+        return [embedding(net)]
+
+    def losses(self, reading: Reading):
+        terms, pairs = label_term(reading, self.ce_weight), self.pairs(reading)
+        if self.distance_weight:
+            terms["distance"] = self.distance_weight * sum(distance_loss(s, t, self.variant) for s, t in pairs)
+        if self.angle_weight:
+            terms["angle"] = self.angle_weight * sum(angle_loss(s, t, self.variant) for s, t in pairs)
+        return terms

@@ -1,0 +1,52 @@
+"""Small tensor steps that several methods share."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import check_same_device
+
+
+def precise(x: Tensor) -> Tensor:
+    """float32 at least: losses are not computed in half precision. float64 stays."""
+    return x if x.dtype.itemsize >= 4 else x.float()
+
+
+def tamed(x: Tensor) -> Tensor:
+    """The tensor over its largest magnitude, for formulas that do not depend on scale: their squares cannot overflow.
+
+    The divisor counts as a constant, which leaves such a formula's gradient exact.
+    """
+    return x / x.detach().abs().amax().clamp_min(1e-30)
+
+
+def same_size(name_a: str, a: Tensor, name_b: str, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Both maps (B, C, H, W) at the smaller height and width: the larger is average-pooled (adaptive). Vectors pass unchanged.
+
+    Raises ``ValueError`` with both shapes for different batch sizes or numbers of dimensions, and for different devices.
+    """
+    check_same_device(name_a, a, name_b, b)
+    if a.ndim != b.ndim or len(a) != len(b):
+        raise ValueError(f"{name_a} has shape {tuple(a.shape)} but {name_b} has shape {tuple(b.shape)}: both must hold the same batch, "
+                         "as maps (B, C, H, W) or as vectors (B, D).")
+    size = tuple(min(p, q) for p, q in zip(a.shape[2:], b.shape[2:]))
+    if size:
+        a, b = (t if tuple(t.shape[2:]) == size else F.adaptive_avg_pool2d(t, size) for t in (a, b))
+    return a, b
+
+
+def check_maps(**tensors: Tensor) -> None:
+    """Raises ``ValueError`` with the shape unless every tensor is a map (B, C, H, W)."""
+    for name, t in tensors.items():
+        if t.ndim != 4:
+            raise ValueError(f"{name} has shape {tuple(t.shape)}; expected maps (B, C, H, W). Choose a convolutional layer.")
+
+
+def check_relations(student: Tensor, teacher: Tensor, least: int, what: str) -> None:
+    """Raises ``ValueError`` unless both hold the same batch of at least ``least`` examples."""
+    check_same_device("student", student, "teacher", teacher)
+    if len(student) != len(teacher):
+        raise ValueError(f"student has shape {tuple(student.shape)} but teacher has shape {tuple(teacher.shape)}: both must hold the "
+                         "same batch.")
+    if len(student) < least:
+        raise ValueError(f"a batch of {len(student)} (shape {tuple(student.shape)}) has no {what}: relations need at least {least} "
+                         "examples. Use a larger batch_size.")
