@@ -20,6 +20,7 @@ from .progress import bar
 from .runs import RunDirectory, environment, save_weights
 from .schedules import constant, cosine, linear, sgd, steps
 from .taps import call, dry
+from .teacher import Teacher
 from .watch import NonFiniteError, diagnosis, warn_if_worse
 
 
@@ -39,15 +40,29 @@ def accuracy(net: nn.Module, batches: Iterable[Batch]) -> float:
     return float(right) / seen if seen else float("nan")
 
 
-def evaluate(net: nn.Module | Distiller, data: Data, split: Split | None = None, *, metric=accuracy, batch_size: int = 500) -> float:
-    """A network's (or a distiller's deployed network's) metric on a split of the data, by default the test set.
+def evaluate(net: nn.Module | Distiller | Teacher, data: Data, split: Split | None = None, *, metric=accuracy,
+             batch_size: int = 500) -> float:
+    """A network's (a distiller's deployed network's, or an ensemble's) metric on a split of the data, by default the test set.
 
     In eval mode, without gradients; the network comes out in the mode it came in. Top-1 accuracy in [0, 1] by default.
     """
     net = net.deploy() if isinstance(net, Distiller) else net
+    if isinstance(net, Teacher):
+        net = _Voice(net)
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
     with dry(net):
         return float(metric(net, data.batches(data.test if split is None else split, batch_size, device=device)))
+
+
+class _Voice(nn.Module):
+    """A ``Teacher`` as a network, so that ensembles are measured like networks."""
+
+    def __init__(self, teacher: Teacher):
+        super().__init__()
+        self.teacher, self.members = teacher, nn.ModuleList(teacher.nets)
+
+    def forward(self, x=None, **named):
+        return self.teacher(named if x is None else x)
 
 
 @dataclass

@@ -14,7 +14,7 @@ from .offline import Offline, Reading, label_term
 class Composition(Offline):
     """L = ce_weight * CE + sum over methods of weight * (its terms without its own label term).
 
-    >>> Composition({"AT": AttentionTransfer(net, teacher), "KD": Hinton(net, teacher, kd_weight=1)})      # doctest: +SKIP
+        Composition({"AT": AttentionTransfer(net, teacher), "KD": Hinton(net, teacher, kd_weight=1)})
 
     methods: {name: a method}, all of the same student; teachers may differ.   weights: {name: factor}, 1 where none is given; they
     multiply the method's own weights.   ce_weight: of the label term, which counts once. Student and teachers run once per

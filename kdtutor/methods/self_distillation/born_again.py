@@ -143,11 +143,11 @@ def generations(make_student: Callable[[], nn.Module], count: int = 3, labels: b
                 teacher: Teacher | nn.Module | None = None) -> Iterator[Distiller]:
     """The plans of successive generations, one after the other: fit each before asking for the next.
 
-    >>> nets = []                                                                  # doctest: +SKIP
-    >>> for seed, plan in enumerate(generations(densenet, count=3)):
-    ...     fit(plan, data, epochs=30, seed=seed)
-    ...     nets.append(plan.student)       # the teacher, BAN-1, BAN-2, BAN-3
-    >>> ensemble = Teacher(nets[1:])        # Ens*3: the mean of the generations' predictions, the teacher left out
+        nets = []
+        for seed, plan in enumerate(generations(make_student, count=3)):
+            fit(plan, data, epochs=30, seed=seed)
+            nets.append(plan.student)           # the teacher, BAN-1, BAN-2, BAN-3
+        ensemble = Teacher(nets[1:])            # Ens*3: the mean of the generations' predictions, the teacher left out
 
     make_student: gives a new network with new random weights (the paper: same architecture, same schedule, a new seed).
     count: generations after the teacher, >= 1.   labels: BAN+L.   teacher: a trained one to begin with; None: the first plan trains
