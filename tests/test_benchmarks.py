@@ -60,3 +60,37 @@ def test_a_peer_that_is_not_there_is_one_clear_line(repo, tmp_path):
 def test_import_time(repo, tmp_path):
     run(repo, "benchmarks/import_time.py", "--rounds", "1", "--out", str(tmp_path))
     assert pd.read_csv(tmp_path / "import_time.csv", comment="#").ratio[0] > 0
+
+
+@pytest.mark.slow
+def test_cost_of_methods_without_peers(repo, tmp_path):
+    run(repo, "benchmarks/methods.py", "--batches", "8", "--rounds", "1", "--methods", "Hinton", "FSP", "CRD", "DML", "--out", str(tmp_path))
+    table = pd.read_csv(tmp_path / "methods_speed.csv", comment="#")
+    assert table.method.tolist() == ["Hinton", "FSP", "CRD", "DML"] and (table.ratio > 0).all() and (table.peak_mib > 0).all()
+
+
+@pytest.fixture
+def tiny_cifar(tmp_path):
+    """Forty training and twenty test images of noise, as folders of PNG files under the name cifar10."""
+    import numpy as np
+    from PIL import Image
+    random = np.random.default_rng(0)
+    for part, count in (("train", 4), ("test", 2)):
+        for name in "abcdefghij":
+            folder = tmp_path / "cifar10" / part / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                Image.fromarray(random.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_the_tables_over_methods_and_generations(repo, tiny_cifar):
+    common = ["--data", str(tiny_cifar), "--out", str(tiny_cifar), "--precision", "float32", "--images", "40", "--epochs", "2"]
+    names = ["CrossEntropy", "AB", "DML", "ONE", "RKD-D", "CRD+KD"]
+    run(repo, "benchmarks/methods_cifar10.py", *common, "--runs", str(tiny_cifar / "a"), "--teacher-epochs", "1", "--seeds", "0", "1", "--methods", *names)
+    table = pd.read_csv(tiny_cifar / "methods_cifar10.csv", comment="#")
+    assert table.method.tolist() == ["teacher", *names, *names] and (table[table.method == "CrossEntropy"].gain == 0).all()
+    run(repo, "benchmarks/born_again.py", *common, "--runs", str(tiny_cifar / "b"), "--seeds", "0", "1", "--depth", "10", "--growth", "4")
+    table = pd.read_csv(tiny_cifar / "born_again_cifar10.csv", comment="#")
+    assert {"Teacher", "BAN", "BAN+L", "CWTM", "DKPP", "BAN-1", "BAN-2", "BAN-3", "Ens*2", "Ens*3", "2 teachers"} == set(table.network)

@@ -46,7 +46,7 @@ class DML(Distiller):
         check_weights(kd_weight=kd_weight)
         self.networks, self.kd_weight, self.variant = nn.ModuleList(students), float(kd_weight), check_variant(variant)
         self.students = len(students)
-        self._seen: dict[int, tuple] = {}
+        self._seen: dict[int, tuple] = {}  # by network: the batch, the state and the logits
 
     def stages(self):
         return [Stage("together", 1.0, [Player(f"net{k + 1}", partial(self.network_terms, k), list(net.parameters()))
@@ -59,22 +59,23 @@ class DML(Distiller):
     def network_terms(self, k: int, batch: Batch):
         """What network k minimises, given its peers as they are now."""
         logits = self._logits(k, batch)
-        peers = [self._logits(j, batch, last=j < k).detach() for j in range(self.students) if j != k]
+        peers = [self._logits(j, batch, graph=j > k).detach() for j in range(self.students) if j != k]
         for peer in peers:
             check_classes(logits, peer)
+        self._seen.pop(k)  # network k steps now: later peers must ask it again
         return {"ce": F.cross_entropy(logits, batch.y), "kd": self.kd_weight * mutual_loss(logits, peers, self.variant)}
 
-    def _logits(self, k: int, batch: Batch, last: bool = False) -> Tensor:
-        """Network k's logits for this batch with its present weights, computed once: kept until the batch or the weights change.
+    def _logits(self, k: int, batch: Batch, graph: bool = True) -> Tensor:
+        """Network k's logits for this batch as it is now. What was computed for an earlier player serves again, with its graph:
+        three forward passes for two networks instead of four.
 
-        last: k has already had its turn, so nobody will need the graph.
+        graph: keep it; not for a network that has had its turn.
         """
-        # Optimisers change parameters in place, which their version counters tell.
-        state = (batch.x, self.training, torch.is_grad_enabled(), [p._version for p in self.networks[k].parameters()])
-        kept = self._seen.get(k)
-        if kept and kept[0][0] is state[0] and kept[0][1:] == state[1:] and (last or kept[1].requires_grad or not state[2]):
-            return kept[1]
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not last):
+        now = (self.training, torch.is_grad_enabled(), [p._version for p in self.networks[k].parameters()])
+        x, then, logits = self._seen.get(k, (None, None, None))
+        if x is batch.x and then == now and (logits.requires_grad or not graph or not torch.is_grad_enabled()):
+            return logits
+        with torch.set_grad_enabled(torch.is_grad_enabled() and graph):
             logits = call(self.networks[k], batch.x).float()
-        self._seen[k] = (state, logits)
+        self._seen[k] = (batch.x, now, logits)
         return logits

@@ -19,17 +19,17 @@ from ..offline import Layers, Offline, Reading, label_term, weight
 MODES = ("exact", "relax")
 
 
-def contrast_loss(positive: Tensor, negative: Tensor, mask: Tensor, negatives: int, size: int) -> Tensor:
+def contrast_loss(positive: Tensor, negative: Tensor, mask: Tensor, negatives: int, size: int, z: float | Tensor = 1.0) -> Tensor:
     """Noise-contrastive estimation, the mean over the batch of  -log h(P+) - sum_neg log(1 - h(P-)),  h(P) = P / (P + K/n).
 
-    positive: (B,) normalised scores P = exp(<s, t>/T) / Z.   negative: (B, R), of which ``mask`` (B, R) says which K count per row.
-    negatives: K.   size: n, images in the memory; noise is uniform, 1/n. Where P = 1/n everywhere (an untrained network) one side is
-    log(1 + K) + K log(1 + 1/K): 10.70 for K = 16384.
+    positive: (B,) scores exp(<s, t>/T), P times Z.   negative: (B, R), of which ``mask`` (B, R) says which K count per row.
+    negatives: K.   size: n, images in the memory; noise is uniform, 1/n.   z: the constant Z (1: the scores are P already). Where
+    P = 1/n everywhere (an untrained network) one side is log(1 + K) + K log(1 + 1/K): 10.70 for K = 16384.
     """
-    noise = negatives / size
-    drawn = torch.where(mask, negative, 1 - noise) + (noise + 1e-7)  # a masked entry's logarithm is 0 but for the 1e-7
-    rejected = negatives * math.log(noise) - (drawn.log() * mask).sum(1)
-    return -((positive / (positive + noise + 1e-7)).log() + rejected).mean()
+    noise = negatives / size * z
+    floor = noise + 1e-7 * z  # as in the authors' code
+    rejected = torch.where(mask, negative + floor, 1.0).log().sum(1) - negatives * math.log(noise)
+    return (rejected - (positive / (positive + floor)).log()).mean()
 
 
 def draw_negatives(labels: Tensor, y: Tensor, k: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
@@ -41,7 +41,7 @@ def draw_negatives(labels: Tensor, y: Tensor, k: int, generator: torch.Generator
     """
     classes, which = y.unique(return_inverse=True)
     order = torch.randperm(len(labels), generator=generator, device=labels.device if generator is None else generator.device)
-    order, take = order.to(labels.device), min(len(labels), k + k // 4 + 64)
+    order, take = order.to(labels.device), min(len(labels), int(k * (1 + 2 / len(classes))) + 64)
     while True:
         other = labels[order[:take]] != classes[:, None]
         count = other.cumsum(1, dtype=torch.int32)
@@ -137,12 +137,11 @@ class CRD(Offline):
 
     def _side(self, i: int, v: Tensor, memory: Tensor, positives: Tensor, drawn: Tensor, mask: Tensor, k: int) -> Tensor:
         """One network's embeddings against the memory of the other's."""
-        positive = (v * memory[positives]).sum(1).div(self.temperature).exp()
-        negative = (v @ memory[drawn].T).div(self.temperature).exp()
+        v = v / self.temperature
+        positive, negative = (v * memory[positives]).sum(1).exp(), (v @ memory.index_select(0, drawn).T).exp()
         if not self.z[i]:
             self.z[i] = (positive.detach().sum() + (negative.detach() * mask).sum()) / (len(v) * (k + 1)) * len(memory)
-        z = self.z[i].clone()  # the graph must not see the buffer change
-        return contrast_loss(positive / z, negative / z, mask, k, len(memory))
+        return contrast_loss(positive, negative, mask, k, len(memory), float(self.z[i]))
 
     def _classmates(self, y: Tensor) -> Tensor:
         """A random row of the memory of each image's own class."""
