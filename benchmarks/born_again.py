@@ -31,6 +31,7 @@ def main():
     parser.add_argument("--growth", type=int, default=8)
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--precision", default="bf16")
     args = parser.parse_args()
     data, runs = load("cifar10", root=args.data).subset(args.images), Path(args.runs)
@@ -41,7 +42,7 @@ def main():
 
     def train(name, seed, member, distiller):
         """Trains one network; its member number keeps the seeds of one table apart."""
-        history = fit(distiller, data, args.epochs, lr=0.1, seed=100 * member + seed, precision=args.precision,
+        history = fit(distiller, data, args.epochs, lr=0.1, batch_size=args.batch, seed=100 * member + seed, precision=args.precision,
                       run_dir=runs / f"{name}_{seed}")
         results.append({"network": name, "seed": seed, **history.result})
         print(f"{name:8} seed {seed}: {history.result['test_accuracy_last']:.2%}, {history.result['seconds']:.0f} s", flush=True)
@@ -72,7 +73,7 @@ def main():
     table["seconds"] = table["seconds"].round()
     write_csv(table.round(4), f"{args.out}/born_again_cifar10.csv",
               f"DenseNet-{args.depth}-{args.growth}; {args.images} training images, 10 % of them held out for validation; {args.epochs} "
-              f"epochs, batch 64, SGD 0.1 Nesterov 0.9, cosine, weight decay 5e-4, pad-4 crop and flip, {args.precision}. "
+              f"epochs, batch {args.batch}, SGD 0.1 Nesterov 0.9, cosine, weight decay 5e-4, pad-4 crop and flip, {args.precision}. "
               "gain: points over the teacher of the same seed.")
     print(mean_std(table, ["network"], "test_accuracy_last").to_string(index=False))
 

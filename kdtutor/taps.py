@@ -103,18 +103,31 @@ def dry(net: nn.Module):
             module.training = mode
 
 
+def input_gradient(net: nn.Module, x: Tensor, score, layers: Sequence[str] = ()) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """d score / d x of a network in eval mode: (gradient, logits, features), all detached. The network is left as it was.
+
+    score: (logits, features) -> (B,) values; each depends on its own image alone, so row b is the gradient of image b's score.
+    """
+    x = x.detach().requires_grad_()
+    with dry(net), torch.enable_grad():
+        logits, features = Taps(net, layers)(x)
+        gradient, = torch.autograd.grad(score(logits, features).sum(), x)
+    return gradient, logits.detach(), {k: v.detach() for k, v in features.items()}
+
+
 def example_input(net: nn.Module, example: Tensor | None = None) -> Tensor:
-    """An input for a dry run: ``example``, or zeros of the ``input_shape`` that kdtutor's own models carry.
+    """An input for a dry run, on the network's device: ``example``, or zeros of the ``input_shape`` that kdtutor's models carry.
 
     Raises ``ValueError`` if neither is there.
     """
+    device = next((p.device for p in net.parameters()), "cpu")
     if example is not None:
-        return example
+        return example.to(device)
     shape = getattr(net, "input_shape", None)
     if shape is None:
         raise ValueError(f"{type(net).__name__} does not say its input_shape: pass example=, a small batch of its inputs, "
                          "or set net.input_shape = (channels, height, width).")
-    return torch.zeros(2, *shape, device=next((p.device for p in net.parameters()), "cpu"))
+    return torch.zeros(2, *shape, device=device)
 
 
 def shapes(net: nn.Module, paths: Sequence[str], example: Tensor | None = None) -> dict[str, tuple[int, ...]]:

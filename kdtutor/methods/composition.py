@@ -72,6 +72,7 @@ class Composition(Offline):
         return label_term(reading, self.ce_weight) | terms
 
 
-def _identity(method: Offline) -> tuple[int, ...]:
-    """Names a method's teacher by its networks: two ``Teacher`` objects may hold the same."""
-    return tuple(map(id, method.teacher.nets))
+def _identity(method: Offline) -> tuple:
+    """Names a method's teacher by its networks and, for an ensemble, its mean: two ``Teacher`` objects may hold the same."""
+    nets = method.teacher.nets
+    return (*map(id, nets), method.teacher.mean if len(nets) > 1 else None)

@@ -34,6 +34,9 @@ class Reading:
         if ran is not None:  # the student has run already, beside another teacher
             self.x, self.student, self.student_logits = ran.x, ran.student, ran.student_logits
             return
+        device = next((p.device for p in student.parameters()), None)
+        if isinstance(batch.x, Tensor) and device is not None and batch.x.device != device:
+            raise ValueError(f"the batch is on {batch.x.device} but the student on {device}: move one with .to(device). ``fit`` moves all.")
         self.x = batch.x.detach().requires_grad_() if input_gradient else batch.x
         output, self.student = Taps(student, student_layers)(self.x) if student_layers else (call(student, self.x), {})
         self.student_logits = output.float()
@@ -106,6 +109,17 @@ class Offline(Distiller):
         teacher_logits, teacher = self.teacher.to(x.device).features(x, self.teacher_layers)
         check_classes(student_logits, teacher_logits)
         return [(student[s], teacher[t]) for s, t in self.layers]
+
+    def try_pairs(self, features: Sequence[tuple[Tensor, Tensor]], use) -> list:
+        """[use(student, teacher)] of dry features. Raises ``ValueError`` that names the layers and their shapes where ``use`` does."""
+        made = []
+        for (own, theirs), (s, t) in zip(self.layers, features):
+            try:
+                made.append(use(s, t))
+            except ValueError as error:
+                raise ValueError(f"student layer {own!r} gives {tuple(s.shape[1:])} and teacher layer {theirs!r} gives "
+                                 f"{tuple(t.shape[1:])} per example: {error}") from error
+        return made
 
     def reads(self) -> tuple[list[str], list[str]]:
         """The student's and the teacher's layers that ``losses`` needs: none where only a first stage reads features."""

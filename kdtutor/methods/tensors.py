@@ -1,5 +1,6 @@
 """Small tensor steps that several methods share."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -17,6 +18,15 @@ def tamed(x: Tensor) -> Tensor:
     The divisor counts as a constant, which leaves such a formula's gradient exact.
     """
     return x / x.detach().abs().amax().clamp_min(1e-30)
+
+
+def directions(x: Tensor) -> Tensor:
+    """Rows (the last dimension) divided by their length. A row of zeros has no direction: it stays 0, and its gradient is 0.
+
+    ``F.normalize`` would give such a row, which every dead ReLU and every duplicate in a batch makes, a gradient of 1e12.
+    """
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return x / torch.where(length > 1e-30, length, float("inf"))
 
 
 def same_size(name_a: str, a: Tensor, name_b: str, b: Tensor) -> tuple[Tensor, Tensor]:

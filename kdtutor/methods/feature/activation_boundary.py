@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ...errors import check_same_shape, check_variant
 from ...landmarks import before_relu, parameters_before, stages
-from ...taps import Taps
+from ...taps import Taps, dry
 from ...teacher import Teacher
 from ..distiller import Batch, Player, Stage
 from ..offline import Layers, Offline, Reading, label_term, weight
@@ -31,7 +31,7 @@ def activation_boundary_loss(student: Tensor, teacher: Tensor, margin: float = 1
         raise ValueError(f"margin={margin}: it must be finite and > 0 (the authors use 1).")
     student = precise(student)
     missing = F.relu(margin + student * (1 - 2 * (teacher.detach() > 0).to(student.dtype)))
-    return missing.square().flatten(1).sum(1).mean() * (CODE if check_variant(variant) == "code" else 1)
+    return missing.square().sum() / len(student) * (CODE if check_variant(variant) == "code" else 1)
 
 
 class ActivationBoundary(Offline):
@@ -50,10 +50,7 @@ class ActivationBoundary(Offline):
         if not 0 < boundary_share < 1:
             raise ValueError(f"boundary_share={boundary_share}: expected a fraction of the epochs between 0 and 1.")
         self.margin, self.ab_weight, self.boundary_share = float(margin), weight("ab_weight", ab_weight), float(boundary_share)
-        features = self.dry_features(example)
-        self.connectors = nn.ModuleList(_connector(s, t) for s, t in features).to(features[0][0].device)
-        for connect, (s, t) in zip(self.connectors.eval(), features):
-            activation_boundary_loss(*same_size("student", connect(s), "teacher", t), margin)
+        self.connectors = nn.ModuleList(self.try_pairs(self.dry_features(example), self._connector))
 
     def default_layers(self, net: nn.Module) -> list[str]:
         return [before_relu(net, path, self._example) for path in stages(net)]
@@ -80,9 +77,10 @@ class ActivationBoundary(Offline):
     def losses(self, reading: Reading):
         return label_term(reading, 1.0)
 
-
-def _connector(student: Tensor, teacher: Tensor) -> nn.Module:
-    a, b = student.shape[1], teacher.shape[1]
-    if student.ndim == 2:
-        return nn.Sequential(nn.Linear(a, b, bias=False), nn.BatchNorm1d(b))
-    return nn.Sequential(nn.Conv2d(a, b, 1, bias=False), nn.BatchNorm2d(b))
+    def _connector(self, student: Tensor, teacher: Tensor) -> nn.Module:
+        a, b = student.shape[1], teacher.shape[1]
+        made = (nn.Sequential(nn.Linear(a, b, bias=False), nn.BatchNorm1d(b)) if student.ndim == 2
+                else nn.Sequential(nn.Conv2d(a, b, 1, bias=False), nn.BatchNorm2d(b))).to(student.device)
+        with dry(made):
+            activation_boundary_loss(*same_size("student", made(student), "teacher", teacher), self.margin)
+        return made

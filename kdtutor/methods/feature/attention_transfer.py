@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ...errors import check_same_shape, check_variant, unknown
 from ...teacher import Teacher
 from ..offline import Layers, Offline, Reading, label_term, weight
-from ..tensors import check_maps, precise, same_size
+from ..tensors import check_maps, directions, precise, same_size
 
 KINDS = ("sum", "max")
 
@@ -29,14 +29,25 @@ def attention_map(features: Tensor, kind: str = "sum", p: float = 2) -> Tensor:
     if not 0 < p < float("inf"):
         raise ValueError(f"p={p}: the exponent of an attention map must be finite and > 0 (the paper uses 2).")
     features = precise(features)
-    powers = features.square() if p == 2 else features.abs() if p == 1 else features.abs().pow(p)
+    powers = features.square() if p == 2 else features.abs() if p == 1 else _power(features.abs(), p)
     return powers.sum(1) if kind == "sum" else powers.amax(1)
 
 
+def _power(x: Tensor, p: float) -> Tensor:
+    """x^p for x >= 0; the gradient at 0 is 0 for p < 1 too, where the derivative is infinite."""
+    there = x > 0
+    return torch.where(there, x, 1).pow(p) * there
+
+
+def _tamed(x: Tensor) -> Tensor:
+    """Each example over its largest magnitude: squares neither overflow nor vanish. Only for what is normalised afterwards."""
+    largest = torch.linalg.vector_norm(x.detach().flatten(1), float("inf"), dim=1)
+    return x / torch.where(largest > 1e-30, largest, 1).view(-1, *[1] * (x.ndim - 1))
+
+
 def _normalised(values: Tensor) -> Tensor:
-    """(B, ...) -> (B, N), rows of length 1. Divided by their maximum first, so that the squares of huge values stay finite."""
-    values = precise(values).flatten(1)
-    return F.normalize(values / values.detach().abs().amax(1, keepdim=True).clamp_min(1e-30), dim=1)
+    """(B, ...) -> (B, N), rows of length 1, at any scale; zeros stay zeros."""
+    return directions(_tamed(precise(values).flatten(1)))
 
 
 def attention_loss(student: Tensor, teacher: Tensor, p: float = 2, variant: str = "paper", kind: str = "sum") -> Tensor:
@@ -48,8 +59,8 @@ def attention_loss(student: Tensor, teacher: Tensor, p: float = 2, variant: str 
     Raises ``ValueError`` for different batches, tensors that are not maps, an unknown kind or variant, p <= 0.
     """
     check_maps(student=student, teacher=teacher)
-    student, teacher = same_size("student", student, "teacher", teacher)
-    difference = _normalised(attention_map(student, kind, p)) - _normalised(attention_map(teacher.detach(), kind, p))
+    student, teacher = (_tamed(precise(f)) for f in same_size("student", student, "teacher", teacher.detach()))
+    difference = _normalised(attention_map(student, kind, p)) - _normalised(attention_map(teacher, kind, p))
     return difference.square().mean() if check_variant(variant) == "code" else torch.linalg.vector_norm(difference, dim=1).mean()
 
 
@@ -85,8 +96,7 @@ class AttentionTransfer(Offline):
         super().__init__(student, teacher, layers, example)
         self.p, self.kind, self.variant, self.ce_weight = p, kind, check_variant(variant), float(ce_weight)
         self.at_weight = weight("at_weight", at_weight if at_weight is not None else 12.8 if variant == "paper" else 1000.0)
-        for s, t in self.dry_features(example):
-            attention_loss(s, t, p, variant, kind)  # an error here is an error before training
+        self.try_pairs(self.dry_features(example), lambda s, t: attention_loss(s, t, p, variant, kind))
 
     def losses(self, reading: Reading):
         total = sum(attention_loss(s, t, self.p, self.variant, self.kind) for s, t in self.pairs(reading))
@@ -105,15 +115,17 @@ class FullActivationTransfer(Offline):
                  ce_weight: float = 1.0, example: Tensor | None = None):
         super().__init__(student, teacher, layers, example)
         self.at_weight, self.ce_weight = weight("at_weight", at_weight), float(ce_weight)
-        features = self.dry_features(example)
-        for s, t in features:
-            check_maps(student=s, teacher=t)
-        self.connectors = nn.ModuleList(nn.Identity() if s.shape[1] == t.shape[1] else nn.Conv2d(s.shape[1], t.shape[1], 1, bias=False)
-                                        for s, t in features).to(features[0][0].device)
+        self.connectors = nn.ModuleList(self.try_pairs(self.dry_features(example), _connector))
 
     def losses(self, reading: Reading):
         total = sum(full_activation_loss(connect(s), t) for connect, (s, t) in zip(self.connectors, self.pairs(reading)))
         return label_term(reading, self.ce_weight) | {"full": self.at_weight / 2 * total}
+
+
+def _connector(student: Tensor, teacher: Tensor) -> nn.Module:
+    check_maps(student=student, teacher=teacher)
+    a, b = student.shape[1], teacher.shape[1]
+    return nn.Identity() if a == b else nn.Conv2d(a, b, 1, bias=False).to(student.device)
 
 
 class GradientAttentionTransfer(Offline):

@@ -4,6 +4,7 @@ Two stages: first the student's lower half learns to predict the teacher's middl
 away; then the whole student learns from labels and from the teacher's answers.
 """
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import RMSprop
 
@@ -25,8 +26,10 @@ def hint_loss(guided: Tensor, hint: Tensor, variant: str = "paper") -> Tensor:
     Raises ``ValueError`` for shapes that differ.
     """
     check_same_shape("guided", guided, "hint", hint)
-    squares = (precise(guided) - precise(hint.detach())).square()
-    return squares.mean() if check_variant(variant) == "code" else 0.5 * squares.flatten(1).sum(1).mean()
+    guided, hint = precise(guided), precise(hint.detach())
+    if check_variant(variant) == "code":
+        return F.mse_loss(guided, hint)
+    return 0.5 * F.mse_loss(guided, hint, reduction="sum") / len(guided)
 
 
 class Regressor(nn.Sequential):
@@ -39,8 +42,7 @@ class Regressor(nn.Sequential):
 
     def __init__(self, guided: tuple[int, ...], hint: tuple[int, ...], rectified: bool, norm: bool = False):
         if len(guided) != len(hint):
-            raise ValueError(f"the student's layer gives {guided} and the teacher's {hint} per example: choose two maps (C, H, W) or two "
-                             "vectors (D,).")
+            raise ValueError(f"no regressor from {guided} to {hint}: choose two maps (C, H, W) or two vectors (D,).")
         kernel = tuple(max(g - h, 0) + 1 for g, h in zip(guided[1:], hint[1:]))
         maps = len(guided) == 3
         first = nn.Conv2d(guided[0], hint[0], kernel) if maps else nn.Linear(guided[0], hint[0])
@@ -69,12 +71,12 @@ class FitNet(Offline):
         if not 0 < hint_share < 1:
             raise ValueError(f"hint_share={hint_share}: expected a fraction of the epochs between 0 and 1.")
         self.variant, self.temperature, self.hint_share = check_variant(variant), check_temperature(temperature), float(hint_share)
-        self.hint_weight = weight("hint_weight", hint_weight or (100.0 if variant == "code" else 1.0))
+        default = 100.0 if variant == "code" else 1.0
+        self.hint_weight = weight("hint_weight", default if hint_weight is None else hint_weight)
         self.hint_lr, self.ce_weight, self._example = weight("hint_lr", hint_lr), float(ce_weight), example
-        (guided, hint), = self.dry_features(example)
         code = variant == "code"
-        self.regressor = Regressor(tuple(guided.shape[1:]), tuple(hint.shape[1:]), code or bool((hint >= 0).all()), norm=code)
-        self.regressor.to(guided.device)
+        self.regressor, = self.try_pairs(self.dry_features(example), lambda guided, hint: Regressor(
+            tuple(guided.shape[1:]), tuple(hint.shape[1:]), code or bool((hint >= 0).all()), norm=code).to(guided.device))
 
     def default_layers(self, net: nn.Module) -> list[str]:
         own = stages(net)

@@ -57,11 +57,7 @@ class FSP(Offline):
             raise ValueError(f"flow_share={flow_share}: expected a fraction of the epochs between 0 and 1.")
         self.variant, self.flow_share, self.flow_lr = check_variant(variant), float(flow_share), weight("flow_lr", flow_lr)
         self.fsp_weight, self._example = weight("fsp_weight", fsp_weight), example
-        for (own, theirs), (student, teacher) in zip(self.layers, self.dry_features(example)):
-            check_maps(**{f"student layer {own}": student, f"teacher layer {theirs}": teacher})
-            if student.shape[1] != teacher.shape[1]:
-                raise ValueError(f"FSP needs equal channels: student layer {own!r} gives {tuple(student.shape[1:])} but teacher layer "
-                                 f"{theirs!r} gives {tuple(teacher.shape[1:])}. Choose a teacher or layers of the student's width.")
+        self.try_pairs(self.dry_features(example), _same_channels)
 
     def default_layers(self, net: nn.Module) -> list[str]:
         own = stages(net)
@@ -86,3 +82,9 @@ class FSP(Offline):
 
     def losses(self, reading: Reading):
         return label_term(reading, 1.0)
+
+
+def _same_channels(student: Tensor, teacher: Tensor) -> None:
+    check_maps(student=student, teacher=teacher)
+    if student.shape[1] != teacher.shape[1]:
+        raise ValueError("FSP needs equal channels. Choose a teacher or layers of the student's width.")

@@ -43,8 +43,7 @@ class JacobianMatching(Offline):
         super().__init__(student, teacher, layers, example)
         self.jacobian_weight, self.at_weight = weight("jacobian_weight", jacobian_weight), weight("at_weight", at_weight)
         self.ce_weight = float(ce_weight)
-        for s, t in self.dry_features(example):
-            attention_loss(s, t)
+        self.try_pairs(self.dry_features(example), attention_loss)
 
     def default_layers(self, net: nn.Module) -> list[str]:
         return stages(net)[-1:]

@@ -27,9 +27,10 @@ def contrast_loss(positive: Tensor, negative: Tensor, mask: Tensor, negatives: i
     P = 1/n everywhere (an untrained network) one side is log(1 + K) + K log(1 + 1/K): 10.70 for K = 16384.
     """
     noise = negatives / size * z
-    floor = noise + 1e-7 * z  # as in the authors' code
-    rejected = torch.where(mask, negative + floor, 1.0).log().sum(1) - negatives * math.log(noise)
-    return (rejected - (positive / (positive + floor)).log()).mean()
+    tiny = 1e-7 * z  # as in the authors' code
+    # log1p sums small terms; the sum of K logarithms less K log(noise) would lose three digits in float32.
+    rejected = torch.where(mask, negative + tiny, 0.0).div(noise).log1p().sum(1)
+    return (rejected - (positive / (positive + noise + tiny)).log()).mean()
 
 
 def draw_negatives(labels: Tensor, y: Tensor, k: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from ...errors import check_variant, check_weights
 from ...landmarks import embedding
 from ...teacher import Teacher
 from ..offline import Layers, Offline, Reading, label_term
-from ..tensors import check_relations, precise, tamed
+from ..tensors import check_relations, directions, precise, tamed
 
 BLOCK = 2**22  # cosines held at once, 16 MiB in float32: a batch of 160 in one piece
 
@@ -42,7 +42,7 @@ def triplet_angles(x: Tensor, vertices: slice | Tensor = slice(None)) -> Tensor:
 
     0 where j or k is the vertex itself, or a copy of it.
     """
-    e = F.normalize(x[None] - x[vertices][:, None], dim=2, eps=1e-12)
+    e = directions(x[None] - x[vertices][:, None])
     return e @ e.transpose(1, 2)
 
 

@@ -3,19 +3,18 @@
 Two images that the teacher finds similar should be similar for the student: the matrix of similarities within a batch is the knowledge.
 """
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...landmarks import stages
 from ...teacher import Teacher
 from ..offline import Layers, Offline, Reading, label_term, weight
-from ..tensors import check_relations, precise, tamed
+from ..tensors import check_relations, directions, precise, tamed
 
 
 def similarity_matrix(features: Tensor) -> Tensor:
     """G = F F^T with rows of length 1, F the flattened features: (B, ...) -> (B, B). Scale drops out."""
     features = tamed(precise(features).flatten(1))
-    return F.normalize(features @ features.T, dim=1)
+    return directions(features @ features.T)
 
 
 def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:

@@ -9,9 +9,8 @@ from torch import Tensor, nn
 
 from ...errors import check_temperature
 from ...softening import distillation_kl, soften
-from ...taps import call
+from ...taps import call, input_gradient
 from ...teacher import Teacher
-from ..distiller import as_teacher
 from ..offline import Offline, Reading, label_term
 
 Bounds = tuple[float, float] | None
@@ -26,9 +25,10 @@ def boundary_samples(teacher: Teacher | nn.Module, x: Tensor, base_class: Tensor
     z_base)/dx, as in the authors' code (the paper's step was not available to us). A sample stops once the base class is no longer
     the teacher's answer; one that has not crossed after ``steps`` steps is returned as far as it came.
     bounds: (lowest, highest) pixel, to which every step is clipped: (0, 1) for images without normalisation, +-2.5 in the authors'
-    normalised CIFAR-10. The teacher is not changed. Raises ``ValueError`` where base and target are the same class.
+    normalised CIFAR-10. teacher: any network, also a student in training; nothing about it changes. Raises ``ValueError`` where base
+    and target are the same class.
     """
-    teacher = as_teacher(teacher)
+    net = teacher.net if isinstance(teacher, Teacher) else teacher
     x = x.detach().clone()
     base, target = (torch.as_tensor(c, device=x.device).expand(len(x)) for c in (base_class, target_class))
     if bool((base == target).any()):
@@ -38,7 +38,7 @@ def boundary_samples(teacher: Teacher | nn.Module, x: Tensor, base_class: Tensor
     walking = torch.arange(len(x), device=x.device)
     for _ in range(steps):
         b, t = base[walking], target[walking]
-        gradient, logits, _ = teacher.input_gradient(x[walking], lambda z, _: pick(z, t) - pick(z, b))
+        gradient, logits, _ = input_gradient(net, x[walking], lambda z, _: pick(z, t) - pick(z, b))
         inside = logits.argmax(1) == b
         walking, gradient, gap = walking[inside], gradient[inside], (pick(logits, b) - pick(logits, t))[inside]
         if not len(walking):
@@ -74,7 +74,8 @@ class BSS(Offline):
     kd_weight(e) = 1 + 3 (1 - e) and bss_weight(e) = 2 max(1 - 4e/3, 0), e the progress of training, are the authors' code, as is
     T = 3 without the factor T^2. Walks are taken for the images of ``base_samples`` towards ``target_classes``.
     most: samples per batch.   steps, step_size: of the walk.   bounds: pixels' range, or "batch": from the least to the greatest
-    value in the batch, whatever the normalisation (ours; the code has +-2.5). Where no image qualifies the term is 0.
+    value in the batch, whatever the normalisation (ours; the code has +-2.5). Where fewer than two images qualify the term is 0:
+    batch normalisation cannot train on one.
     """
 
     def __init__(self, student: nn.Module, teacher: Teacher | nn.Module, temperature: float = 3.0, most: int = 64,
@@ -89,7 +90,7 @@ class BSS(Offline):
         kd_weight, bss_weight = 1 + 3 * (1 - self.progress), 2 * max(1 - 4 / 3 * self.progress, 0.0)
         terms = label_term(reading, self.ce_weight) | {"kd": kd_weight / t**2 * distillation_kl(student, teacher, t)}
         chosen = base_samples(student.detach(), teacher, y, self.most) if bss_weight else y[:0]
-        if not len(chosen):
+        if len(chosen) < 2:
             return terms | {"bss": 0.0 * student.sum()}
         x = reading.batch.x[chosen]
         bounds = (float(reading.batch.x.min()), float(reading.batch.x.max())) if self.bounds == "batch" else self.bounds
