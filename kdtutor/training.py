@@ -3,98 +3,28 @@
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from .datasets import Batch, Data, Split
+from .datasets import Data, Split
 from .datasets.data import digest, leaves
 from .errors import unknown
+from .evaluation import accuracy, evaluate
+from .history import History
 from .memory import keep_freed_memory
 from .methods.distiller import Distiller, OptimizerFactory, Stage
 from .progress import bar
 from .runs import RunDirectory, environment, save_weights
 from .schedules import constant, cosine, linear, sgd, steps
 from .taps import call, dry
-from .teacher import Teacher
 from .watch import NonFiniteError, diagnosis, warn_if_worse
 
 
 __all__ = ["History", "NonFiniteError", "accuracy", "constant", "cosine", "evaluate", "fit", "linear", "pick_device", "sgd", "steps"]
-
-
-def accuracy(net: nn.Module, batches: Iterable[Batch]) -> float:
-    """Top-1 accuracy in [0, 1] of a network over batches: the default metric of ``fit`` and ``evaluate``."""
-    right, seen = 0, 0
-    for batch in batches:
-        logits = call(net, batch.x)
-        if logits.ndim != 2 or logits.shape[0] != len(batch.y):
-            raise ValueError(f"accuracy needs logits (batch, classes); the network gave {tuple(logits.shape)} for "
-                             f"{len(batch.y)} labels. Pass metric= for other tasks.")
-        right += (logits.argmax(1) == batch.y).sum()
-        seen += len(batch.y)
-    return float(right) / seen if seen else float("nan")
-
-
-def evaluate(net: nn.Module | Distiller | Teacher, data: Data, split: Split | None = None, *, metric=accuracy,
-             batch_size: int = 500) -> float:
-    """A network's (a distiller's deployed network's, or an ensemble's) metric on a split of the data, by default the test set.
-
-    In eval mode, without gradients; the network comes out in the mode it came in. Top-1 accuracy in [0, 1] by default.
-    """
-    net = net.deploy() if isinstance(net, Distiller) else net
-    if isinstance(net, Teacher):
-        net = _Voice(net)
-    device = next((p.device for p in net.parameters()), torch.device("cpu"))
-    with dry(net):
-        return float(metric(net, data.batches(data.test if split is None else split, batch_size, device=device)))
-
-
-class _Voice(nn.Module):
-    """A ``Teacher`` as a network, so that ensembles are measured like networks."""
-
-    def __init__(self, teacher: Teacher):
-        super().__init__()
-        self.teacher, self.members = teacher, nn.ModuleList(teacher.nets)
-
-    def forward(self, x=None, **named):
-        return self.teacher(named if x is None else x)
-
-
-@dataclass
-class History:
-    """What happened in a run. rows: one dict per epoch.   status: "finished" or "interrupted".
-
-    result: for the validation metric (if there was a validation split) and the test metric: the last epoch's value and, beside
-    it, the value at the best epoch on validation, with wall seconds.
-    """
-
-    rows: list[dict] = field(default_factory=list)
-    status: str = "finished"
-    result: dict = field(default_factory=dict)
-    spec: dict = field(default_factory=dict)
-
-    def frame(self):
-        """A tidy pandas table: epoch, stage, lr, loss, each loss term's mean, val_<metric>, seconds."""
-        import pandas as pd
-        return pd.DataFrame(self.rows)
-
-    def best(self) -> dict | None:
-        """The row of the epoch that was best on the validation split (None without one); ties go to the earlier."""
-        scored = [r for r in self.rows if r.get(self.metric) is not None]
-        return max(scored, key=lambda r: r[self.metric]) if scored else None
-
-    @property
-    def metric(self) -> str:
-        return "val_" + self.spec.get("metric", "accuracy")
-
-    def __repr__(self) -> str:
-        shown = ", ".join(f"{k}={v:.4g}" for k, v in self.result.items() if isinstance(v, float))
-        return f"History({len(self.rows)} epochs, {self.status}{', ' + shown if shown else ''})"
 
 
 def pick_device(device: str | torch.device | None = None) -> torch.device:

@@ -1,0 +1,35 @@
+"""What ``fit`` returns: the record of a run."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class History:
+    """What happened in a run. rows: one dict per epoch.   status: "finished" or "interrupted".
+
+    result: for the validation metric (if there was a validation split) and the test metric: the last epoch's value and, beside
+    it, the value at the best epoch on validation, with wall seconds.
+    """
+
+    rows: list[dict] = field(default_factory=list)
+    status: str = "finished"
+    result: dict = field(default_factory=dict)
+    spec: dict = field(default_factory=dict)
+
+    def frame(self):
+        """A tidy pandas table: epoch, stage, lr, loss, each loss term's mean, val_<metric>, seconds."""
+        import pandas as pd
+        return pd.DataFrame(self.rows)
+
+    def best(self) -> dict | None:
+        """The row of the epoch that was best on the validation split (None without one); ties go to the earlier."""
+        scored = [r for r in self.rows if r.get(self.metric) is not None]
+        return max(scored, key=lambda r: r[self.metric]) if scored else None
+
+    @property
+    def metric(self) -> str:
+        return "val_" + self.spec.get("metric", "accuracy")
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{k}={v:.4g}" for k, v in self.result.items() if isinstance(v, float))
+        return f"History({len(self.rows)} epochs, {self.status}{', ' + shown if shown else ''})"
