@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from .taps import Taps, call, dry, example_input
 
 _RECTIFIERS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Hardswish)
+_NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm, nn.LayerNorm, nn.Identity)
 
 
 def stages(net: nn.Module) -> list[str]:
@@ -44,33 +45,40 @@ def before_relu(net: nn.Module, layer: str, example: Tensor | None = None) -> st
     Where the layer ends in a ReLU, that ReLU's input. Where it gives a signed sum (the blocks of wide ResNets), the input of the
     next ReLU if nothing but a normalisation lies between, else the layer's own output. Found by watching one dry run.
     """
-    events, hooks = [], []  # (path, run, input shape, output) of each rectifier, and the layer's own end, in order
-    runs: dict[str, int] = {}
-
-    def rectified(name):
-        def hook(module, args, out):
-            runs[name] = runs.get(name, 0) + 1
-            events.append((name, runs[name], args[0].shape, out))
-        return hook
-
-    target = dict(net.named_modules()).get(layer)
+    hooks, runs, target = [], {}, dict(net.named_modules()).get(layer)
     if target is None:
         Taps(net, [layer])  # raises with the near matches
+    rectified: list[tuple[str, int, Tensor]] = []  # path, run and output of every ReLU so far
+    own: list[tuple[str, int]] = []                # the answer, where the layer ends in a ReLU
+    behind: list[Tensor] = []                      # the layer's output, and what normalisations make of it
+    following: list[tuple[str, int]] = []          # the answer, where a ReLU reads one of these
+
+    def ran(name):
+        def hook(module, args, out):
+            runs[name] = runs.get(name, 0) + 1
+            read = any(args[0] is t for t in behind)
+            if isinstance(module, _RECTIFIERS):
+                rectified.append((name, runs[name], out))
+                following.extend([(name, runs[name])] if read else [])
+            elif read:
+                behind.append(out)
+        return hook
+
+    def ended(module, args, out):
+        own.extend([(name, run) for name, run, output in rectified if output is out][-1:])
+        behind.append(out)
+
     try:
         for name, module in net.named_modules():
-            if isinstance(module, _RECTIFIERS):
-                hooks.append(module.register_forward_hook(rectified(name)))
-        hooks.append(target.register_forward_hook(lambda module, args, out: events.append((None, 0, out.shape, out))))
+            if isinstance(module, _RECTIFIERS + _NORMS):
+                hooks.append(module.register_forward_hook(ran(name)))
+        hooks.append(target.register_forward_hook(ended))
         with dry(net):
             call(net, example_input(net, example))
     finally:
         for hook in hooks:
             hook.remove()
-    end = next(i for i, (name, *_) in enumerate(events) if name is None)
-    out = events[end][3]
-    own = [e for e in events[:end] if e[3] is out]
-    following = [e for e in events[end + 1:end + 2] if e[2] == out.shape]
-    for name, run, *_ in own[-1:] or following:
+    for name, run in (own or following)[:1]:
         return f"{name}#{run}:input" if runs[name] > 1 else f"{name}:input"
     return layer
 

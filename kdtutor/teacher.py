@@ -14,7 +14,7 @@ from .datasets import Batch, Data
 from .datasets.data import digest
 from .errors import unknown
 from .softening import MEANS, ensemble_logits
-from .taps import Taps, call
+from .taps import Taps, call, input_gradient
 
 GIB = 2**30
 
@@ -69,12 +69,7 @@ class Teacher:
 
         score: (logits, features) -> (B,) values; each depends on its own image alone, so row b is the gradient of image b's score.
         """
-        x = _inputs(batch).detach().requires_grad_()
-        self.net.eval()
-        with torch.enable_grad():
-            logits, features = Taps(self.net, layers)(x)
-            gradient, = torch.autograd.grad(score(logits, features).sum(), x)
-        return gradient, logits.detach(), {k: v.detach() for k, v in features.items()}
+        return input_gradient(self.net.eval(), _inputs(batch), score, layers)
 
     def to(self, *args, **kwargs) -> "Teacher":
         """Moves the networks (and the cache) like ``nn.Module.to``."""

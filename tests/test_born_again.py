@@ -1,4 +1,4 @@
-"""CWTM and DKPP (Born-Again Networks, 2018): formulas against slow references, invariants, gradients, extremes, training."""
+"""Born-Again Networks (2018), CWTM, DKPP: formulas against slow references, invariants, gradients, extremes, training."""
 
 import math
 
@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from kdtutor import Teacher, fit
 from kdtutor.datasets import Batch, load
-from kdtutor.methods import CWTM, DKPP, catalog, find
-from kdtutor.methods.self_distillation.born_again import cwtm_loss, cwtm_weights, dkpp_loss, permute_dark_knowledge
+from kdtutor.methods import CWTM, DKPP, BornAgain, CrossEntropy, catalog, find, generations
+from kdtutor.methods.self_distillation.born_again import cwtm_loss, cwtm_weights, dkpp_loss, permute_dark_knowledge, persistent_keys
 from kdtutor.models import mlp
 from kdtutor.softening import soften
 
@@ -199,3 +199,89 @@ def test_an_ensemble_can_teach():
 def test_the_catalog_lists_both():
     table = catalog().set_index("name")
     assert table.loc[["CWTM", "DKPP"], "year"].tolist() == [2018, 2018] and find("dkpp") is DKPP and find("cwtm") is CWTM
+
+
+# the generations ----------------------------------------------------------------------------------------------------------
+
+def nets(*seeds, hidden=(8,)):
+    made = []
+    for seed in seeds:
+        torch.manual_seed(seed)
+        made.append(mlp(hidden, inputs=64))
+    return made
+
+
+SOME = Batch(torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(5), torch.arange(5))
+
+
+def test_ban_is_the_divergence_to_the_unsoftened_teacher_and_ban_l_adds_the_labels_with_weight_one():
+    student, teacher = nets(0, 1)
+    zs, zt = student(SOME.x), teacher(SOME.x)
+    slow = np.mean([sum(p * (math.log(p) - math.log(q)) for p, q in zip(probabilities(t), probabilities(s)))
+                    for s, t in zip(zs.tolist(), zt.tolist())])
+    for labels, names in ((False, ["ban"]), (True, ["ce", "ban"])):
+        terms = BornAgain(student, teacher, labels).terms(SOME)
+        assert list(terms) == names and terms["ban"].item() == pytest.approx(slow, rel=1e-4)
+    assert terms["ce"].item() == pytest.approx(F.cross_entropy(zs, SOME.y).item(), rel=1e-5)
+
+
+def test_ban_has_the_gradient_of_the_papers_cross_entropy_and_is_zero_for_a_copy():
+    student, teacher = nets(0, 1)
+    gradients = []
+    for loss in (BornAgain(student, teacher).terms(SOME)["ban"], F.cross_entropy(student(SOME.x), soften(teacher(SOME.x)))):
+        gradients.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(student.parameters()))]))
+    assert torch.allclose(*gradients, atol=1e-6)
+    assert BornAgain(*nets(1, 1)).terms(SOME)["ban"] == 0
+    assert all(p.grad is None for p in teacher.parameters())
+
+
+@pytest.mark.parametrize("labels", [False, True])
+def test_generations_hand_the_trained_student_on(labels):
+    made, nets_seen, plans = iter(nets(0, 1, 2, hidden=(16,))), [], []
+    data = load("digits").subset(200)
+    for plan in generations(lambda: next(made), count=2, labels=labels):
+        if plans:
+            assert plan.teacher.net is nets_seen[-1] and not any(p.requires_grad for p in nets_seen[-1].parameters())
+            kept = torch.cat([p.flatten() for p in nets_seen[-1].parameters()])
+        history = fit(plan, data, 4, batch_size=20, validation=0, progress=False)
+        assert history.rows[-1]["loss"] < history.rows[0]["loss"] and ("ce" in history.rows[0]) == (labels or not plans)
+        if plans:
+            assert torch.equal(kept, torch.cat([p.flatten() for p in nets_seen[-1].parameters()])), "the teacher never moves"
+        nets_seen.append(plan.student)
+        plans.append(plan)
+    assert [type(p) for p in plans] == [CrossEntropy, BornAgain, BornAgain] and len({id(n) for n in nets_seen}) == 3
+    assert Teacher(nets_seen[1:])(SOME).shape == (5, 10)
+
+
+def test_generations_may_begin_with_a_trained_teacher():
+    teacher, *students = nets(0, 1, 2)
+    made = iter(students)
+    plans = list(generations(lambda: next(made), count=2, teacher=teacher))
+    assert [p.teacher.net for p in plans] == [teacher, students[0]] and [p.student for p in plans] == students
+    with pytest.raises(ValueError, match="count=0"):
+        next(generations(lambda: teacher, count=0))
+
+
+def test_a_persistent_shuffle_is_the_examples_own():
+    keys = persistent_keys(torch.arange(3000), 4)
+    assert keys.shape == (3000, 4) and keys.min() >= 0 and keys.max() < 1
+    assert torch.equal(keys[[7, 5]], persistent_keys(torch.tensor([7, 5]), 4)), "whatever the batch"
+    assert all(not torch.equal(keys, persistent_keys(torch.arange(3000), 4, seed)) for seed in (1, 20240101, -1))
+    p = torch.tensor([0.1, 0.2, 0.4, 0.3]).repeat(3000, 1)
+    orders, counts = permute_dark_knowledge(p, keys=keys).unique(dim=0, return_counts=True)
+    assert len(orders) == 6 and (counts - 500).abs().max() < 120, "all shuffles are alike"
+
+
+def test_persistent_dkpp_repeats_itself_and_the_other_does_not():
+    student, teacher = nets(0, 1)
+    with torch.no_grad():
+        teacher.fc.weight.mul_(5)
+    value = lambda method, some=SOME: method.terms(some)["dkpp"].item()
+    fixed, fresh = DKPP(student, teacher, persistent=True), DKPP(student, teacher)
+    assert value(fixed) == value(fixed) and value(fresh) != value(fresh)
+    assert value(fixed) != value(DKPP(student, teacher, persistent=True, seed=1))
+    assert value(fixed) != value(fixed, SOME._replace(index=SOME.index + 5))
+    slow = dkpp_loss(student(SOME.x), teacher(SOME.x), keys=persistent_keys(SOME.index, 10))
+    assert value(fixed) == pytest.approx(slow.item())
+    with pytest.raises(ValueError, match="index"):
+        fixed.terms(SOME._replace(index=None))

@@ -41,7 +41,7 @@ class Composition(Offline):
         self.input_gradient = any(m.input_gradient for m in methods.values())
 
     def teachers(self) -> list[Teacher]:
-        return list({_identity(m): m.teacher for m in self.methods.values()}.values())
+        return list({id(m.teacher): m.teacher for m in self.methods.values()}.values())
 
     def settings(self):
         return super().settings() | {name: {"method": type(m).__name__, **m.settings()} for name, m in self.methods.items()}

@@ -76,6 +76,8 @@ class CRD(Offline):
             raise ValueError(f"CRD needs one pair of layers, negatives and dimensions >= 1 and 0 <= momentum < 1, got layers={self.layers}, "
                              f"negatives={negatives}, dimensions={dimensions}, momentum={momentum}.")
         self.crd_weight, self.temperature = weight("crd_weight", crd_weight), weight("temperature", temperature)
+        if temperature < 0.012:
+            raise ValueError(f"temperature={temperature}: exp(1/temperature) overflows float32 below 0.012 (the authors use 0.07).")
         self.negatives, self.dimensions, self.momentum = int(negatives), int(dimensions), float(momentum)
         self.mode, self.ce_weight = mode, float(ce_weight)
         (s, t), = self.dry_features(example)
@@ -102,12 +104,12 @@ class CRD(Offline):
         if not self._others:
             raise ValueError("CRD needs at least two classes: all training examples have the same one.")
 
-    def load_state_dict(self, state, *args, **kwargs):
-        saved, mine = (None if m is None else len(m) for m in (state.get("memory_student"), getattr(self, "memory_student", None)))
+    def _load_from_state_dict(self, state, prefix, *args):
+        saved, mine = (None if m is None else len(m) for m in (state.get(prefix + "memory_student"), getattr(self, "memory_student", None)))
         if saved != mine:
             raise ValueError(f"the saved CRD memory holds {saved} training examples and this one {mine}: a run can only be continued with "
                              "the data it began with. Use the same data and validation fraction, or start a new run.")
-        return super().load_state_dict(state, *args, **kwargs)
+        super()._load_from_state_dict(state, prefix, *args)
 
     def _positions(self, index: Tensor | None) -> Tensor:
         if not hasattr(self, "memory_student"):

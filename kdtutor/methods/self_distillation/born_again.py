@@ -70,7 +70,7 @@ def persistent_keys(index: Tensor, classes: int, seed: int = 0) -> Tensor:
 
     index: (B,) positions in the training set. A counter-based generator (splitmix64), so that no table has to be kept.
     """
-    z = (index[:, None] * classes + torch.arange(classes, device=index.device)) * 2 + seed * 2**40 + 1
+    z = (index[:, None] * classes + torch.arange(classes, device=index.device)) * 2 + seed % 2**22 * 2**40 + 1
     z = z * -7046029254386353131  # 0x9E3779B97F4A7C15, wrapping
     for shift, factor in ((30, -4658895280553007687), (27, -7723592293110705685)):
         z = (z ^ ((z >> shift) & ((1 << (64 - shift)) - 1))) * factor

@@ -1,0 +1,136 @@
+"""On-the-fly native ensemble (NeurIPS 2018): the gate, the branches, where a network can be cut, what is deployed."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from losses import batch, close, foreign, images, rand, small
+from small import net, weights
+from torch import nn
+
+from kdtutor import fit
+from kdtutor.methods import ONE
+from kdtutor.methods.online.one import gated_logits
+from kdtutor.taps import Taps
+
+
+@given(st.integers(1, 4), st.integers(1, 4), st.integers(2, 5), st.integers(0, 10**6))
+def test_the_ensemble_equals_the_slow_reference(m, b, c, seed):
+    z, g = rand(m, b, c, seed=seed), rand(b, m, seed=seed + 1).softmax(1)
+    expected = [[sum(g[n, i].item() * z[i, n, k].item() for i in range(m)) for k in range(c)] for n in range(b)]
+    assert torch.allclose(gated_logits(z, g), torch.tensor(expected, dtype=torch.float64))
+
+
+def test_branches_that_agree_are_the_ensemble_and_shapes_are_named():
+    z = rand(4, 3)
+    assert torch.allclose(gated_logits(z.expand(3, 4, 3), rand(4, 3).softmax(1)), z)
+    with pytest.raises(ValueError, match=r"\(3, 4, 3\).*\(3, 4\)"):
+        gated_logits(z.expand(3, 4, 3), torch.zeros(3, 4))
+    with pytest.raises(ValueError, match="cpu.*meta"):
+        gated_logits(z.expand(3, 4, 3), torch.zeros(4, 3, device="meta"))
+
+
+def slow_kl(p, q, t):
+    p, q = (F.log_softmax(z.double() / t, 1) for z in (p, q))
+    return (p.exp() * (p - q)).sum(1).mean()
+
+
+@pytest.mark.parametrize("variant, progress, ramp", [("paper", 0.0, 1), ("paper", 0.5, 1), ("code", 0.0, math.exp(-5)),
+                                                     ("code", 40 / 300, math.exp(-5 / 4)), ("code", 80 / 300, 1), ("code", 0.9, 1)])
+def test_the_terms(variant, progress, ramp):
+    distiller, some = ONE(small(2), branches=3, temperature=2.0, kd_weight=0.7, variant=variant).eval(), batch()
+    distiller.progress = progress
+    with torch.no_grad():
+        for net in (distiller.student, *distiller.branches):
+            net.fc.weight.mul_(20)  # answers that differ
+        shared = Taps(distiller.student, ["layer2"])(some.x)[1]["layer2"]
+        logits = [distiller.student(some.x), *(b(shared) for b in distiller.branches)]
+        linear, norm, *_ = distiller.gate
+        gate = F.softmax(F.relu(norm(linear(shared.mean((2, 3))))), 1)
+        terms = distiller.terms(some)
+    ensemble = sum(gate[:, i, None] * z for i, z in enumerate(logits))
+    assert list(terms) == ["ce", "ce_ensemble", "kd"] and len(logits) == 3
+    close(terms["ce"], sum(F.cross_entropy(z, some.y) for z in logits), rel=1e-5)
+    close(terms["ce_ensemble"], F.cross_entropy(ensemble, some.y), rel=1e-5)
+    close(terms["kd"], ramp * 0.7 * 4 * sum(slow_kl(ensemble, z, 2.0) for z in logits), rel=1e-3)
+
+
+def test_the_distillation_term_does_not_move_the_ensemble():
+    distiller = ONE(small(2))
+    distiller.terms(batch())["kd"].backward()
+    assert all(p.grad is None for p in distiller.gate.parameters())
+    assert distiller.student.fc.weight.grad.abs().sum() > 0 and distiller.branches[0].fc.weight.grad.abs().sum() > 0
+    distiller.terms(batch())["ce_ensemble"].backward()
+    assert distiller.gate[0].weight.grad.abs().sum() > 0
+
+
+def test_the_deployed_network_is_the_plain_student():
+    plain = small(2)
+    count, state = sum(p.numel() for p in plain.parameters()), {k: v.shape for k, v in plain.state_dict().items()}
+    before = weights(plain)
+    distiller = ONE(plain, branches=4)
+    deployed = distiller.deploy()
+    assert deployed is plain and sum(p.numel() for p in deployed.parameters()) == count
+    assert {k: v.shape for k, v in deployed.state_dict().items()} == state and torch.equal(before, weights(plain))
+    assert not any(m._forward_hooks for m in plain.modules())
+
+
+def test_branches_differ_and_share_only_the_lower_half():
+    distiller = ONE(small(2), branches=3)
+    uppers = [[m for n, m in b.named_children() if n in ("layer3", "fc")] for b in (distiller.student, *distiller.branches)]
+    flat = [weights(nn.ModuleList(u)) for u in uppers]
+    assert len({f.numel() for f in flat}) == 1
+    assert all((flat[i] - flat[j]).abs().max() > 0.01 for i in range(3) for j in range(i))
+    own = {n for n, _ in distiller.branches[0].named_parameters()}
+    assert {n.split(".")[0] for n in own} == {"layer3", "fc"}, "no copy of the lower half"
+    logits, gate = distiller.eval()(batch().x)
+    assert logits.shape == (3, 6, 3) and gate.shape == (6, 3) and torch.allclose(gate.sum(1), torch.ones(6))
+    assert distiller.split == "layer2" and torch.allclose(logits[0], distiller.student(batch().x))
+
+
+def test_a_network_that_cannot_be_cut_there_says_where_it_can():
+    class Skip(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.input_shape, self.layer1, self.layer2, self.fc = (4,), nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.fc(x + self.layer2(self.layer1(x)))
+    with pytest.raises(ValueError, match=r"Skip cannot be cut after 'layer1'.*\['layer1', 'layer2', 'fc'\]"):
+        ONE(Skip(), split="layer1")
+    with pytest.raises(ValueError, match="cannot be cut after 'layer2.0'"):
+        ONE(small(), split="layer2.0")
+    with pytest.raises(ValueError, match="layer9"):
+        ONE(small(), split="layer9")
+    with pytest.raises(ValueError, match="layer1, layer2"):
+        ONE(net())
+    for bad in (dict(branches=1), dict(temperature=0), dict(variant="x")):
+        with pytest.raises(ValueError):
+            ONE(small(), **bad)
+
+
+def test_vectors_can_be_gated_too():
+    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3))
+    distiller = ONE(network, branches=2, split="2", example=batch(side=4).x)
+    terms = distiller.terms(batch(side=4))
+    assert all(math.isfinite(v.item()) for v in terms.values()) and distiller.gate[0].in_features == 8
+
+
+def test_a_short_training_improves():
+    history = fit(ONE(small(2), branches=2), images(), 4, batch_size=30, lr=0.02, validation=0, progress=False)
+    for name in ("ce", "ce_ensemble"):
+        assert history.rows[-1][name] < 0.9 * history.rows[0][name]
+
+
+@pytest.mark.parametrize("name, split", [("resnet18", "layer3"), ("mobilenet_v2", "features")])
+def test_torchvisions_networks(name, split):
+    some, student = batch(4, 32, 3), foreign(name, seed=1).train().requires_grad_(True)
+    distiller = ONE(student, branches=2, split=split, example=some.x[:2]).train()
+    sum(distiller.terms(some).values()).backward()
+    assert all(torch.isfinite(p.grad).all() for p in distiller.parameters())
+    student.zero_grad()
+    with pytest.raises(ValueError, match="cannot be cut"):
+        ONE(student, split={"resnet18": "layer1.0", "mobilenet_v2": "features.5"}[name], example=some.x[:2])
