@@ -155,6 +155,14 @@ def test_mistakes_are_named():
         DML([one, one])
     with pytest.raises(ValueError, match=r"\(6, 3\).*\(6, 4\)"):
         DML([net(0), net(1, classes=4)]).terms(batch(side=4))
-    for bad in (dict(kd_weight=-1), dict(kd_weight=0), dict(variant="x")):
+    for bad in (dict(kd_weight=-1), dict(variant="x")):
         with pytest.raises(ValueError):
             DML([net(0), net(1)], **bad)
+
+
+def test_a_weight_of_zero_trains_side_by_side_and_a_negative_one_is_refused():
+    nets = [small(1), small(2)]
+    terms = DML(nets, kd_weight=0).network_terms(0, batch())
+    assert float(terms["kd"]) == 0
+    with pytest.raises(ValueError, match="kd_weight=-1"):
+        DML(nets, kd_weight=-1)

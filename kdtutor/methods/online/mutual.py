@@ -32,7 +32,7 @@ class DML(Distiller):
     """Each network k is a player: L_k = CE_k + kd_weight * ``mutual_loss``. They step in order, and each sees its peers' newest answers.
 
     students: two or more networks for the same classes, each with its own random weights; they may differ in architecture. The first
-    is deployed and validated (``networks`` has all). kd_weight: 1 in the paper. As in the paper's Algorithm 1, a network's
+    is deployed and validated (``networks`` has all). kd_weight: 1 in the paper; 0 trains them side by side without listening. As in the paper's Algorithm 1, a network's
     answers are computed again after its step, before the next network learns from them.
     """
 
@@ -43,7 +43,7 @@ class DML(Distiller):
         if len({id(p) for net in students for p in net.parameters()}) < sum(len(list(net.parameters())) for net in students):
             raise ValueError("two of the networks given to DML share parameters: each needs weights of its own.")
         super().__init__(students[0])
-        check_weights(kd_weight=kd_weight)
+        check_weights(ce_weight=1.0, kd_weight=kd_weight)
         self.networks, self.kd_weight, self.variant = nn.ModuleList(students), float(kd_weight), check_variant(variant)
         self.students = len(students)
         self._seen: dict[int, tuple] = {}  # by network: the batch, the state and the logits

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...errors import check_same_device, check_temperature, check_variant
+from ...errors import check_same_device, check_temperature, check_variant, check_weights
 from ...landmarks import stages
 from ...models.common import initialise
 from ...softening import distillation_kl
@@ -46,6 +46,7 @@ class ONE(Distiller):
         super().__init__(student)
         if branches < 2:
             raise ValueError(f"branches={branches}: an ensemble needs at least 2.")
+        check_weights(ce_weight=1.0, kd_weight=kd_weight)
         if split is None:
             own = stages(student)
             split = own[max(0, len(own) - 2)]

@@ -24,6 +24,7 @@ def boundary_samples(teacher: Teacher | nn.Module, x: Tensor, base_class: Tensor
     the teacher's logits and gap = z_base - z_target:  x <- x + step_size * (gap + overshoot) * g / ||g||_2,  g = d(z_target -
     z_base)/dx, as in the authors' code (the paper's step was not available to us). A sample stops once the base class is no longer
     the teacher's answer; one that has not crossed after ``steps`` steps is returned as far as it came.
+    Where the logits are steep this oversteps: to first order the boundary lies at step_size = 1 / ||g||_2.
     bounds: (lowest, highest) pixel, to which every step is clipped: (0, 1) for images without normalisation, +-2.5 in the authors'
     normalised CIFAR-10. teacher: any network, also a student in training; nothing about it changes. Raises ``ValueError`` where base
     and target are the same class.
