@@ -60,7 +60,8 @@ class CRD(Offline):
     """L = CE + crd_weight * (``contrast_loss`` of the student's embeddings against the memory of the teacher's + the reverse).
 
     Embeddings: a linear layer on each network's features (by default what enters the classifier), ``dimensions`` wide, normalised; both
-    are learned. The memory holds one of each per training image and moves with ``momentum``. Z is fixed by the first batch.
+    are learned. The memory holds one of each per training image and moves with ``momentum``. Z is fixed by the first batch, on a still
+    random memory: with few images the loss first rises above its start, as real embeddings fill it, before it falls.
     negatives: K; where a class leaves fewer images of others, all of these.   mode "exact": the positive is the image itself;
     "relax": any image of its class. temperature 0.07, momentum 0.5, crd_weight 0.8 are the authors' code (the paper's: not checked).
     ``fit`` prepares the memory for the examples it trains on; without it call ``prepare(split)``, or pass data.
