@@ -15,9 +15,18 @@ def precise(x: Tensor) -> Tensor:
 def tamed(x: Tensor) -> Tensor:
     """The tensor over its largest magnitude, for formulas that do not depend on scale: their squares cannot overflow.
 
-    The divisor counts as a constant, which leaves such a formula's gradient exact.
+    The divisor counts as a constant, which leaves such a formula's gradient exact. On a CPU, where looking at values costs nothing,
+    a tensor of ordinary size is left as it is.
     """
+    if x.device.type == "cpu" and 1e-15 < float(torch.linalg.vector_norm(x.detach())) < 1e15:
+        return x
     return x / x.detach().abs().amax().clamp_min(1e-30)
+
+
+def rows(x: Tensor) -> Tensor:
+    """(B, ...) -> (B, N) in the order of memory, so that channels last costs no copy: for formulas that only sum over N."""
+    last = x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
+    return (x.permute(0, 2, 3, 1) if last else x).flatten(1)
 
 
 def directions(x: Tensor) -> Tensor:

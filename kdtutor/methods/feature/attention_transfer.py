@@ -29,8 +29,24 @@ def attention_map(features: Tensor, kind: str = "sum", p: float = 2) -> Tensor:
     if not 0 < p < float("inf"):
         raise ValueError(f"p={p}: the exponent of an attention map must be finite and > 0 (the paper uses 2).")
     features = precise(features)
+    if p == 2 and kind == "sum":
+        return _SumOfSquares.apply(features)
     powers = features.square() if p == 2 else features.abs() if p == 1 else _power(features.abs(), p)
     return powers.sum(1) if kind == "sum" else powers.amax(1)
+
+
+class _SumOfSquares(torch.autograd.Function):
+    """sum_c A_c^2 in two passes over A, one forward and one backward: about half the time of ``square().sum(1)``."""
+
+    @staticmethod
+    def forward(ctx, features):
+        ctx.save_for_backward(features)
+        return torch.linalg.vector_norm(features, dim=1).square_()
+
+    @staticmethod
+    def backward(ctx, gradient):  # of ordinary operations, so that it can be differentiated again
+        features, = ctx.saved_tensors
+        return features * (2 * gradient).unsqueeze(1)
 
 
 def _power(x: Tensor, p: float) -> Tensor:

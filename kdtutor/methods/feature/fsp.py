@@ -22,8 +22,22 @@ def fsp_matrix(first: Tensor, second: Tensor) -> Tensor:
     Maps of different sizes: the larger is average-pooled to the smaller. Raises ``ValueError`` for tensors that are not maps.
     """
     check_maps(first=first, second=second)
-    first, second = (precise(t).flatten(2) for t in same_size("first", first, "second", second))
-    return torch.bmm(first, second.transpose(1, 2)) / first.shape[2]
+    first, second = (precise(t).permute(0, 2, 3, 1).flatten(1, 2) for t in same_size("first", first, "second", second))
+    return _Gram.apply(first, second) / first.shape[1]
+
+
+class _Gram(torch.autograd.Function):
+    """(B, HW, m), (B, HW, n) -> (B, m, n), with gradients in the inputs' own order of memory: channels last needs no copies."""
+
+    @staticmethod
+    def forward(ctx, first, second):
+        ctx.save_for_backward(first, second)
+        return first.transpose(1, 2) @ second
+
+    @staticmethod
+    def backward(ctx, gradient):
+        first, second = ctx.saved_tensors
+        return second @ gradient.transpose(1, 2), first @ gradient
 
 
 def fsp_loss(student_pair: tuple[Tensor, Tensor], teacher_pair: tuple[Tensor, Tensor], variant: str = "paper") -> Tensor:

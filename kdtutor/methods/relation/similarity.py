@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from ...landmarks import stages
 from ...teacher import Teacher
 from ..offline import Layers, Offline, Reading, label_term, weight
-from ..tensors import check_relations, directions, precise, tamed
+from ..tensors import check_relations, directions, precise, rows, tamed
 
 
 def similarity_matrix(features: Tensor) -> Tensor:
     """G = F F^T with rows of length 1, F the flattened features: (B, ...) -> (B, B). Scale drops out."""
-    features = tamed(precise(features).flatten(1))
+    features = tamed(rows(precise(features)))
     return directions(features @ features.T)
 
 
