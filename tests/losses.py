@@ -38,6 +38,8 @@ def teaches_the_student_alone(loss, s, t, gradcheck=True):
         value = loss(s.to(half), t.to(half))
         assert value.dtype == torch.float32
         close(value, loss(s.to(half).double(), t.to(half).double()), rel=1e-3)
+    with torch.autocast("cpu", torch.bfloat16):
+        close(loss(s.float(), t.float()), loss(s, t), rel=1e-3)
 
 
 def stays_finite(loss, s, t, sizes=(0.0, 1e4)):

@@ -1,5 +1,8 @@
 """Small tensor steps that several methods share."""
 
+from collections.abc import Callable
+from functools import wraps
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -10,6 +13,16 @@ from ..errors import check_same_device
 def precise(x: Tensor) -> Tensor:
     """float32 at least: losses are not computed in half precision. float64 stays."""
     return x if x.dtype.itemsize >= 4 else x.float()
+
+
+def full_precision(formula: Callable) -> Callable:
+    """The formula without autocast, which would compute its matrix products in half precision whatever ``precise`` made of the inputs."""
+    @wraps(formula)
+    def run(*args, **kwargs):
+        device = next(a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)).device.type
+        with torch.autocast(device, enabled=False):
+            return formula(*args, **kwargs)
+    return run
 
 
 def tamed(x: Tensor) -> Tensor:

@@ -13,9 +13,10 @@ from ...taps import Taps
 from ...teacher import Teacher
 from ..distiller import Batch, Player, Stage
 from ..offline import Layers, Offline, Reading, label_term, weight
-from ..tensors import check_maps, precise, same_size
+from ..tensors import check_maps, full_precision, precise, same_size
 
 
+@full_precision
 def fsp_matrix(first: Tensor, second: Tensor) -> Tensor:
     """G_ij = sum over places of F1_i F2_j / (H W): (B, m, H, W), (B, n, H, W) -> (B, m, n), one matrix product.
 
@@ -35,6 +36,7 @@ class _Gram(torch.autograd.Function):
         return first.transpose(1, 2) @ second
 
     @staticmethod
+    @full_precision
     def backward(ctx, gradient):
         first, second = ctx.saved_tensors
         return second @ gradient.transpose(1, 2), first @ gradient

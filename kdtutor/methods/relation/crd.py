@@ -15,6 +15,7 @@ from ...errors import unknown
 from ...landmarks import embedding
 from ...teacher import Teacher
 from ..offline import Layers, Offline, Reading, label_term, weight
+from ..tensors import full_precision
 
 MODES = ("exact", "relax")
 
@@ -139,6 +140,7 @@ class CRD(Offline):
                 memory[rows] = F.normalize(torch.lerp(v.detach(), memory[rows], self.momentum), dim=1)
         return label_term(reading, self.ce_weight) | {"crd": self.crd_weight * total}
 
+    @full_precision
     def _side(self, i: int, v: Tensor, memory: Tensor, positives: Tensor, drawn: Tensor, mask: Tensor, k: int) -> Tensor:
         """One network's embeddings against the memory of the other's."""
         v = v / self.temperature
