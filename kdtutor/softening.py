@@ -53,7 +53,8 @@ def distillation_kl(student_logits: Tensor, teacher_logits: Tensor, temperature:
     check_same_shape("student_logits", student_logits, "teacher_logits", teacher_logits)
     log_p = _log_soften(teacher_logits.detach(), temperature)
     log_q = _log_soften(student_logits, temperature)
-    return temperature**2 * (log_p.exp() * (log_p - log_q)).sum(-1).mean()
+    examples = log_p.numel() // log_p.shape[-1]
+    return temperature**2 / examples * F.kl_div(log_q, log_p, reduction="sum", log_target=True)
 
 
 def ensemble_targets(teacher_logits: Tensor, temperature: float = 1.0, mean: str = "arithmetic") -> Tensor:

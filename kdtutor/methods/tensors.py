@@ -51,6 +51,25 @@ def directions(x: Tensor) -> Tensor:
     return x / torch.where(length > 1e-30, length, float("inf"))
 
 
+def gram(x: Tensor) -> Tensor:
+    """All inner products of the rows: (..., B, D) -> (..., B, B). Its gradient is one matrix product, where autograd would make two."""
+    return _Gram.apply(x)
+
+
+class _Gram(torch.autograd.Function):
+    @staticmethod
+    @full_precision
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x @ x.mT
+
+    @staticmethod
+    @full_precision
+    def backward(ctx, gradient):
+        x, = ctx.saved_tensors
+        return (gradient + gradient.mT) @ x
+
+
 def same_size(name_a: str, a: Tensor, name_b: str, b: Tensor) -> tuple[Tensor, Tensor]:
     """Both maps (B, C, H, W) at the smaller height and width: the larger is average-pooled (adaptive). Vectors pass unchanged.
 

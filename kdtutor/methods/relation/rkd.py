@@ -12,7 +12,7 @@ from ...errors import check_variant, check_weights
 from ...landmarks import embedding
 from ...teacher import Teacher
 from ..offline import Layers, Offline, Reading, label_term
-from ..tensors import check_relations, directions, full_precision, precise, tamed
+from ..tensors import check_relations, directions, gram, precise, tamed
 
 BLOCK = 2**22  # cosines held at once, 16 MiB in float32: a batch of 160 in one piece
 
@@ -37,14 +37,12 @@ def distance_loss(student: Tensor, teacher: Tensor, variant: str = "paper") -> T
     return total / (b * b if check_variant(variant) == "code" else b * (b - 1))
 
 
-@full_precision
 def triplet_angles(x: Tensor, vertices: slice | Tensor = slice(None)) -> Tensor:
     """psi_A: cosines of the angles at vertex i between x_j - x_i and x_k - x_i. (B, D) -> (V, B, B) for V vertices.
 
     0 where j or k is the vertex itself, or a copy of it.
     """
-    e = directions(x[None] - x[vertices][:, None])
-    return e @ e.transpose(1, 2)
+    return gram(directions(x[None] - x[vertices][:, None]))
 
 
 def angle_loss(student: Tensor, teacher: Tensor, variant: str = "paper") -> Tensor:

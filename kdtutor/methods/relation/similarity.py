@@ -8,14 +8,13 @@ from torch import Tensor, nn
 from ...landmarks import stages
 from ...teacher import Teacher
 from ..offline import Layers, Offline, Reading, label_term, weight
-from ..tensors import check_relations, directions, full_precision, precise, rows, tamed
+from ..tensors import check_relations, directions, gram, precise, rows, tamed
 
 
-@full_precision
 def similarity_matrix(features: Tensor) -> Tensor:
     """G = F F^T with rows of length 1, F the flattened features: (B, ...) -> (B, B). Scale drops out."""
     features = tamed(rows(precise(features)))
-    return directions(features @ features.T)
+    return directions(gram(features))
 
 
 def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:
