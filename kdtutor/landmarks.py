@@ -3,6 +3,7 @@
 These find the default layers of the methods. All give paths for ``kdtutor.taps``, and every method takes other paths instead.
 """
 
+import copy
 import re
 
 import torch
@@ -83,6 +84,22 @@ def before_relu(net: nn.Module, layer: str, example: Tensor | None = None) -> st
     return layer
 
 
+def nonlinearity(net: nn.Module, layer: str, example: Tensor | None = None) -> nn.Module | None:
+    """A copy of the activation module in which a layer ends (ReLU, Hardswish, Sigmoid, ...), by one dry run; None where it ends in none."""
+    x, hooks, seen = example_input(net, example, random=True), [], []
+    try:
+        for module in net.modules():
+            if type(module).__module__ == nn.ReLU.__module__ and not isinstance(module, nn.MultiheadAttention):
+                hooks.append(module.register_forward_hook(lambda module, _, out: seen.append((module, out.clone()))))
+        with dry(net):
+            feature = Taps(net, [layer], stop=True)(x)[1][layer]
+    finally:
+        for hook in hooks:
+            hook.remove()
+    ends = [module for module, out in seen if out.shape == feature.shape and torch.equal(out, feature)]
+    return copy.deepcopy(ends[-1]) if ends else None
+
+
 def parameters_before(net: nn.Module, layers: list[str], example: Tensor | None = None) -> list[nn.Parameter]:
     """The trainable parameters that these layers' features depend on: the network up to them, whatever its shape."""
     trainable = [p for p in net.parameters() if p.requires_grad]
@@ -92,4 +109,4 @@ def parameters_before(net: nn.Module, layers: list[str], example: Tensor | None 
     return [p for p, g in zip(trainable, gradients) if g is not None]
 
 
-__all__ = ["before_relu", "embedding", "parameters_before", "stages"]
+__all__ = ["before_relu", "embedding", "nonlinearity", "parameters_before", "stages"]

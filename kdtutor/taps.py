@@ -7,9 +7,12 @@ use one ReLU twice). Nothing in the network changes, so one network can serve se
 
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
+from weakref import WeakKeyDictionary
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .errors import unknown
 
@@ -21,6 +24,10 @@ def call(net: nn.Module, x):
 
 class _Read(Exception):
     """Everything that was asked for has been read."""
+
+
+# By network: the layers of which one forward pass has shown that nothing later, such as an in-place ReLU, overwrites them.
+_untouched: WeakKeyDictionary[nn.Module, set] = WeakKeyDictionary()
 
 
 class Taps:
@@ -47,11 +54,11 @@ class Taps:
             if run and not (run.isdigit() and int(run)):
                 raise ValueError(f"layer {layer!r}: after '#' comes which run of the module is meant, 1, 2, ..., not {run!r}.")
             self._points.append((layer, modules[path], side == "input", int(run or 0)))
-        # An in-place ReLU would overwrite the tensor that was just read, silently: then a copy is kept.
-        self._copy = any(getattr(m, "inplace", False) for m in modules.values())
 
     def __call__(self, x) -> tuple[Tensor, dict[str, Tensor]]:
-        features, hooks, runs = {}, [], {}
+        features, hooks, runs, originals = {}, [], {}, []
+        # An in-place operation would silently overwrite the tensor that was just read: copies are kept until none has been seen.
+        key, known = (*self.layers, self.stop, self.net.training), _untouched.setdefault(self.net, set())
 
         def keep(layer, run, value):
             runs[layer] = runs.get(layer, 0) + 1
@@ -63,7 +70,8 @@ class Taps:
             if layer in features:
                 raise ValueError(f"layer {layer!r} ran twice in one forward pass (the module is shared), so 'its' feature is "
                                  f"ambiguous. Say which run is meant ('{layer.partition(':')[0]}#2'), or tap the block around it.")
-            features[layer] = value.clone() if self._copy else value
+            features[layer] = value if key in known else value.clone()
+            originals.append((value, value._version if not value.is_inference() else None))
             if self.stop and len(features) == len(self.layers):
                 raise _Read
 
@@ -82,6 +90,12 @@ class Taps:
         missing = [layer for layer in self.layers if layer not in features]
         if missing:
             raise ValueError(f"the forward pass of {type(self.net).__name__} never ran {missing}: choose layers that it uses.")
+        if all(version is not None and value._version == version for value, version in originals):
+            known.add(key)
+        elif key in known:
+            known.discard(key)
+            raise RuntimeError(f"{type(self.net).__name__} now overwrites one of {self.layers} in place, which it did not do before: run "
+                               "it again, and copies will be kept.")
         return output, features
 
 
@@ -103,6 +117,22 @@ def dry(net: nn.Module):
             module.training = mode
 
 
+@contextmanager
+def twice_differentiable(net: nn.Module):
+    """Inside, hard sigmoids and attention run as operations whose gradient has a gradient; torch's fused ones have none."""
+    hard = [(m, m.inplace) for m in net.modules() if isinstance(m, nn.Hardsigmoid)]
+    hooks = [m.register_forward_hook(lambda m, args, out: F.relu6(args[0] + 3) / 6) for m, _ in hard]
+    try:
+        for module, _ in hard:
+            module.inplace = False
+        with sdpa_kernel(SDPBackend.MATH):
+            yield net
+    finally:
+        for hook, (module, inplace) in zip(hooks, hard):
+            hook.remove()
+            module.inplace = inplace
+
+
 def input_gradient(net: nn.Module, x: Tensor, score, layers: Sequence[str] = ()) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """d score / d x of a network in eval mode: (gradient, logits, features), all detached. The network is left as it was.
 
@@ -115,19 +145,22 @@ def input_gradient(net: nn.Module, x: Tensor, score, layers: Sequence[str] = ())
     return gradient, logits.detach(), {k: v.detach() for k, v in features.items()}
 
 
-def example_input(net: nn.Module, example: Tensor | None = None) -> Tensor:
+def example_input(net: nn.Module, example: Tensor | None = None, random: bool = False) -> Tensor:
     """An input for a dry run, on the network's device: ``example``, or zeros of the ``input_shape`` that kdtutor's models carry.
 
-    Raises ``ValueError`` if neither is there.
+    random: numbers in [0, 1) instead of zeros, always the same.   Raises ``ValueError`` if neither is there, and for an example in bytes.
     """
-    device = next((p.device for p in net.parameters()), "cpu")
+    weight = next(net.parameters(), torch.empty(0))
     if example is not None:
-        return example.to(device)
+        if example.dtype == torch.uint8:
+            raise ValueError("example= holds bytes (uint8), and networks take normalised images: pass data.normalised(data.train.x[:2]).")
+        return example.to(weight.device)
     shape = getattr(net, "input_shape", None)
     if shape is None:
         raise ValueError(f"{type(net).__name__} does not say its input_shape: pass example=, a small batch of its inputs, "
                          "or set net.input_shape = (channels, height, width).")
-    return torch.zeros(2, *shape, device=device)
+    x = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0)) if random else torch.zeros(2, *shape)
+    return x.to(weight)
 
 
 def shapes(net: nn.Module, paths: Sequence[str], example: Tensor | None = None) -> dict[str, tuple[int, ...]]:

@@ -62,7 +62,10 @@ class Teacher:
         stop: run only as far as these layers need; the logits are then None.
         """
         net = self.net
-        return self._frozen(lambda: Taps(net, layers, stop)(_inputs(batch)))
+        if net.training:
+            net.eval()
+        with torch.no_grad():
+            return Taps(net, layers, stop)(_inputs(batch))
 
     def input_gradient(self, batch, score, layers: Sequence[str] = ()) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """d score / d x of a single teacher network, in eval mode: (gradient, logits, features), all detached.
@@ -72,7 +75,10 @@ class Teacher:
         return input_gradient(self.net.eval(), _inputs(batch), score, layers)
 
     def to(self, *args, **kwargs) -> "Teacher":
-        """Moves the networks (and the cache) like ``nn.Module.to``."""
+        """Moves the networks (and the cache) like ``nn.Module.to``. Raises ``ValueError`` for networks without weights."""
+        empty = [type(net).__name__ for net in self.nets if any(p.is_meta for p in net.parameters())]
+        if empty:
+            raise ValueError(f"the teacher {', '.join(empty)} is on device meta, which holds no weights: load a trained network first.")
         for net in self.nets:
             net.to(*args, **kwargs)
         if self._cache is not None:
@@ -117,25 +123,13 @@ class Teacher:
                     self._members(batch)
                     progress.update(len(batch.index))
 
-    def _frozen(self, answer):
-        """Runs under inference mode; the clones made outside are ordinary tensors that any loss may use."""
-        for net in self.nets:
-            if net.training:
-                net.eval()
-        with torch.inference_mode():
-            out = answer()
-        if isinstance(out, Tensor):
-            return out.clone()
-        return None if out[0] is None else out[0].clone(), {k: v.clone() for k, v in out[1].items()}
-
     def _compute(self, x) -> Tensor:
-        def answer():
-            logits = [call(net, x) for net in self.nets]
-            if len({z.shape[-1] for z in logits}) > 1:
-                raise ValueError(f"the teachers have different numbers of classes: logits {[tuple(z.shape) for z in logits]}. "
-                                 "An ensemble needs the same classes in the same order.")
-            return torch.stack(logits).float()
-        return self._frozen(answer)
+        with torch.inference_mode():
+            logits = [call(net.eval() if net.training else net, x) for net in self.nets]
+        if len({z.shape[-1] for z in logits}) > 1:
+            raise ValueError(f"the teachers have different numbers of classes: logits {[tuple(z.shape) for z in logits]}. "
+                             "An ensemble needs the same classes in the same order.")
+        return torch.stack(logits).float()  # outside: an ordinary tensor, which any loss may use
 
     def _members(self, batch) -> Tensor:
         """(M, B, C) logits of all members."""

@@ -285,3 +285,15 @@ def test_persistent_dkpp_repeats_itself_and_the_other_does_not():
     assert value(fixed) == pytest.approx(slow.item())
     with pytest.raises(ValueError, match="index"):
         fixed.terms(SOME._replace(index=None))
+
+
+def test_confidence_weights_stay_finite_at_the_ends_of_float32():
+    s = torch.tensor([[3e38, -3e38, 0.0], [-3e38, 3e38, 0.0]], requires_grad=True)
+    value = cwtm_loss(s, torch.randn(2, 3), torch.tensor([1, 1]))
+    value.backward()
+    assert torch.isfinite(value) and torch.isfinite(s.grad).all()
+
+
+def test_one_row_without_a_batch_is_refused():
+    with pytest.raises(ValueError, match=r"\(3,\).*\(batch, classes\)"):
+        permute_dark_knowledge(torch.tensor([0.2, 0.3, 0.5]))

@@ -115,7 +115,7 @@ def test_memories_are_prepared_and_resumed(tmp_path, monkeypatch):
     resumes(make, tmp_path / "run", monkeypatch)
     together = make()
     params = {id(p) for p in together.stages()[0].players[0].parameters}
-    assert id(together.methods["CRD"].embed_teacher.weight) in params and together.settings()["CRD"]["negatives"] == 20
+    assert id(together.methods["CRD"].embed_teacher.weight) in params and together.settings()["methods"]["CRD"]["negatives"] == 20
 
 
 def test_a_short_training_improves():
@@ -139,7 +139,7 @@ def test_bad_combinations_are_refused():
         Composition({"A": kd, "B": Hinton(small(3), teacher)})
     with pytest.raises(ValueError, match=r"\['SP'\].*\['A'\]"):
         Composition({"A": kd}, {"SP": 1.0})
-    for wrong in ({}, {"A": CrossEntropy(student)}, {"A": Composition({"B": kd})}, {"a.b": kd}, {"": kd}):
+    for wrong in ({}, {"A": CrossEntropy(student)}, {"A": Composition({"B": kd})}, {"a.b": kd}, {"": kd}, {"type": kd}, {"forward": kd}, [kd], kd):
         with pytest.raises(ValueError, match="Composition adds offline methods"):
             Composition(wrong)
     for factor in (-1.0, float("nan"), float("inf")):

@@ -223,3 +223,15 @@ def test_torchvisions_networks():
 def test_a_temperature_that_overflows_is_refused():
     with pytest.raises(ValueError, match="temperature=0.01.*overflows"):
         prepared(temperature=0.01)
+
+
+def test_an_index_that_is_none_is_refused():
+    distiller, some = CRD(small(2), taught(), images(), negatives=20), batch()
+    for index in (some.index.float(), some.index[:3], some.index[:, None]):
+        with pytest.raises(ValueError, match=r"batch.index.*\(6,\) int64"):
+            distiller.terms(some._replace(index=index))
+
+
+def test_what_is_no_data_is_refused():
+    with pytest.raises(ValueError, match="data is a str"):
+        CRD(small(2), taught(), "digits")

@@ -58,20 +58,43 @@ def test_the_gradient_is_the_difference_over_the_batch():
 @pytest.mark.parametrize("guided, hint, kernel", [((5, 8, 8), (7, 4, 4), (5, 5)), ((5, 4, 4), (7, 4, 4), (1, 1)),
                                                   ((2, 8, 6), (3, 3, 5), (6, 2)), ((5, 2, 2), (7, 4, 4), (1, 1))])
 def test_the_regressor_is_an_unpadded_convolution_that_gives_the_hints_size(guided, hint, kernel):
-    net = Regressor(guided, hint, rectified=False)
+    net = Regressor(guided, hint, None)
     assert net[0].kernel_size == kernel and net[0].padding == (0, 0) and net[0].stride == (1, 1) and len(net) == 1
     out = net(torch.rand(2, *guided))
     assert out.shape == (2, hint[0], *(min(g, h) for g, h in zip(guided[1:], hint[1:])))
 
 
 def test_the_regressor_ends_in_the_hints_non_linearity():
-    assert [type(m).__name__ for m in Regressor((3, 4, 4), (5, 4, 4), True)] == ["Conv2d", "ReLU"]
-    assert [type(m).__name__ for m in Regressor((3, 4, 4), (5, 4, 4), True, norm=True)] == ["Conv2d", "BatchNorm2d", "ReLU"]
-    assert [type(m).__name__ for m in Regressor((3,), (5,), False)] == ["Linear"]
-    with pytest.raises(ValueError, match="two maps.*two vectors"):
-        Regressor((3, 4, 4), (5,), True)
+    kinds = lambda *args: [type(m).__name__ for m in Regressor(*args)]
+    assert kinds((3, 4, 4), (5, 4, 4), torch.nn.Tanh()) == ["Conv2d", "Tanh"]
+    assert kinds((3, 4, 4), (5, 4, 4), None, "code") == ["Conv2d", "BatchNorm2d", "ReLU"]
+    assert kinds((3,), (5,), None) == ["Linear"] and kinds((3,), (5,), None, "code") == ["Linear", "BatchNorm1d", "ReLU"]
+    for guided, hint in (((3, 4, 4), (5,)), ((3, 4), (5, 4)), ((3, 2, 4, 4), (5, 2, 4, 4))):
+        with pytest.raises(ValueError, match="two maps.*two vectors"):
+            Regressor(guided, hint, None)
     assert isinstance(FitNet(small(), taught(), "layer2").regressor[-1], torch.nn.ReLU)
     assert isinstance(FitNet(small(), taught(), ("layer2", "layer2.0.bn2")).regressor[-1], torch.nn.Conv2d), "signed: no ReLU"
+
+
+@pytest.mark.parametrize("activation", ["Sigmoid", "Hardswish", "Softplus", "LeakyReLU", "Tanh"])
+def test_the_regressor_ends_in_what_the_hint_ends_in(activation):
+    def net():
+        torch.manual_seed(3)
+        return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Sequential(torch.nn.Conv2d(4, 4, 1), getattr(torch.nn, activation)()),
+                                   torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(4, 10))
+    x = torch.rand(2, 3, 8, 8)
+    distiller = FitNet(net(), net(), "1", example=x)
+    assert type(distiller.regressor[-1]).__name__ == activation
+    assert isinstance(FitNet(net(), net(), "1.0", example=x).regressor[-1], torch.nn.Conv2d), "before it: none"
+
+
+@pytest.mark.parametrize("guided, hint, kind, kernel, stride", [
+    ((3, 8, 8), (5, 4, 4), "Conv2d", (3, 3), (2, 2)), ((3, 4, 4), (5, 8, 8), "ConvTranspose2d", (4, 4), (2, 2)),
+    ((3, 8, 8), (5, 6, 6), "Conv2d", (3, 3), (1, 1)), ((3, 8, 8), (5, 8, 8), "Conv2d", (1, 1), (1, 1))])
+def test_the_codes_regressor(guided, hint, kind, kernel, stride):
+    net = Regressor(guided, hint, None, "code")
+    assert type(net[0]).__name__ == kind and net[0].kernel_size == kernel and net[0].stride == stride
+    assert net(torch.rand(2, *guided)).shape == (2, *hint)
 
 
 def test_the_middle_stage_is_the_default():

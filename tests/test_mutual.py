@@ -166,3 +166,16 @@ def test_a_weight_of_zero_trains_side_by_side_and_a_negative_one_is_refused():
     assert float(terms["kd"]) == 0
     with pytest.raises(ValueError, match="kd_weight=-1"):
         DML(nets, kd_weight=-1)
+
+
+def test_networks_come_as_one_list():
+    for wrong in (lambda: DML(small(1), small(2)), lambda: DML(small(1))):
+        with pytest.raises(ValueError, match=r"DML\(\[net_a, net_b\]\)"):
+            wrong()
+
+
+def test_devices_that_differ_are_both_named():
+    some = batch()
+    for wrong in (some._replace(x=some.x.to("meta")), some._replace(y=some.y.to("meta"))):
+        with pytest.raises(ValueError, match="(?s)meta.*cpu"):
+            DML([small(1), small(2)]).terms(wrong)

@@ -134,3 +134,15 @@ def test_torchvisions_networks(name, split):
     student.zero_grad()
     with pytest.raises(ValueError, match="cannot be cut"):
         ONE(student, split={"resnet18": "layer1.0", "mobilenet_v2": "features.5"}[name], example=some.x[:2])
+
+
+def test_a_split_with_nothing_above_it_is_refused():
+    with pytest.raises(ValueError, match="'fc'.*nothing above.*earlier"):
+        ONE(small(), split="fc")
+
+
+def test_devices_that_differ_are_both_named():
+    some = batch()
+    for wrong in (some._replace(x=some.x.to("meta")), some._replace(y=some.y.to("meta"))):
+        with pytest.raises(ValueError, match="(?s)meta.*cpu"):
+            ONE(small()).terms(wrong)

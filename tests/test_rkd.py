@@ -169,3 +169,10 @@ def test_a_short_training_improves():
 def test_torchvisions_networks():
     distiller = works_with_torchvision(lambda s, t, x: RKD(s, t, example=x), "ce", "distance", "angle")
     assert distiller.layers == (("classifier.1:input", "fc:input"),)
+
+
+@pytest.mark.parametrize("loss", [distance_loss, angle_loss])
+def test_scale_drops_out_at_any_size(loss):
+    r = rand(4, 6).float()
+    for scale in (1e-30, 1e-13, 1e-7, 1e7, 1e13, 1e30):
+        assert loss(r * scale, r) < 1e-6, scale

@@ -82,3 +82,9 @@ def test_a_short_training_improves():
 
 def test_torchvisions_networks():
     works_with_torchvision(lambda s, t, x: SimilarityPreserving(s, t, layers=("features.6", "layer2"), example=x), "ce", "sp")
+
+
+def test_scale_drops_out_at_any_size():
+    r = rand(4, 6).float()
+    for scale in (1e-30, 1e-12, 1e-7, 1e7, 1e10, 1e30):
+        assert similarity_loss(r * scale, r) < 1e-6, scale

@@ -6,7 +6,7 @@ import torchvision
 from torch import nn
 
 from kdtutor.models import resnet8
-from kdtutor.taps import Taps, check_same_features, example_input, layers, shapes
+from kdtutor.taps import Taps, check_same_features, example_input, layers, shapes, twice_differentiable
 
 
 def test_features_equal_a_hand_made_forward():
@@ -29,6 +29,57 @@ def test_an_inplace_relu_does_not_corrupt_what_was_read():
     assert want.min() < 0
     torch.testing.assert_close(features["bn1"], want)
     assert features["layer2.1"].shape == (2, 128, 4, 4)
+
+
+class Rectifier(nn.Module):
+    """Rectifies in place by a function, which no module shows."""
+
+    def __init__(self, overwrites=True):
+        super().__init__()
+        self.norm, self.overwrites = nn.BatchNorm1d(3), overwrites
+
+    def forward(self, x):
+        return nn.functional.relu(self.norm(x), inplace=self.overwrites).sum(1)
+
+
+@pytest.mark.parametrize("mode", [True, False])
+@pytest.mark.parametrize("context", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_a_function_that_works_in_place_does_not_corrupt_what_was_read(mode, context):
+    net, x = Rectifier().train(mode), torch.randn(6, 3)
+    with context():
+        for _ in range(3):
+            assert Taps(net, ["norm"])(x)[1]["norm"].min() < 0
+
+
+def test_a_network_that_begins_to_overwrite_what_is_read_is_noticed():
+    net, x = Rectifier(overwrites=False).eval(), torch.randn(6, 3)
+    for _ in range(2):
+        assert Taps(net, ["norm"])(x)[1]["norm"].min() < 0
+    net.overwrites = True
+    with pytest.raises(RuntimeError, match="in place.*again"):
+        Taps(net, ["norm"])(x)
+    assert Taps(net, ["norm"])(x)[1]["norm"].min() < 0
+
+
+def test_features_are_copied_no_more_once_nothing_overwrites_them():
+    net, x, seen = Rectifier(overwrites=False).eval(), torch.randn(6, 3), []
+    net.norm.register_forward_hook(lambda m, args, out: seen.append(out))
+    first, second = (Taps(net, ["norm"])(x)[1]["norm"] for _ in range(2))
+    assert first is not seen[0] and second is seen[1] and torch.equal(first, second)
+
+
+@pytest.mark.parametrize("inplace", [True, False])
+def test_hard_sigmoids_can_be_differentiated_twice(inplace):
+    net, x = nn.Sequential(nn.Linear(3, 3), nn.Hardsigmoid(inplace)), torch.randn(40, 3).mul(4).requires_grad_()
+    plain = net(x)
+    slope, = torch.autograd.grad(plain.square().sum(), x)
+    with twice_differentiable(net):
+        again = net(x)
+    torch.testing.assert_close(again, plain)
+    twice, = torch.autograd.grad(again.square().sum(), x, create_graph=True)
+    torch.testing.assert_close(twice, slope)
+    twice.square().sum().backward()
+    assert x.grad.abs().sum() > 0 and not net[1]._forward_hooks and net[1].inplace == inplace
 
 
 def test_wrong_path_lists_near_matches():

@@ -23,11 +23,12 @@ class Composition(Offline):
     """
 
     def __init__(self, methods: Mapping[str, Offline], weights: Mapping[str, float] | None = None, ce_weight: float = 1.0):
-        methods, weights = dict(methods), dict(weights or {})
+        methods, weights = dict(methods) if isinstance(methods, Mapping) else {}, dict(weights or {})
         wrong = [n for n, m in methods.items() if not isinstance(m, Offline) or isinstance(m, Composition)]
-        if not methods or wrong or any("." in n or not n for n in methods):
-            raise ValueError(f"Composition adds offline methods by name, {{'AT': AttentionTransfer(...), 'KD': Hinton(...)}}; "
-                             f"{wrong or list(methods)} cannot be added.")
+        wrong += [n for n in methods if "." in n or not n or hasattr(nn.ModuleDict, n)]
+        if not methods or wrong:
+            raise ValueError(f"Composition adds offline methods by name, {{'AT': AttentionTransfer(...), 'KD': Hinton(...)}}, names "
+                             f"without dots that torch leaves free; {wrong or 'what was given'} cannot be added.")
         first = next(iter(methods.values()))
         if any(m.student is not first.student for m in methods.values()):
             raise ValueError("the methods of a Composition must hold the same student object: build them all with it.")
@@ -44,7 +45,8 @@ class Composition(Offline):
         return list({id(m.teacher): m.teacher for m in self.methods.values()}.values())
 
     def settings(self):
-        return super().settings() | {name: {"method": type(m).__name__, **m.settings()} for name, m in self.methods.items()}
+        return super().settings() | {"methods": {name: {"method": type(m).__name__, **m.settings()}
+                                                  for name, m in self.methods.items()}}
 
     def prepare(self, train: Split) -> None:
         for method in self.methods.values():

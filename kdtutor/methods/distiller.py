@@ -93,12 +93,21 @@ class Distiller(nn.Module):
 
 
 def _plain(value) -> bool:
-    return all(map(_plain, value)) if isinstance(value, tuple) else isinstance(value, (bool, int, float, str, type(None)))
+    return all(map(_plain, value)) if isinstance(value, (tuple, list)) else isinstance(value, (bool, int, float, str, type(None)))
 
 
 def as_teacher(teacher: Teacher | nn.Module) -> Teacher:
     """A network as a frozen ``Teacher``; a ``Teacher`` stays what it is."""
     return teacher if isinstance(teacher, Teacher) else Teacher(teacher)
+
+
+def check_batch(net: nn.Module, batch: Batch, who: str = "student") -> None:
+    """Raises ``ValueError`` with both devices unless the batch's inputs and labels lie where the network is."""
+    device = next((p.device for p in net.parameters()), None)
+    for what, t in (("inputs are", batch.x), ("labels are", batch.y)):
+        if device is not None and isinstance(t, Tensor) and t.device != device:
+            raise ValueError(f"the batch's {what} on {t.device} but the {who} is on {device}: move one with .to(device). "
+                             "``fit`` moves all.")
 
 
 def check_answers(student: nn.Module, teacher: Teacher, example: Tensor | None = None) -> None:

@@ -7,52 +7,17 @@ add methods without running any network twice.
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..datasets import Batch
-from ..errors import check_weights
 from ..landmarks import stages
-from ..taps import Taps, call, dry, example_input
+from ..taps import Taps, dry, example_input
 from ..teacher import Teacher
-from .distiller import Distiller, Terms, as_teacher, check_answers, check_classes
+from .distiller import Distiller, Terms, as_teacher, check_answers, check_batch
+from .reading import Reading
 
 Layers = str | tuple[str, str] | Sequence[Any] | None
-
-
-class Reading:
-    """What one step sees: the student's logits and features, with gradient; the teacher's when first asked for, without.
-
-    batch: the ``Batch``.   x: the student's input (a leaf with gradient where a loss differentiates with respect to it).
-    student_logits: (B, C).   student[path]: the student's features at a path.
-    """
-
-    def __init__(self, student: nn.Module, teacher: Teacher, batch: Batch, student_layers: Sequence[str],
-                 teacher_layers: Sequence[str], input_gradient: bool = False, ran: "Reading | None" = None):
-        self.batch, self._teacher, self._layers, self._read = batch, teacher, teacher_layers, None
-        if ran is not None:  # the student has run already, beside another teacher
-            self.x, self.student, self.student_logits = ran.x, ran.student, ran.student_logits
-            return
-        device = next((p.device for p in student.parameters()), None)
-        if isinstance(batch.x, Tensor) and device is not None and batch.x.device != device:
-            raise ValueError(f"the batch is on {batch.x.device} but the student on {device}: move one with .to(device). ``fit`` moves all.")
-        self.x = batch.x.detach().requires_grad_() if input_gradient else batch.x
-        output, self.student = Taps(student, student_layers)(self.x) if student_layers else (call(student, self.x), {})
-        self.student_logits = output.float()
-
-    @property
-    def teacher(self) -> dict[str, Tensor]:
-        """The teacher's features by path."""
-        if self._read is None:
-            self._read = self._teacher.features(self.batch, self._layers)
-        return self._read[1]
-
-    def teacher_logits(self, temperature: float = 1.0) -> Tensor:
-        """The teacher's logits (B, C), from its cache unless its features are read anyway."""
-        logits = self._teacher(self.batch, temperature) if not self._layers else (self.teacher, self._read[0])[1]
-        check_classes(self.student_logits, logits)
-        return logits
 
 
 class Offline(Distiller):
@@ -63,12 +28,14 @@ class Offline(Distiller):
     """
 
     input_gradient = False  # does a loss differentiate with respect to the pixels?
+    uses_answers = False    # does a loss compare logits? Then both networks must have the same classes
 
     def __init__(self, student: nn.Module, teacher: Teacher | nn.Module, layers: Layers = (), example: Tensor | None = None):
         super().__init__(student)
+        check_apart(student, teacher)
         self.teacher = as_teacher(teacher)
         self.layers = self._pairs(layers)
-        if not self.layers and (example is not None or hasattr(student, "input_shape")):
+        if self.uses_answers and self._can_try(example):
             check_answers(student, self.teacher, example)
 
     def default_layers(self, net: nn.Module) -> list[str]:
@@ -83,10 +50,13 @@ class Offline(Distiller):
                 raise ValueError(f"the student would be read at {own} and the teacher at {theirs}: different numbers. Pass layers=, pairs "
                                  "of paths (student, teacher).")
             layers = list(zip(own, theirs))
-        layers = [layers] if isinstance(layers, (str, tuple)) and layers else layers
-        pairs = tuple((p, p) if isinstance(p, str) else tuple(p) for p in layers)
-        if any(len(p) != 2 for p in pairs):
+        if layers == ():
+            return ()
+        pairs = [layers] if isinstance(layers, (str, tuple)) else layers
+        pairs = [(p, p) if isinstance(p, str) else p for p in pairs] if isinstance(pairs, list) else []
+        if not pairs or not all(isinstance(p, (tuple, list)) and len(p) == 2 and all(isinstance(q, str) and q for q in p) for p in pairs):
             raise ValueError(f"layers={layers!r}: expected a path, a pair (student path, teacher path), or a list of these.")
+        pairs = tuple(map(tuple, pairs))
         for net, paths in zip(nets, zip(*pairs)):
             Taps(net, paths)  # raises for a path that does not exist
         return pairs
@@ -101,13 +71,28 @@ class Offline(Distiller):
 
     def dry_features(self, example: Tensor | None = None) -> list[tuple[Tensor, Tensor]]:
         """(student, teacher) features of every pair for one small batch, so that connectors fit and mismatches show at once."""
-        x = example_input(self.student, example)
-        if example is None:
-            x = torch.rand(x.shape, generator=torch.Generator().manual_seed(0)).to(x.device)
+        x = example_input(self.student, example, random=True)
         with dry(self.student):
-            student_logits, student = Taps(self.student, self.student_layers)(x)
-        teacher_logits, teacher = self.teacher.to(x.device).features(x, self.teacher_layers)
-        check_classes(student_logits, teacher_logits)
+            _, student = Taps(self.student, self.student_layers)(x)
+        _, teacher = self.teacher.to(x.device).features(x, self.teacher_layers)
+        return [(student[s], teacher[t]) for s, t in self.layers]
+
+    def _can_try(self, example: Tensor | None) -> bool:
+        return example is not None or hasattr(self.student, "input_shape")
+
+    def try_losses(self, example: Tensor | None, *losses) -> None:
+        """Tries each loss(student, teacher) on dry features of every pair, where an input is known: mismatches show at once."""
+        if self._can_try(example):
+            features = self.dry_features(example)
+            for loss in losses:
+                self.try_pairs(features, loss)
+
+    def early_features(self, batch: Batch) -> list[tuple[Tensor, Tensor]]:
+        """``pairs`` for a first stage: neither network runs further than its last layer."""
+        check_batch(self.student, batch)
+        check_batch(self.teacher.net, batch, "teacher")
+        _, student = Taps(self.student, self.student_layers, stop=True)(batch.x)
+        _, teacher = self.teacher.features(batch, self.teacher_layers, stop=True)
         return [(student[s], teacher[t]) for s, t in self.layers]
 
     def try_pairs(self, features: Sequence[tuple[Tensor, Tensor]], use) -> list:
@@ -146,7 +131,17 @@ def label_term(reading: Reading, ce_weight: float) -> dict[str, Tensor]:
     return {"ce": ce_weight * F.cross_entropy(reading.student_logits, reading.batch.y)} if ce_weight else {}
 
 
-def weight(name: str, value: float) -> float:
-    """A weight as a float. Raises ``ValueError`` unless it is finite and > 0."""
-    check_weights(**{name: value})
+def weight(name: str, value: float, zero: bool = False) -> float:
+    """A weight as a float. Raises ``ValueError`` unless it is finite and > 0 (zero: or 0, which leaves its term out)."""
+    if not (0 <= float(value) < float("inf") and (zero or value)):
+        raise ValueError(f"{name}={value}: expected a finite number {'>= 0' if zero else '> 0'}.")
     return float(value)
+
+
+def check_apart(student: nn.Module, teacher: Teacher | nn.Module) -> None:
+    """Raises ``ValueError`` if the teacher is the student, or holds some of its parameters: freezing it would freeze the student."""
+    nets = teacher.nets if isinstance(teacher, Teacher) else [teacher] if isinstance(teacher, nn.Module) else []
+    own = {id(p) for p in student.parameters()}
+    if any(id(p) in own for net in nets for p in net.parameters()):
+        raise ValueError("student and teacher share parameters, and a teacher is frozen: give the student a network of its own, for "
+                         "example copy.deepcopy(net).")

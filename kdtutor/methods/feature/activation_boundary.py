@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from ...errors import check_same_shape, check_variant
 from ...landmarks import before_relu, parameters_before, stages
-from ...taps import Taps, dry
+from ...softening import distillation_kl
+from ...taps import dry
 from ...teacher import Teacher
 from ..distiller import Batch, Player, Stage
 from ..offline import Layers, Offline, Reading, label_term, weight
@@ -40,17 +41,22 @@ class ActivationBoundary(Offline):
 
     layers: by default what enters the ReLU at the end of every stage.   ab_weight: 3/1000 for the last layer, half of it for
     each layer below, as in the authors' code; margin 1.   boundary_share: of the epochs; 1/9 is the public code's 30 of 270.
-    The paper's weights and epochs were not available to us. The larger of two maps is average-pooled to the smaller.
+    The paper's weights, margin and epochs were not available to us. The larger of two maps is average-pooled to the smaller.
+    variant "code": the authors' second stage for CIFAR-10, KL(p_t^T || p_s^T) at T = 3 without labels and without the factor T^2.
     """
 
     def __init__(self, student: nn.Module, teacher: Teacher | nn.Module, layers: Layers = None, margin: float = 1.0,
-                 ab_weight: float = CODE, boundary_share: float = 1 / 9, example: Tensor | None = None):
-        self._example = example
+                 ab_weight: float = CODE, boundary_share: float = 1 / 9, variant: str = "paper", example: Tensor | None = None):
+        self._example, self.variant = example, check_variant(variant)
         super().__init__(student, teacher, layers, example)
         if not 0 < boundary_share < 1:
             raise ValueError(f"boundary_share={boundary_share}: expected a fraction of the epochs between 0 and 1.")
         self.margin, self.ab_weight, self.boundary_share = float(margin), weight("ab_weight", ab_weight), float(boundary_share)
         self.connectors = nn.ModuleList(self.try_pairs(self.dry_features(example), self._connector))
+
+    @property
+    def uses_answers(self) -> bool:
+        return self.variant == "code"
 
     def default_layers(self, net: nn.Module) -> list[str]:
         return [before_relu(net, path, self._example) for path in stages(net)]
@@ -61,13 +67,10 @@ class ActivationBoundary(Offline):
                 Stage("task", 1 - self.boundary_share, [Player("student", self.terms, list(self.student.parameters()))])]
 
     def boundary_terms(self, batch: Batch):
-        """The first stage: neither network runs further than its last layer."""
-        _, student = Taps(self.student, self.student_layers, stop=True)(batch.x)
-        _, teacher = self.teacher.features(batch, self.teacher_layers, stop=True)
         total, above = 0.0, len(self.layers)
-        for connect, (own, theirs) in zip(self.connectors, self.layers):
+        for connect, (own, theirs) in zip(self.connectors, self.early_features(batch)):
             above -= 1
-            s, t = same_size("student", connect(student[own]), "teacher", teacher[theirs])
+            s, t = same_size("student", connect(own), "teacher", theirs)
             total = total + activation_boundary_loss(s, t, self.margin) / 2**above
         return {"ab": self.ab_weight * total}
 
@@ -75,12 +78,16 @@ class ActivationBoundary(Offline):
         return [], []
 
     def losses(self, reading: Reading):
+        if self.variant == "code":
+            return {"kd": distillation_kl(reading.student_logits, reading.teacher_logits(), 3.0) / 3.0**2}
         return label_term(reading, 1.0)
 
     def _connector(self, student: Tensor, teacher: Tensor) -> nn.Module:
         a, b = student.shape[1], teacher.shape[1]
+        if student.ndim not in (2, 4) or student.ndim != teacher.ndim:
+            raise ValueError("choose two maps (C, H, W) or two vectors (D,).")
         made = (nn.Sequential(nn.Linear(a, b, bias=False), nn.BatchNorm1d(b)) if student.ndim == 2
-                else nn.Sequential(nn.Conv2d(a, b, 1, bias=False), nn.BatchNorm2d(b))).to(student.device)
+                else nn.Sequential(nn.Conv2d(a, b, 1, bias=False), nn.BatchNorm2d(b))).to(student)
         with dry(made):
             activation_boundary_loss(*same_size("student", made(student), "teacher", teacher), self.margin)
         return made

@@ -116,14 +116,15 @@ def gradient_attention_loss(student_grad: Tensor, teacher_grad: Tensor) -> Tenso
 class AttentionTransfer(Offline):
     """L = CE + (at_weight / 2) * sum over pairs of layers of ``attention_loss``;  variant "code": CE + at_weight * sum.
 
-    layers: by default the ends of all stages.   p, kind: of ``attention_map``.   at_weight: 1000 for the code. The paper gives
-    "about 0.1", by its author 1000 / (H W B) for a loss summed over the batch; for our mean over it that is 0.1 * 128 = 12.8.
+    layers: by default the ends of all stages.   p, kind: of ``attention_map``.   at_weight: 1000 for the code. We found no number
+    in the paper; its author names "about 0.1", 1000 / (H W B), for a loss summed over the batch: for our mean 0.1 * 128 = 12.8.
     """
 
     def __init__(self, student: nn.Module, teacher: Teacher | nn.Module, layers: Layers = None, at_weight: float | None = None,
                  p: float = 2, kind: str = "sum", variant: str = "paper", ce_weight: float = 1.0, example: Tensor | None = None):
         super().__init__(student, teacher, layers, example)
-        self.p, self.kind, self.variant, self.ce_weight = p, kind, check_variant(variant), float(ce_weight)
+        self.p, self.kind, self.variant = p, kind, check_variant(variant)
+        self.ce_weight = weight("ce_weight", ce_weight, zero=True)
         self.at_weight = weight("at_weight", at_weight if at_weight is not None else 12.8 if variant == "paper" else 1000.0)
         self.try_pairs(self.dry_features(example), lambda s, t: attention_loss(s, t, p, variant, kind))
 
@@ -143,7 +144,7 @@ class FullActivationTransfer(Offline):
     def __init__(self, student: nn.Module, teacher: Teacher | nn.Module, layers: Layers = None, at_weight: float = 12.8,
                  ce_weight: float = 1.0, example: Tensor | None = None):
         super().__init__(student, teacher, layers, example)
-        self.at_weight, self.ce_weight = weight("at_weight", at_weight), float(ce_weight)
+        self.at_weight, self.ce_weight = weight("at_weight", at_weight), weight("ce_weight", ce_weight, zero=True)
         self.connectors = nn.ModuleList(self.try_pairs(self.dry_features(example), _connector))
 
     def losses(self, reading: Reading):
@@ -154,21 +155,23 @@ class FullActivationTransfer(Offline):
 def _connector(student: Tensor, teacher: Tensor) -> nn.Module:
     check_maps(student=student, teacher=teacher)
     a, b = student.shape[1], teacher.shape[1]
-    return nn.Identity() if a == b else nn.Conv2d(a, b, 1, bias=False).to(student.device)
+    return nn.Identity() if a == b else nn.Conv2d(a, b, 1, bias=False).to(student)
 
 
 class GradientAttentionTransfer(Offline):
     """L = CE + (at_weight / 2) * ``gradient_attention_loss``, J = d CE / d x of each network: double backpropagation.
 
-    at_weight: the paper gives none for gradients; 1 is ours. Each J is of the example's own loss, not of the batch's mean.
+    at_weight: the paper gives none for gradients; 1 is ours, and much for networks with steep losses, which then diverge: lower it.
+    Each J is of the example's own loss, not of the batch's mean; the student's runs in training mode, where batch normalisation
+    couples the examples a little, the teacher's in eval mode.
     """
 
-    input_gradient = True
+    input_gradient = uses_answers = True
 
     def __init__(self, student: nn.Module, teacher: Teacher | nn.Module, at_weight: float = 1.0, ce_weight: float = 1.0):
         super().__init__(student, teacher)
         self.teacher.net  # an ensemble has no single gradient
-        self.at_weight, self.ce_weight = weight("at_weight", at_weight), float(ce_weight)
+        self.at_weight, self.ce_weight = weight("at_weight", at_weight), weight("ce_weight", ce_weight, zero=True)
 
     def losses(self, reading: Reading):
         y = reading.batch.y

@@ -9,9 +9,8 @@ from torch import Tensor, nn
 from torch.optim import RMSprop
 
 from ...errors import check_same_shape, check_temperature, check_variant
-from ...landmarks import parameters_before, stages
+from ...landmarks import nonlinearity, parameters_before, stages
 from ...softening import distillation_kl
-from ...taps import Taps
 from ...teacher import Teacher
 from ..distiller import Batch, Player, Stage
 from ..offline import Layers, Offline, Reading, label_term, weight
@@ -35,20 +34,24 @@ def hint_loss(guided: Tensor, hint: Tensor, variant: str = "paper") -> Tensor:
 class Regressor(nn.Sequential):
     """A convolution without padding whose kernel shrinks the guided map to the hint's size: k = N_guided - N_hint + 1.
 
-    guided, hint: shapes (C, H, W), or (D,) for a linear map. It ends in the hint's own non-linearity (rectified: ReLU).
-    norm: batch normalisation before it (public code; the paper has none). A guided map smaller than the hint keeps its size: then
-    the hint is average-pooled to it, which the paper does not cover.
+    guided, hint: shapes (C, H, W), or (D,) for a linear map.   activation: the hint's own non-linearity, or None. A guided map
+    smaller than the hint keeps its size: then the hint is average-pooled to it, which the paper does not cover.
+    variant "code": 3x3 with stride 2 to half the size, transposed 4x4 to the double, else as above; batch norm and ReLU.
     """
 
-    def __init__(self, guided: tuple[int, ...], hint: tuple[int, ...], rectified: bool, norm: bool = False):
-        if len(guided) != len(hint):
+    def __init__(self, guided: tuple[int, ...], hint: tuple[int, ...], activation: nn.Module | None, variant: str = "paper"):
+        if len(guided) != len(hint) or len(guided) not in (1, 3):
             raise ValueError(f"no regressor from {guided} to {hint}: choose two maps (C, H, W) or two vectors (D,).")
-        kernel = tuple(max(g - h, 0) + 1 for g, h in zip(guided[1:], hint[1:]))
-        maps = len(guided) == 3
-        first = nn.Conv2d(guided[0], hint[0], kernel) if maps else nn.Linear(guided[0], hint[0])
-        steps = [first, *([nn.BatchNorm2d(hint[0]) if maps else nn.BatchNorm1d(hint[0])] if norm else []),
-                 *([nn.ReLU()] if rectified else [])]
-        super().__init__(*steps)
+        (a, *size), (b, *target) = guided, hint
+        kernel, code = tuple(max(g - h, 0) + 1 for g, h in zip(size, target)), variant == "code"
+        if code and size and size == [2 * t for t in target]:
+            first = nn.Conv2d(a, b, 3, stride=2, padding=1)
+        elif code and size and target == [2 * g for g in size]:
+            first = nn.ConvTranspose2d(a, b, 4, stride=2, padding=1)
+        else:
+            first = nn.Conv2d(a, b, kernel) if size else nn.Linear(a, b)
+        norm = (nn.BatchNorm2d(b) if size else nn.BatchNorm1d(b)) if code else None
+        super().__init__(*[step for step in (first, norm, nn.ReLU() if code else activation) if step is not None])
 
 
 class FitNet(Offline):
@@ -58,25 +61,35 @@ class FitNet(Offline):
     layers: (guided, hint), by default the middle stage of both.   hint_share: of the epochs (the paper: both stages up to 500).
     temperature: 3 in the paper.   The first stage has the paper's own optimiser, RMSProp at ``hint_lr`` 0.005; its sum over the map
     sends students to dead ReLUs at the second stage's rate. The second stage uses the optimiser of ``fit`` (the paper: RMSProp too).
+    That the hint loss has a factor 1/2 and the soft term no T^2 is recalled: we could not read the paper's equations.
     variant "code": the public benchmarks' single stage, L = CE + 100 * mean squared error, the regressor with batch norm and ReLU
-    (the paper's authors tried one stage on thin deep nets, and it failed to learn).
+    (the paper's authors tried one stage on thin deep nets, and it failed to learn). Only "paper" needs a teacher of the same classes.
     """
 
     def __init__(self, student: nn.Module, teacher: Teacher | nn.Module, layers: Layers = None, temperature: float = 3.0,
                  hint_share: float = 0.5, hint_lr: float = 0.005, hint_weight: float | None = None, ce_weight: float = 1.0,
                  variant: str = "paper", example: Tensor | None = None):
+        self.variant = check_variant(variant)
         super().__init__(student, teacher, layers, example)
         if len(self.layers) != 1:
             raise ValueError(f"FitNet has one guided layer and one hint, but layers has {len(self.layers)} pairs: {self.layers}.")
         if not 0 < hint_share < 1:
             raise ValueError(f"hint_share={hint_share}: expected a fraction of the epochs between 0 and 1.")
-        self.variant, self.temperature, self.hint_share = check_variant(variant), check_temperature(temperature), float(hint_share)
+        self.temperature, self.hint_share = check_temperature(temperature), float(hint_share)
         default = 100.0 if variant == "code" else 1.0
         self.hint_weight = weight("hint_weight", default if hint_weight is None else hint_weight)
-        self.hint_lr, self.ce_weight, self._example = weight("hint_lr", hint_lr), float(ce_weight), example
-        code = variant == "code"
-        self.regressor, = self.try_pairs(self.dry_features(example), lambda guided, hint: Regressor(
-            tuple(guided.shape[1:]), tuple(hint.shape[1:]), code or bool((hint >= 0).all()), norm=code).to(guided.device))
+        self.hint_lr, self.ce_weight, self._example = weight("hint_lr", hint_lr), weight("ce_weight", ce_weight, zero=True), example
+        self.regressor, = self.try_pairs(self.dry_features(example), self._regressor)
+
+    @property
+    def uses_answers(self) -> bool:
+        return self.variant == "paper"
+
+    def _regressor(self, guided: Tensor, hint: Tensor) -> Regressor:
+        activation = nonlinearity(self.teacher.net, self.teacher_layers[0], self._example)
+        if activation is None and bool((hint >= 0).all()):
+            activation = nn.ReLU()  # a function, not a module of the network
+        return Regressor(tuple(guided.shape[1:]), tuple(hint.shape[1:]), activation, self.variant).to(guided)
 
     def default_layers(self, net: nn.Module) -> list[str]:
         own = stages(net)
@@ -95,11 +108,7 @@ class FitNet(Offline):
         return {"hint": self.hint_weight * hint_loss(guided, hint, self.variant)}
 
     def hint_terms(self, batch: Batch):
-        """The first stage: neither network runs further than its layer."""
-        (own, theirs), = self.layers
-        _, student = Taps(self.student, [own], stop=True)(batch.x)
-        _, teacher = self.teacher.features(batch, [theirs], stop=True)
-        return self._hint(student[own], teacher[theirs])
+        return self._hint(*self.early_features(batch)[0])
 
     @property
     def kd_weight(self) -> float:

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from ...errors import check_same_device, check_same_shape, check_variant
 from ...landmarks import parameters_before, stages
-from ...taps import Taps
 from ...teacher import Teacher
 from ..distiller import Batch, Player, Stage
 from ..offline import Layers, Offline, Reading, label_term, weight
@@ -86,10 +85,7 @@ class FSP(Offline):
                 Stage("task", 1 - self.flow_share, [Player("student", self.terms, list(self.student.parameters()))])]
 
     def flow_terms(self, batch: Batch):
-        """The first stage: neither network runs further than its last layer of the chain."""
-        _, student = Taps(self.student, self.student_layers, stop=True)(batch.x)
-        _, teacher = self.teacher.features(batch, self.teacher_layers, stop=True)
-        student, teacher = [student[p] for p in self.student_layers], [teacher[p] for p in self.teacher_layers]
+        student, teacher = zip(*self.early_features(batch))
         flows = zip(zip(student, student[1:]), zip(teacher, teacher[1:]))
         return {"fsp": self.fsp_weight * sum(fsp_loss(s, t, self.variant) for s, t in flows)}
 

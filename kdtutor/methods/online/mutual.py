@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ...errors import check_variant, check_weights
 from ...softening import distillation_kl
 from ...taps import call
-from ..distiller import Batch, Distiller, Player, Stage, check_classes
+from ..distiller import Batch, Distiller, Player, Stage, check_batch, check_classes
 
 
 def mutual_loss(logits: Tensor, peers: Sequence[Tensor], variant: str = "paper") -> Tensor:
@@ -32,12 +32,14 @@ class DML(Distiller):
     """Each network k is a player: L_k = CE_k + kd_weight * ``mutual_loss``. They step in order, and each sees its peers' newest answers.
 
     students: two or more networks for the same classes, each with its own random weights; they may differ in architecture. The first
-    is deployed and validated (``networks`` has all). kd_weight: 1 in the paper; 0 trains them side by side without listening. As in the paper's Algorithm 1, a network's
-    answers are computed again after its step, before the next network learns from them.
+    is deployed and validated (``networks`` has all). kd_weight: 1 in the paper; 0 trains them side by side without listening. As in
+    the paper's Algorithm 1, a network's answers are computed again after its step, before the next network learns from them.
     """
 
     def __init__(self, students: Sequence[nn.Module], kd_weight: float = 1.0, variant: str = "paper"):
-        students = list(students)
+        if isinstance(kd_weight, nn.Module):
+            raise ValueError("DML takes its networks as one list: DML([net_a, net_b]).")
+        students = [students] if isinstance(students, nn.Module) and not isinstance(students, nn.ModuleList) else list(students)
         if len(students) < 2:
             raise ValueError(f"DML needs at least two networks, got {len(students)}: DML([net_a, net_b]).")
         if len({id(p) for net in students for p in net.parameters()}) < sum(len(list(net.parameters())) for net in students):
@@ -58,6 +60,8 @@ class DML(Distiller):
 
     def network_terms(self, k: int, batch: Batch):
         """What network k minimises, given its peers as they are now."""
+        for j, net in enumerate(self.networks):
+            check_batch(net, batch, f"network {j + 1}")
         logits = self._logits(k, batch)
         peers = [self._logits(j, batch, graph=j > k).detach() for j in range(self.students) if j != k]
         for peer in peers:

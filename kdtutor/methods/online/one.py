@@ -16,7 +16,7 @@ from ...landmarks import stages
 from ...models.common import initialise
 from ...softening import distillation_kl
 from ...taps import Taps, dry, example_input
-from ..distiller import Batch, Distiller
+from ..distiller import Batch, Distiller, check_batch
 
 
 def gated_logits(branch_logits: Tensor, gate: Tensor) -> Tensor:
@@ -36,7 +36,8 @@ class ONE(Distiller):
 
     student: the network to deploy, and the first branch.   branches: how many, at least 2.   split: the layer after which they part,
     by default the last but one stage.   The gate: average pooling of the split's features, linear, batch norm, ReLU, softmax.
-    temperature: 3.   variant "code": the last term grows as exp(-5 (1 - e)^2) over the first 80 of 300 epochs (not in the paper).
+    temperature: 3, as in the authors' code (whether in the paper, too, we could not check).   variant "code": the last term grows as
+    exp(-5 (1 - e)^2) over the first 80 of 300 epochs, which the authors' notes call a tip beside the paper.
     deploy() is the student itself. Raises ``ValueError`` where the network cannot be cut at ``split``: what runs before it must be
     whole children of the network, one after the other.
     """
@@ -52,15 +53,16 @@ class ONE(Distiller):
             split = own[max(0, len(own) - 2)]
         self.split, self.temperature, self.kd_weight = split, check_temperature(temperature), float(kd_weight)
         self.variant, self.count = check_variant(variant), int(branches)
-        x = example_input(student, example)
-        if example is None:
-            x = torch.rand(x.shape, generator=torch.Generator().manual_seed(0)).to(x.device)
+        x = example_input(student, example, random=True)
         with dry(student):
             logits, features = Taps(student, [split])(x)
         shared = features[split]
         upper = _upper_half(student, split, x, shared, logits)
+        if not any(True for _ in upper.parameters()):
+            raise ValueError(f"split={split!r} leaves nothing above it that could learn, so that all branches would be the same: "
+                             "choose an earlier layer.")
         self.branches = nn.ModuleList(_fresh(upper) for _ in range(branches - 1))
-        self.gate = nn.Sequential(nn.Linear(shared.shape[1], branches), nn.BatchNorm1d(branches), nn.ReLU(), nn.Softmax(1)).to(x.device)
+        self.gate = nn.Sequential(nn.Linear(shared.shape[1], branches), nn.BatchNorm1d(branches), nn.ReLU(), nn.Softmax(1)).to(logits)
 
     def forward(self, x) -> tuple[Tensor, Tensor]:
         """Branches' logits (M, B, C) and the gate (B, M)."""
@@ -70,6 +72,7 @@ class ONE(Distiller):
         return logits, self.gate(shared.flatten(2).mean(2) if shared.ndim > 2 else shared).float()
 
     def terms(self, batch: Batch):
+        check_batch(self.student, batch)
         branches, gate = self(batch.x)
         ensemble = gated_logits(branches, gate)
         ramp = 1.0 if self.variant == "paper" else math.exp(-5 * (1 - min(self.progress * 300 / 80, 1)) ** 2)

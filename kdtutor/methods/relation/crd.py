@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...datasets import Data, Split
-from ...errors import unknown
+from ...errors import check_temperature, unknown
 from ...landmarks import embedding
 from ...teacher import Teacher
 from ..offline import Layers, Offline, Reading, label_term, weight
@@ -77,13 +77,16 @@ class CRD(Offline):
         if len(self.layers) != 1 or negatives < 1 or dimensions < 1 or not 0 <= momentum < 1:
             raise ValueError(f"CRD needs one pair of layers, negatives and dimensions >= 1 and 0 <= momentum < 1, got layers={self.layers}, "
                              f"negatives={negatives}, dimensions={dimensions}, momentum={momentum}.")
-        self.crd_weight, self.temperature = weight("crd_weight", crd_weight), weight("temperature", temperature)
+        self.crd_weight, self.temperature = weight("crd_weight", crd_weight), check_temperature(temperature)
         if temperature < 0.012:
             raise ValueError(f"temperature={temperature}: exp(1/temperature) overflows float32 below 0.012 (the authors use 0.07).")
         self.negatives, self.dimensions, self.momentum = int(negatives), int(dimensions), float(momentum)
-        self.mode, self.ce_weight = mode, float(ce_weight)
+        self.mode, self.ce_weight = mode, weight("ce_weight", ce_weight, zero=True)
         (s, t), = self.dry_features(example)
-        self.embed_student, self.embed_teacher = (nn.Linear(f[0].numel(), dimensions).to(f.device) for f in (s, t))
+        self.embed_student, self.embed_teacher = (nn.Linear(f[0].numel(), dimensions).to(f) for f in (s, t))
+        if not isinstance(data, (Data, Split, type(None))):
+            raise ValueError(f"data is a {type(data).__name__}; expected a Data or its training Split, or nothing: fit prepares the "
+                             "memory.")
         if data is not None:
             self.prepare(data.train if isinstance(data, Data) else data)
 
@@ -113,11 +116,14 @@ class CRD(Offline):
                              "the data it began with. Use the same data and validation fraction, or start a new run.")
         super()._load_from_state_dict(state, prefix, *args)
 
-    def _positions(self, index: Tensor | None) -> Tensor:
+    def _positions(self, index: Tensor | None, size: int) -> Tensor:
         if not hasattr(self, "memory_student"):
             raise ValueError("CRD keeps a memory of all training images: train it with fit, or call prepare(data.train) first.")
         if index is None:
             raise ValueError("CRD finds each image's place in its memory by batch.index, and this batch has none.")
+        if index.dtype != torch.int64 or index.shape != (size,):
+            raise ValueError(f"batch.index has shape {tuple(index.shape)} and dtype {index.dtype}; expected ({size},) int64, one per "
+                             "image.")
         known = (index >= 0) & (index < len(self._rows))
         rows = torch.where(known, self._rows[index.clamp(0, len(self._rows) - 1)], -1)
         if bool((rows < 0).any()):
@@ -127,7 +133,7 @@ class CRD(Offline):
 
     def losses(self, reading: Reading):
         (own, theirs), = self.pairs(reading)
-        rows, y = self._positions(reading.batch.index), reading.batch.y
+        rows, y = self._positions(reading.batch.index, len(reading.batch.y)), reading.batch.y
         student = F.normalize(self.embed_student(own.flatten(1)).float(), dim=1)
         teacher = F.normalize(self.embed_teacher(theirs.flatten(1)).float(), dim=1)
         k = min(self.negatives, self._others)

@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from ...errors import check_variant, check_weights
 from ...landmarks import embedding
 from ...teacher import Teacher
-from ..offline import Layers, Offline, Reading, label_term
+from ..offline import Layers, Offline, Reading, label_term, weight
 from ..tensors import check_relations, directions, gram, precise, tamed
 
 BLOCK = 2**22  # cosines held at once, 16 MiB in float32: a batch of 160 in one piece
@@ -82,7 +82,8 @@ class RKD(Offline):
         super().__init__(student, teacher, layers, example)
         check_weights(distance_weight=distance_weight, angle_weight=angle_weight)
         self.distance_weight, self.angle_weight = float(distance_weight), float(angle_weight)
-        self.ce_weight, self.variant = float(ce_weight), check_variant(variant)
+        self.ce_weight, self.variant = weight("ce_weight", ce_weight, zero=True), check_variant(variant)
+        self.try_losses(example, distance_loss)
 
     def default_layers(self, net: nn.Module) -> list[str]:
         return [embedding(net)]

@@ -37,7 +37,8 @@ class SimilarityPreserving(Offline):
     def __init__(self, student: nn.Module, teacher: Teacher | nn.Module, sp_weight: float = 3000.0, layers: Layers = None,
                  ce_weight: float = 1.0, example: Tensor | None = None):
         super().__init__(student, teacher, layers, example)
-        self.sp_weight, self.ce_weight = weight("sp_weight", sp_weight), float(ce_weight)
+        self.sp_weight, self.ce_weight = weight("sp_weight", sp_weight), weight("ce_weight", ce_weight, zero=True)
+        self.try_losses(example, similarity_loss)
 
     def default_layers(self, net: nn.Module) -> list[str]:
         return stages(net)[-1:]

@@ -11,7 +11,7 @@ from ...errors import check_temperature
 from ...softening import distillation_kl, soften
 from ...taps import call, input_gradient
 from ...teacher import Teacher
-from ..offline import Offline, Reading, label_term
+from ..offline import Offline, Reading, label_term, weight
 
 Bounds = tuple[float, float] | None
 
@@ -35,7 +35,13 @@ def boundary_samples(teacher: Teacher | nn.Module, x: Tensor, base_class: Tensor
     if bool((base == target).any()):
         raise ValueError(f"base_class and target_class are equal for {int((base == target).sum())} of {len(x)} samples: there is no "
                          "boundary of a class with itself.")
-    pick = lambda z, c: z.gather(1, c[:, None])[:, 0]
+
+    def pick(z: Tensor, c: Tensor) -> Tensor:
+        if len(c) and not 0 <= int(c.min()) <= int(c.max()) < z.shape[1]:
+            raise ValueError(f"base_class and target_class must be among the teacher's {z.shape[1]} classes, 0 to {z.shape[1] - 1}; "
+                             f"got {int(c.min())} to {int(c.max())}.")
+        return z.gather(1, c[:, None])[:, 0]
+
     walking = torch.arange(len(x), device=x.device)
     for _ in range(steps):
         b, t = base[walking], target[walking]
@@ -74,17 +80,27 @@ class BSS(Offline):
 
     kd_weight(e) = 1 + 3 (1 - e) and bss_weight(e) = 2 max(1 - 4e/3, 0), e the progress of training, are the authors' code, as is
     T = 3 without the factor T^2. Walks are taken for the images of ``base_samples`` towards ``target_classes``.
-    most: samples per batch.   steps, step_size: of the walk.   bounds: pixels' range, or "batch": from the least to the greatest
+    most: samples per batch.   steps, step_size: of the walk.   bounds: pixels' range, None for none, or "batch": from the least to the greatest
     value in the batch, whatever the normalisation (ours; the code has +-2.5). Where fewer than two images qualify the term is 0:
     batch normalisation cannot train on one.
     """
+
+    uses_answers = True
 
     def __init__(self, student: nn.Module, teacher: Teacher | nn.Module, temperature: float = 3.0, most: int = 64,
                  steps: int = 10, step_size: float = 0.3, bounds: Bounds | str = "batch", ce_weight: float = 1.0):
         super().__init__(student, teacher)
         self.teacher.net  # an ensemble has no single gradient
-        self.temperature, self.ce_weight = check_temperature(temperature), float(ce_weight)
-        self.most, self.steps, self.step_size, self.bounds = int(most), int(steps), float(step_size), bounds
+        self.temperature, self.ce_weight = check_temperature(temperature), weight("ce_weight", ce_weight, zero=True)
+        if most < 2 or steps < 1:
+            raise ValueError(f"most={most}, steps={steps}: a batch needs at least 2 boundary samples, and each walk at least 1 step.")
+        self.most, self.steps, self.step_size = int(most), int(steps), weight("step_size", step_size)
+        if bounds != "batch" and bounds is not None:
+            low, high = bounds if isinstance(bounds, (tuple, list)) and len(bounds) == 2 else (1, 0)
+            if not low < high:
+                raise ValueError(f"bounds={bounds!r}: expected (lowest, highest) pixel, 'batch', or None for no bounds.")
+            bounds = (float(low), float(high))
+        self.bounds = bounds
 
     def losses(self, reading: Reading):
         student, teacher, y, t = reading.student_logits, reading.teacher_logits(), reading.batch.y, self.temperature

@@ -21,6 +21,8 @@ class Hinton(Offline):
     Raises ``ValueError`` for bad numbers and, as soon as the shapes are known, for different numbers of classes.
     """
 
+    uses_answers = True
+
     def __init__(self, student: nn.Module, teacher: Teacher | nn.Module, temperature: float = 4.0,
                  ce_weight: float = 0.1, kd_weight: float = 0.9):
         super().__init__(student, teacher)

@@ -1,8 +1,9 @@
 """Furlanello, Lipton, Tschannen, Itti, Anandkumar: Born-Again Neural Networks (ICML 2018, arXiv 1805.04770).
 
 A student of the teacher's own architecture learns from the teacher's unsoftened answers, becomes the teacher of the next student,
-and so on: generations. Two ablations ask *why* a student learns from its teacher's answers. CWTM keeps only how sure the teacher is: labels, with a weight
-per example. DKPP keeps the teacher's numbers but shuffles which wrong answer gets which. Both at T = 1, as in the paper.
+and so on: generations. Two ablations ask *why* a student learns from its teacher's answers. CWTM keeps only how sure the teacher is:
+labels, with a weight per example. DKPP keeps the teacher's numbers but shuffles which wrong answer gets which. Both at T = 1, as in
+the paper.
 """
 
 from collections.abc import Callable, Iterator
@@ -38,7 +39,7 @@ def cwtm_loss(student_logits: Tensor, teacher_logits: Tensor, y: Tensor) -> Tens
     """
     check_same_shape("student_logits", student_logits, "teacher_logits", teacher_logits)
     student_logits = student_logits if student_logits.dtype == torch.float64 else student_logits.float()
-    each = F.cross_entropy(student_logits, y, reduction="none")
+    each = F.nll_loss(F.log_softmax(student_logits, -1).clamp_min(-1e30), y, reduction="none")
     return (cwtm_weights(teacher_logits) * each).sum()
 
 
@@ -50,8 +51,10 @@ def permute_dark_knowledge(teacher_probs: Tensor, generator: torch.Generator | N
     keys: (B, C) numbers in [0, 1) whose order is the shuffle, instead of fresh random ones (``persistent_keys``).
 
     The paper does not say whether one permutation serves a row, a batch or the whole training; here it is fresh for every row, or
-    with ``persistent_keys`` an example's own for the whole training.
+    with ``persistent_keys`` an example's own for the whole training. Raises ``ValueError`` unless there are two dimensions.
     """
+    if teacher_probs.ndim != 2:
+        raise ValueError(f"teacher_probs has shape {tuple(teacher_probs.shape)}; expected (batch, classes).")
     rows, classes = teacher_probs.shape
     top = teacher_probs.argmax(1, keepdim=True)
     if keys is None:
@@ -99,6 +102,8 @@ class BornAgain(Offline):
     labels is its better form for images. teacher: the previous generation (or any network, or a ``Teacher``).
     """
 
+    uses_answers = True
+
     def __init__(self, student: nn.Module, teacher: Teacher | nn.Module, labels: bool = False):
         super().__init__(student, teacher)
         self.labels = bool(labels)
@@ -114,6 +119,8 @@ class CWTM(Offline):
     teacher: a network or a ``Teacher`` (ensembles included). Raises ``ValueError`` for different numbers of classes.
     """
 
+    uses_answers = True
+
     def losses(self, reading: Reading):
         return {"cwtm": cwtm_loss(reading.student_logits, reading.teacher_logits(), reading.batch.y)}
 
@@ -125,6 +132,8 @@ class DKPP(Offline):
     batches with ``index``, as ``fit`` gives); False: a fresh one in every step.   seed: of the persistent shuffles.
     Raises ``ValueError`` for different numbers of classes.
     """
+
+    uses_answers = True
 
     def __init__(self, student: nn.Module, teacher: Teacher | nn.Module, persistent: bool = False, seed: int = 0):
         super().__init__(student, teacher)
