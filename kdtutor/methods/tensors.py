@@ -6,6 +6,7 @@ from functools import wraps
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from ..errors import check_same_device
 
@@ -36,9 +37,9 @@ def tamed(x: Tensor) -> Tensor:
     return x / x.detach().abs().amax().clamp_min(1e-30)
 
 
-def rows(x: Tensor) -> Tensor:
-    """(B, ...) -> (B, N) in the order of memory, so that channels last costs no copy: for formulas that only sum over N."""
-    last = x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
+def rows(x: Tensor, like: Tensor | None = None) -> Tensor:
+    """(B, ...) -> (B, N) in the order of memory (of ``like``), so that channels last costs no copy: for formulas that only sum over N."""
+    last = x.ndim == 4 and (x if like is None else like).is_contiguous(memory_format=torch.channels_last)
     return (x.permute(0, 2, 3, 1) if last else x).flatten(1)
 
 
@@ -49,6 +50,26 @@ def directions(x: Tensor) -> Tensor:
     """
     length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
     return x / torch.where(length > 1e-30, length, float("inf"))
+
+
+def squared_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """The sum of (student - teacher)^2 over two tensors of one shape: one pass forward, one back, and that to the student only."""
+    return _SquaredDistance.apply(rows(precise(student)), rows(precise(teacher.detach()), like=student))
+
+
+class _SquaredDistance(torch.autograd.Function):
+    @staticmethod
+    @full_precision
+    def forward(ctx, student, teacher):
+        difference = student - teacher
+        ctx.save_for_backward(difference)
+        return difference.flatten().dot(difference.flatten())
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        difference, = ctx.saved_tensors
+        return difference * (2 * gradient), None
 
 
 def gram(x: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ Two stages: first the student's lower half learns to predict the teacher's middl
 away; then the whole student learns from labels and from the teacher's answers.
 """
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import RMSprop
 
@@ -14,7 +13,7 @@ from ...softening import distillation_kl
 from ...teacher import Teacher
 from ..distiller import Batch, Player, Stage
 from ..offline import Layers, Offline, Reading, label_term, weight
-from ..tensors import precise, same_size
+from ..tensors import same_size, squared_distance
 
 
 def hint_loss(guided: Tensor, hint: Tensor, variant: str = "paper") -> Tensor:
@@ -25,10 +24,7 @@ def hint_loss(guided: Tensor, hint: Tensor, variant: str = "paper") -> Tensor:
     Raises ``ValueError`` for shapes that differ.
     """
     check_same_shape("guided", guided, "hint", hint)
-    guided, hint = precise(guided), precise(hint.detach())
-    if check_variant(variant) == "code":
-        return F.mse_loss(guided, hint)
-    return 0.5 * F.mse_loss(guided, hint, reduction="sum") / len(guided)
+    return squared_distance(guided, hint) * (1 / guided.numel() if check_variant(variant) == "code" else 0.5 / len(guided))
 
 
 class Regressor(nn.Sequential):
