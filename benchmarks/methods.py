@@ -5,7 +5,7 @@
 
 The limit is a bare loop: the student's step on the cross-entropy, and the teacher's forward pass. All contenders of a row run the same
 networks on the same batch in turns, within one run; what a method makes of logits and features differs, and the memory layout: ours is
-channels last, as in ``fit``, peers have the contiguous one that they are written for. ``loss`` is the loss alone, forward and backward,
+channels last, as in ``fit``, peers have the contiguous one that they are written for. All profit from ``fit``'s way to keep freed memory. ``loss`` is the loss alone, forward and backward,
 on stored features (for CRD with the drawing of its negatives). Peak memory: what one step holds at most beyond
 the networks, by torch's profiler. Images are random and CIFAR-shaped, 100 classes; ResNet-56 teaches ResNet-20.
 """
@@ -30,6 +30,7 @@ from training import calibrated, random_data
 from kdtutor import Teacher, models
 from kdtutor.datasets import Batch, Split
 from kdtutor.landmarks import before_relu
+from kdtutor.memory import keep_freed_memory
 from kdtutor.methods import CRD, DML, ONE, catalog
 from kdtutor.methods.feature.activation_boundary import activation_boundary_loss
 from kdtutor.methods.feature.attention_transfer import attention_loss
@@ -145,12 +146,13 @@ def main():
     for peer in ("repdistiller", "mdistiller", "torchdistill"):
         parser.add_argument(f"--{peer}", help=f"a checkout of {peer}")
     parser.add_argument("--batches", type=int, nargs="+", default=[64, 256])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5, help="for a batch of 64; larger ones get fewer, at least 3")
     parser.add_argument("--methods", nargs="+", help="names of the catalog (default: all)")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", help="folder for methods_speed.csv")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    keep_freed_memory()
     peers, rows = losses(args.repdistiller, args.mdistiller, args.torchdistill), []
     for size in args.batches:
         data = random_data(size)
@@ -168,21 +170,23 @@ def main():
             for peer, loss in peers.get(name, {}).items():
                 nets = [copy.deepcopy(net).to(memory_format=torch.contiguous_format) for net in (student, teacher)]
                 contenders[peer] = bare_step(*nets, batch._replace(x=batch.x.contiguous()), loss, *((before, theirs_before) if name == "AB" else ()))
-            times = take_turns(contenders, args.rounds)
+            rounds = max(3, args.rounds * 64 // size)
+            times = take_turns(contenders, rounds)
             ms = lambda who: round(1e3 * statistics.median(times[who]), 1)
             rows.append({**compare("step", "the limit", times["ours"], times["limit"], at_most=1.15 if name in CHEAP else None),
                          **mine, "ms": ms("ours"), "other_ms": ms("limit"), "peak_mib": peak(contenders["ours"]),
                          "other_peak_mib": peak(contenders["limit"])})
             rows += [{**compare("step", peer, times[peer], times["ours"], at_least=1.0), **mine, "ms": ms("ours"), "other_ms": ms(peer),
                       "peak_mib": rows[-1]["peak_mib"], "other_peak_mib": peak(contenders[peer])} for peer in peers.get(name, {})]
-            rows += [{**row, **mine} for row in loss_rows(name, peers.get(name, {}), teacher, student, batch, before, theirs_before, args.rounds)]
+            rows += [{**row, **mine} for row in loss_rows(name, peers.get(name, {}), teacher, student, batch, before, theirs_before, rounds)]
             print(pd.DataFrame(rows)[lambda t: (t.method == name) & (t.batch == size)].to_string(index=False), flush=True)
             del contenders, times
-    table = pd.DataFrame(rows)
-    if args.out:
-        write_csv(table, f"{args.out}/methods_speed.csv", f"ResNet-56 teaches ResNet-20, 100 classes, random images; float32, {args.threads} "
-                  f"thread(s), median of {args.rounds} paired rounds with the smallest and largest; ratio over the limit: ours / limit; over a "
-                  "peer: peer / ours. FSP, AB, FitNet: a step of their first stage. Peers' steps share our networks and taps.")
+            if args.out:
+                write_csv(pd.DataFrame(rows), f"{args.out}/methods_speed.csv",
+                          f"ResNet-56 teaches ResNet-20, 100 classes, random images; float32, {args.threads} thread(s), median of "
+                          f"{args.rounds} paired rounds (at least 3; fewer for larger batches) with the smallest and largest; ratio over the "
+                          "limit: ours / limit; over a peer: peer / ours. FSP, AB, FitNet: a step of their first stage. Peers' steps share our "
+                          "networks and taps.")
 
 
 def loss_rows(name, peers, teacher, student, batch, before, theirs_before, rounds) -> list[dict]:

@@ -48,8 +48,33 @@ def directions(x: Tensor) -> Tensor:
 
     ``F.normalize`` would give such a row, which every dead ReLU and every duplicate in a batch makes, a gradient of 1e12.
     """
+    return _Directions.apply(x)
+
+
+class _Directions(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        unit, inverse = unit_vectors(x)
+        ctx.save_for_backward(unit, inverse)
+        return unit
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        return unit_vectors_backward(gradient, *ctx.saved_tensors)
+
+
+def unit_vectors(x: Tensor) -> tuple[Tensor, Tensor]:
+    """``directions`` and the factor that makes them, 1 / length or 0: without a graph, for gradients made by hand."""
     length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    return x / torch.where(length > 1e-30, length, float("inf"))
+    inverse = torch.where(length > 1e-30, 1 / length, 0.0)
+    return x * inverse, inverse
+
+
+def unit_vectors_backward(gradient: Tensor, unit: Tensor, inverse: Tensor) -> Tensor:
+    """The gradient by x from the gradient by its direction: what lies along the direction changes nothing."""
+    along = (gradient * unit).sum(-1, keepdim=True)
+    return torch.addcmul(gradient, unit, along, value=-1).mul_(inverse)
 
 
 def squared_distance(student: Tensor, teacher: Tensor) -> Tensor:

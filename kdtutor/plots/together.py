@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from matplotlib.ticker import LogLocator, NullFormatter
 from torch import Tensor
 
 from ..softening import soften
@@ -74,11 +75,17 @@ def draw_cohorts(sizes: Sequence[int], saved: Mapping[str, object]):
 
 @styled
 def draw_lives(epochs: Sequence[int], panels: Mapping[str, Mapping[str, object]]):
-    """Curves over the epochs of training. panels: title -> {name of the curve: (S, len(epochs))}; one panel each, one legend for all."""
+    """Curves over the epochs of training, on logarithmic axes, so that late gaps show as well as early ones.
+
+    panels: title -> {name of the curve: (S, len(epochs)), all > 0}; one panel each, one legend for all.
+    """
     fig, axes = figure(1, len(panels), width=10.5, height=3.7, squeeze=False)
     for ax, (title, curves) in zip(axes[0], panels.items()):
         _bands(ax, epochs, curves, every=max(1, len(epochs) // 6))
-        ax.set(title=title, xlabel="epoch", ylim=(0, None))
+        ax.set(title=title, xlabel="epoch", yscale="log")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_formatter(NullFormatter())
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return fig
 
@@ -129,7 +136,8 @@ def draw_one(trunk: int, branch: int, gate: int, branches: int = 3):
     arrow((6.05, 1.0), (6.3, 1.0))
     arrow((7.85, 1.05), (8.5, middle - 0.5), bend=0.25)
     box(8.55, middle, 1.75, 0.8, "ensemble\n$z_e = \\sum_i g_i z_i$", ORANGE)
-    arrow((8.55, middle + 0.5), (6.5, heights[0] + 0.2), GREEN, bend=0.3, dashed=True)
+    for i, y in enumerate(heights):
+        arrow((8.55, middle + 0.5), (6.5, y + 0.2), GREEN, bend=0.3 + 0.1 * i, dashed=True)
     ax.text(8.5, 4.35, "teaches every branch,\nas a constant", ha="left", va="center", fontsize=10.5, color=GREEN)
     ax.text(0.05, 0.1, "solid blue: deployed      dashed orange: for training only      every $z$ also learns from the label", fontsize=10)
     return fig

@@ -6,15 +6,15 @@ Not where the teacher puts each example, but how examples lie to each other: the
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.function import once_differentiable
 
 from ...errors import check_variant, check_weights
 from ...landmarks import embedding
 from ...teacher import Teacher
 from ..offline import Layers, Offline, Reading, label_term, weight
-from ..tensors import check_relations, directions, gram, precise, tamed
+from ..tensors import check_relations, directions, full_precision, gram, precise, tamed, unit_vectors, unit_vectors_backward
 
-BLOCK = 2**22  # cosines held at once, 16 MiB in float32: a batch of 160 in one piece
+BLOCK = 2**20  # cosines at once on a CPU, 4 MiB in float32: they stay in its cache, and the B^3 of them are never all there
 
 
 def pair_distances(x: Tensor) -> Tensor:
@@ -45,27 +45,51 @@ def triplet_angles(x: Tensor, vertices: slice | Tensor = slice(None)) -> Tensor:
     return gram(directions(x[None] - x[vertices][:, None]))
 
 
+class _AngleError(torch.autograd.Function):
+    """The sum of smooth-L1(cos_s - cos_t) over all triplets: (B, D), (B, E) -> a scalar, a few vertices at a time.
+
+    With d the difference of two cosines and c = clamp(d, -1, 1), smooth-L1 is c (d - c/2) and its derivative is c. The gradient is
+    made along with the value, block by block, so that no block is kept or computed again.
+    """
+
+    @staticmethod
+    @full_precision
+    def forward(ctx, student, teacher, vertices_at_once: int):
+        total, gradient = student.new_zeros(()), torch.zeros_like(student)
+        for first in range(0, len(student), vertices_at_once):
+            at = slice(first, first + vertices_at_once)
+            edges, inverse = unit_vectors(student[None] - student[at][:, None])
+            targets, _ = unit_vectors(teacher[None] - teacher[at][:, None])
+            difference = (edges @ edges.mT).sub_(targets @ targets.mT)
+            clamped = difference.clamp(-1, 1)
+            if ctx.needs_input_grad[0]:
+                back = unit_vectors_backward(2 * (clamped @ edges), edges, inverse)  # clamped is symmetric
+                gradient += back.sum(0)
+                gradient[at] -= back.sum(1)
+            total += difference.sub_(clamped, alpha=0.5).mul_(clamped).sum()
+        ctx.save_for_backward(gradient)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        return gradient * ctx.saved_tensors[0], None, None
+
+
 def angle_loss(student: Tensor, teacher: Tensor, variant: str = "paper") -> Tensor:
     """RKD-A: the mean over the B(B-1)(B-2) triplets of distinct examples of smooth-L1(psi_s - psi_t), psi from ``triplet_angles``.
 
     student, teacher: (B, ...) embeddings, flattened; their widths may differ. A scalar in [0, 1.5]; 0 when student equals teacher, also
-    up to a motion or a scale. The gradient reaches the student only. Large batches go vertex by vertex and compute each
-    block again for its gradient, so that the B^3 cosines are never held at once.
+    up to a motion or a scale. The gradient reaches the student only. Batches go a few vertices at a time, so that the B^3 cosines are
+    never held at once.
     variant "code": the mean over all B^3 entries, smaller by (B-1)(B-2)/B^2.
     Raises ``ValueError`` for different batches and for fewer than three examples, which have no triplets.
     """
     check_relations(student, teacher, 3, "triplets")
     b = len(student)
     student, teacher = tamed(precise(student).flatten(1)), tamed(precise(teacher.detach()).flatten(1))
-
-    def block(student, vertices):
-        return F.smooth_l1_loss(triplet_angles(student, vertices), triplet_angles(teacher, vertices), reduction="sum")
-
-    rows = max(1, BLOCK // (b * max(b, student.shape[1])))
-    if rows >= b:
-        total = block(student, slice(None))
-    else:
-        total = sum(checkpoint(block, student, slice(i, i + rows), use_reentrant=False) for i in range(0, b, rows))
+    block = BLOCK if student.device.type == "cpu" else 16 * BLOCK  # a GPU wants fewer and larger pieces
+    total = _AngleError.apply(student, teacher, max(1, block // (b * max(b, student.shape[1], teacher.shape[1]))))
     return total / (b**3 if check_variant(variant) == "code" else b * (b - 1) * (b - 2))
 
 
