@@ -26,8 +26,8 @@ class _Read(Exception):
     """Everything that was asked for has been read."""
 
 
-# By network: the layers of which one forward pass has shown that nothing later, such as an in-place ReLU, overwrites them.
-_untouched: WeakKeyDictionary[nn.Module, set] = WeakKeyDictionary()
+# By network and layers: does something later in the forward pass, such as an in-place ReLU, overwrite what was read? Then copies are kept.
+_overwritten: WeakKeyDictionary[nn.Module, dict] = WeakKeyDictionary()
 
 
 class Taps:
@@ -56,9 +56,20 @@ class Taps:
             self._points.append((layer, modules[path], side == "input", int(run or 0)))
 
     def __call__(self, x) -> tuple[Tensor, dict[str, Tensor]]:
+        key, known = (*self.layers, self.stop), _overwritten.setdefault(self.net, {})
+        if key not in known:  # one run aside; in a step, copies now and none later would change the order of sums in its gradient
+            with torch.inference_mode(False), dry(self.net):
+                known[key] = self._run(x, copy=False)[2]
+        output, features, changed = self._run(x, copy=known[key])
+        if changed and not known[key]:
+            known[key] = True
+            raise RuntimeError(f"{type(self.net).__name__} overwrites one of {self.layers} in place now, which it did not do before: run "
+                               "it again, and copies will be kept.")
+        return output, features
+
+    def _run(self, x, copy: bool) -> tuple[Tensor | None, dict[str, Tensor], bool]:
+        """One forward pass: output, features, and whether something wrote into a feature after it was read."""
         features, hooks, runs, originals = {}, [], {}, []
-        # An in-place operation would silently overwrite the tensor that was just read: copies are kept until none has been seen.
-        key, known = (*self.layers, self.stop, self.net.training), _untouched.setdefault(self.net, set())
 
         def keep(layer, run, value):
             runs[layer] = runs.get(layer, 0) + 1
@@ -70,8 +81,9 @@ class Taps:
             if layer in features:
                 raise ValueError(f"layer {layer!r} ran twice in one forward pass (the module is shared), so 'its' feature is "
                                  f"ambiguous. Say which run is meant ('{layer.partition(':')[0]}#2'), or tap the block around it.")
-            features[layer] = value if key in known else value.clone()
-            originals.append((value, value._version if not value.is_inference() else None))
+            features[layer] = value.clone() if copy else value
+            if not value.is_inference():
+                originals.append((value, value._version))
             if self.stop and len(features) == len(self.layers):
                 raise _Read
 
@@ -90,13 +102,7 @@ class Taps:
         missing = [layer for layer in self.layers if layer not in features]
         if missing:
             raise ValueError(f"the forward pass of {type(self.net).__name__} never ran {missing}: choose layers that it uses.")
-        if all(version is not None and value._version == version for value, version in originals):
-            known.add(key)
-        elif key in known:
-            known.discard(key)
-            raise RuntimeError(f"{type(self.net).__name__} now overwrites one of {self.layers} in place, which it did not do before: run "
-                               "it again, and copies will be kept.")
-        return output, features
+        return output, features, any(value._version != version for value, version in originals)
 
 
 def layers(net: nn.Module) -> list[str]:

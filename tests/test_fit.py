@@ -377,8 +377,11 @@ def test_teacher_and_student_with_different_classes():
 
 def test_a_student_that_is_its_own_teacher_is_refused():
     both = net(1)
+    with pytest.raises(ValueError, match="share parameters"):
+        Hinton(both, both)
+    Teacher(both)
     with pytest.raises(ValueError, match="no trainable parameter.*Teacher"):
-        fit(Hinton(both, both), blobs(), 1, progress=False)
+        fit(CrossEntropy(both), blobs(), 1, progress=False)
 
 
 @pytest.mark.parametrize("kwargs, words", [

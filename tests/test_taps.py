@@ -61,11 +61,12 @@ def test_a_network_that_begins_to_overwrite_what_is_read_is_noticed():
     assert Taps(net, ["norm"])(x)[1]["norm"].min() < 0
 
 
-def test_features_are_copied_no_more_once_nothing_overwrites_them():
-    net, x, seen = Rectifier(overwrites=False).eval(), torch.randn(6, 3), []
+def test_features_that_nothing_overwrites_are_not_copied_and_trying_leaves_no_trace():
+    net, x, seen = Rectifier(overwrites=False).train(), torch.randn(6, 3), []
     net.norm.register_forward_hook(lambda m, args, out: seen.append(out))
-    first, second = (Taps(net, ["norm"])(x)[1]["norm"] for _ in range(2))
-    assert first is not seen[0] and second is seen[1] and torch.equal(first, second)
+    feature = Taps(net, ["norm"])(x)[1]["norm"]
+    assert len(seen) == 2 and feature is seen[1] and net.training and net.norm.num_batches_tracked == 1
+    assert Taps(net, ["norm"])(x)[1]["norm"] is seen[2] and len(seen) == 3
 
 
 @pytest.mark.parametrize("inplace", [True, False])
