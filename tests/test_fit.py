@@ -12,7 +12,7 @@ import pytest
 import torch
 from small import TwoStage, blobs, net, weights
 
-from kdtutor import fit, runs
+from kdtutor import Teacher, fit, runs
 from kdtutor.datasets import CropFlip, Data, Split
 from kdtutor.methods import CrossEntropy, Hinton
 from kdtutor.runs import load_state, load_weights, save_state
