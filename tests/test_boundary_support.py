@@ -185,12 +185,12 @@ def test_torchvisions_networks():
 
 
 @pytest.mark.parametrize("kwargs, words", [
-    (dict(most=1), "most=1"), (dict(most=-1), "most=-1"), (dict(steps=0), "steps=0"), (dict(step_size=-1.0), "step_size=-1"),
+    (dict(most=1), "most=1"), (dict(most=-1), "most=-1"), (dict(steps=-1), "steps=-1"), (dict(step_size=-1.0), "step_size=-1"),
     (dict(step_size=0), "step_size=0"), (dict(bounds="bach"), "'bach'"), (dict(bounds=(1, 0)), r"\(1, 0\)"), (dict(bounds=(0,)), r"\(0,\)")])
 def test_bad_walks_are_refused(kwargs, words):
     with pytest.raises(ValueError, match=words):
         BSS(small(), taught(), **kwargs)
-    assert BSS(small(), taught(), bounds=None).bounds is None
+    assert BSS(small(), taught(), bounds=None, steps=0).bounds is None
 
 
 def test_a_class_that_does_not_exist_is_refused():

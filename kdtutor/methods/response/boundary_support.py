@@ -92,8 +92,8 @@ class BSS(Offline):
         super().__init__(student, teacher)
         self.teacher.net  # an ensemble has no single gradient
         self.temperature, self.ce_weight = check_temperature(temperature), weight("ce_weight", ce_weight, zero=True)
-        if most < 2 or steps < 1:
-            raise ValueError(f"most={most}, steps={steps}: a batch needs at least 2 boundary samples, and each walk at least 1 step.")
+        if most < 2 or steps < 0:
+            raise ValueError(f"most={most}, steps={steps}: expected at least 2 samples of a batch, and 0 steps (no walk) or more.")
         self.most, self.steps, self.step_size = int(most), int(steps), weight("step_size", step_size)
         if bounds != "batch" and bounds is not None:
             low, high = bounds if isinstance(bounds, (tuple, list)) and len(bounds) == 2 else (1, 0)
