@@ -53,8 +53,9 @@ def nbmake(path: Path) -> subprocess.CompletedProcess:
     """The notebook executed in place by pytest's notebook plugin, as an instructor would test it, in an environment of its own."""
     (path.parent / "pytest.ini").write_text("[pytest]\n")
     env = {k: v for k, v in os.environ.items() if k not in ("MPLBACKEND", "PYTEST_ADDOPTS", "PYTEST_CURRENT_TEST")}
+    # Now and then, on a busy machine, the notebook client sleeps through a kernel's answer and sees it only when this timeout ends.
     command = [sys.executable, "-m", "pytest", "-c", "pytest.ini", "-p", "no:cacheprovider", "--nbmake", "--overwrite",
-               "--nbmake-timeout=300", path.name]
+               "--nbmake-timeout=120", path.name]
     return subprocess.run(command, cwd=path.parent, env=env, capture_output=True, text=True)
 
 
