@@ -11,8 +11,8 @@ from .budget import budget, pick
 __version__ = "0.1.0"
 
 _HOMES = {"History": "training", "evaluate": "training", "fit": "training", "Teacher": "teacher", "published": "papers"}
-_MODULES = ("checks", "datasets", "gradients", "landmarks", "lessons", "methods", "models", "papers", "plots", "runs", "schedules", "softening", "taps",
-            "teacher", "training", "widgets")
+_MODULES = ("ablation", "checks", "datasets", "gradients", "landmarks", "lessons", "methods", "models", "papers", "plots", "runs", "schedules",
+            "softening", "taps", "teacher", "training", "widgets")
 __all__ = ["budget", "pick", *_HOMES, *_MODULES]
 
 

@@ -1,4 +1,4 @@
-"""The command line: ``kdtutor doctor | data | lessons``. Thin: each command calls one function of the package and prints."""
+"""The command line: ``kdtutor doctor | data | lessons | ablate``. Thin: each command calls one function of the package and prints."""
 
 from pathlib import Path
 from typing import Annotated
@@ -135,6 +135,33 @@ def check_lessons(names: Annotated[list[str] | None, typer.Argument(help="Number
         typer.echo(f"{'FAIL' if found else 'OK  '} {path.stem}{': ' + '; '.join(found) if found else ''}")
     if failed:
         raise typer.Exit(1)
+
+
+@app.command()
+def ablate(what: Annotated[str, typer.Argument(help="A grid as a TOML file; or status, table, stop.")],
+           store: Annotated[Path, typer.Option(help="The folder of the runs.")],
+           workers: Annotated[int, typer.Option(help="Processes; 0: in this one.")] = 0,
+           dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many runs there are and how long they will take.")] = False,
+           retry: Annotated[bool, typer.Option("--retry", help="Begin failed runs again.")] = False,
+           export: Annotated[Path | None, typer.Option(help="Write the table to .md, .tex, .csv or .parquet.")] = None):
+    """Run a grid and print its table; or look at a store: status (runs by state), table, stop (end its grids within an epoch)."""
+    from . import ablation
+
+    if what == "stop":
+        ablation.Store(store, create=False).stop()
+        return typer.echo(f"{store}: its grids end within one epoch; run one again to continue.")
+    if what in ("status", "table"):
+        results = ablation.load(store)
+        if what == "status":
+            return typer.echo(ablation.status(results))
+    else:
+        grid = ablation.read_grid(what)
+        if dry_run:
+            return typer.echo(ablation.forecast(grid, store, max(1, workers)))
+        results = ablation.run(grid, store, workers=workers, retry=retry)
+    typer.echo(results.table().to_string())
+    if export:
+        typer.echo(f"written to {results.export(export)}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class History:
-    """What happened in a run. rows: one dict per epoch.   status: "finished" or "interrupted".
+    """What happened in a run. rows: one dict per epoch.   status: "finished", "interrupted" or "stopped".
 
     result: for the validation metric (if there was a validation split) and the test metric: the last epoch's value and, beside
     it, the value at the best epoch on validation, with wall seconds.

@@ -35,7 +35,8 @@ def pick_device(device: str | torch.device | None = None) -> torch.device:
 def fit(distiller: Distiller, data: Data, epochs: int, *, batch_size: int = 64, lr: float = 0.05, weight_decay: float = 5e-4,
         optimizer: OptimizerFactory | None = None, schedule: Callable[[float], float] = cosine, seed: int = 0,
         device: str | torch.device | None = None, precision: str = "float32", validation: float = 0.1, metric=accuracy,
-        test: bool = True, run_dir=None, snapshots: Sequence[int] = (), progress: bool = True) -> History:
+        test: bool = True, run_dir=None, snapshots: Sequence[int] = (), progress: bool = True,
+        stop: Callable[[], bool] | None = None) -> History:
     """Trains a distiller's plan, stage by stage and player by player. Returns a ``History``; the student is trained in place.
 
     epochs: all stages together.   lr, weight_decay: of the default optimiser, SGD with Nesterov momentum 0.9; ``optimizer``
@@ -45,6 +46,7 @@ def fit(distiller: Distiller, data: Data, epochs: int, *, batch_size: int = 64, 
     for every seed; 0 trains on everything.   test: report the test metric of the last and of the best-on-validation weights.
     run_dir: writes the run there, and continues it if it was interrupted or killed; a finished run is read, not repeated.
     snapshots: epochs after which the deployed weights are kept in run_dir (0: before training).   progress: show a bar.
+    stop: asked after every epoch; when it says True, the run ends there with status "stopped", to be continued in run_dir.
 
     Ctrl-C ends after the current step and returns the finished epochs with status "interrupted". Raises ``NonFiniteError`` for
     a NaN or Inf loss, ``ValueError`` for settings or data that cannot work, ``OSError`` for a run_dir that cannot be written.
@@ -113,6 +115,9 @@ def fit(distiller: Distiller, data: Data, epochs: int, *, batch_size: int = 64, 
                         run.checkpoint(state(epoch + 1, optimizers))
                         if epoch + 1 in snapshots:
                             save_weights(distiller.deploy(), run.path / f"epoch_{epoch + 1:04d}.safetensors", epoch=epoch + 1)
+                    if stop is not None and epoch + 1 < epochs and stop():
+                        history.status = "stopped"
+                        return history
                 warn_if_worse(stage, [r for r in history.rows if first < r["epoch"] <= first + count])
         except KeyboardInterrupt:
             history.status = "interrupted"

@@ -94,3 +94,10 @@ def test_the_tables_over_methods_and_generations(repo, tiny_cifar):
     run(repo, "benchmarks/born_again.py", *common, "--runs", str(tiny_cifar / "b"), "--seeds", "0", "1", "--depth", "10", "--growth", "4")
     table = pd.read_csv(tiny_cifar / "born_again_cifar10.csv", comment="#")
     assert {"Teacher", "BAN", "BAN+L", "CWTM", "DKPP", "BAN-1", "BAN-2", "BAN-3", "Ens*2", "Ens*3", "2 teachers"} == set(table.network)
+
+
+@pytest.mark.slow
+def test_cost_of_the_ablation_bench(repo, tmp_path):
+    run(repo, "benchmarks/ablation.py", "--seeds", "2", "--epochs", "1", "--images", "100", "--runs", "3", "--out", str(tmp_path))
+    table = pd.read_csv(tmp_path / "ablation.csv", comment="#")
+    assert table["what"].tolist() == ["overhead of a run, ms", "resume of a finished store, s", "two workers over one"] and (table["value"] > 0).all()

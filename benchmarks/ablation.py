@@ -1,0 +1,94 @@
+"""What the bench costs: overhead of a run, two workers over one, reading a finished store.
+
+    python benchmarks/ablation.py --out data/results
+
+overhead: ``run`` over a loop of bare ``fit`` calls with run directories, on trivial runs.   workers: a grid of ResNet-8 runs, one thread
+each, in two processes over one; the processes' start is left out (a grid of trivial runs starts them).   resume: ``run`` on a store of
+200 finished runs.
+"""
+
+import argparse
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import pandas as pd
+from provenance import write_csv
+
+from kdtutor import Teacher, fit
+from kdtutor.ablation import Grid, run
+from kdtutor.runs import load_weights
+
+TINY = dict(dataset="digits", teacher="mlp16", students=["mlp8"], images=100, epochs=1, fit={"batch_size": 50})
+
+
+def timed(action) -> float:
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began
+
+
+def overhead(folder: Path, seeds: int) -> dict:
+    """Seconds of the bench per run, beyond what ``fit`` itself takes for the same runs."""
+    grid = Grid(**TINY, methods=["CrossEntropy", "Hinton"], seeds=range(seeds))
+    run(Grid(**TINY, methods=["Hinton"], seeds=[999]), folder / "warm", progress=False)
+    bench = timed(lambda: run(grid, folder / "bench", progress=False))
+    cells = grid.cells()
+    (teacher,) = grid.teachers()
+
+    def bare():
+        fit(teacher.distiller(teacher.data(), None), teacher.data(), 1, seed=0, run_dir=folder / "bare" / "t", progress=False,
+            **teacher.spec["fit"])
+        net = load_weights(teacher.distiller(teacher.data(), None).student, folder / "bare" / "t" / "student.safetensors")
+        for cell in cells:
+            data = cell.data()
+            fit(cell.distiller(data, Teacher(net) if cell.teacher else None), data, 1, seed=cell.spec["seed"],
+                run_dir=folder / "bare" / cell.key, progress=False, **cell.spec["fit"])
+    alone = timed(bare)
+    return {"what": "overhead of a run, ms", "value": 1e3 * (bench - alone) / (len(cells) + 1), "aim": "<= 50", "runs": len(cells) + 1,
+            "bench_s": bench, "other_s": alone}
+
+
+def workers(folder: Path, epochs: int, images: int) -> dict:
+    """How many times as fast two processes are as one."""
+    seconds = {}
+    for count in (1, 2):
+        with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
+            run(Grid(**TINY, methods=["CrossEntropy"], seeds=range(4 * count)), folder / f"start{count}", pool, progress=False)
+            grid = Grid(dataset="digits", teacher=None, students=["resnet8"], methods=["CrossEntropy"], seeds=range(8), epochs=epochs,
+                        images=images)
+            seconds[count] = timed(lambda: run(grid, folder / f"w{count}", pool, progress=False))
+    return {"what": "two workers over one", "value": seconds[1] / seconds[2], "aim": ">= 1.7", "runs": 8, "bench_s": seconds[2],
+            "other_s": seconds[1]}
+
+
+def resume(folder: Path, runs: int) -> dict:
+    """Seconds of ``run`` where everything is finished."""
+    grid = Grid(**TINY, methods=["CrossEntropy"], seeds=range(runs))
+    run(grid, folder / "many", progress=False)
+    seconds = timed(lambda: run(grid, folder / "many", progress=False).table())
+    return {"what": "resume of a finished store, s", "value": seconds, "aim": "< 2", "runs": runs}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=20, help="of the overhead's grid")
+    parser.add_argument("--epochs", type=int, default=15, help="of the ResNet-8 runs")
+    parser.add_argument("--images", type=int, default=1200)
+    parser.add_argument("--runs", type=int, default=200, help="of the finished store")
+    parser.add_argument("--out", help="folder for ablation.csv")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        rows = []
+        for measure in (lambda f: overhead(f, args.seeds), lambda f: resume(f, args.runs), lambda f: workers(f, args.epochs, args.images)):
+            rows.append(measure(Path(folder)))
+            print(pd.DataFrame(rows[-1:]).to_string(index=False), flush=True)
+    if args.out:
+        write_csv(pd.DataFrame(rows).round(3), f"{args.out}/ablation.csv",
+                  "digits; MLPs for overhead and resume; ResNet-8, one thread each, for workers.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""What a grid is made of, by name or by object: methods with their settings, networks, datasets. All become plain data and back.
+
+A choice is named in a way that two equal choices share and two different ones do not: "RKD-DA" and "RKD" are one method; an object
+is known by its name and by a digest of what it is (a network's layers, a class's source, a dataset's examples).
+"""
+
+import ast
+import functools
+import hashlib
+import inspect
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from .. import datasets, methods, models
+from ..datasets import Data
+from ..datasets.data import digest, leaves
+from ..methods import Composition, Distiller
+from ..teacher import Teacher
+
+
+def short_hash(value) -> str:
+    """Twelve hex digits that name plain data."""
+    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=6).hexdigest()
+
+
+@dataclass(frozen=True)
+class MethodChoice:
+    """A method with settings. label: how tables call it.   parts: {name: (class, settings)}, more than one for a composition.
+
+    ``MethodChoice.of`` takes a class, its name or the papers' short name ("SP"), these with settings ("RKD(distance_weight=10)"),
+    ``functools.partial(RKD, distance_weight=10)``, and sums of names ("AT+Hinton"). Raises ``ValueError`` with the near matches.
+    """
+
+    label: str
+    parts: dict[str, tuple[type[Distiller], dict[str, Any]]] = field(compare=False)
+
+    @classmethod
+    def of(cls, choice) -> "MethodChoice":
+        if isinstance(choice, MethodChoice):
+            return choice
+        if isinstance(choice, str):
+            parts = {text.split("(")[0].strip(): _parse(text) for text in _summands(choice)}
+            return cls(choice.replace(" ", ""), parts)
+        settings = dict(choice.keywords) if isinstance(choice, functools.partial) else {}
+        kind = choice.func if isinstance(choice, functools.partial) else choice
+        if not (isinstance(kind, type) and issubclass(kind, Distiller)) or getattr(choice, "args", ()):
+            raise ValueError(f"{choice!r} is no method: expected a Distiller class, functools.partial(a class, setting=value, ...), or a "
+                             "name such as 'Hinton' or 'RKD(distance_weight=10)'.")
+        shown = f"({', '.join(f'{k}={v!r}' for k, v in settings.items())})" if settings else ""
+        return cls(kind.__name__ + shown, {kind.__name__: (kind, settings)})
+
+    @property
+    def needs_teacher(self) -> bool:
+        return any("teacher" in inspect.signature(kind).parameters for kind, _ in self.parts.values())
+
+    def plain(self) -> list[dict]:
+        """What it is, as plain data: equal for equal methods, whatever they were called."""
+        found = []
+        for name, (kind, settings) in self.parts.items():
+            known = {k: v for k, v in settings.items() if _differs(kind, k, v)}
+            found.append({"class": kind.__qualname__ if kind.__module__.startswith("kdtutor.") else _about(kind), "settings": known}
+                         | ({"name": name} if len(self.parts) > 1 else {}))
+        return found
+
+    def build(self, make_student: Callable[[int], nn.Module], teacher: Teacher | None) -> Distiller:
+        """The distiller around make_student(0); methods of several networks get make_student(1), ... as well."""
+        student = make_student(0)
+        made = {name: self._one(kind, dict(settings), student, make_student, teacher) for name, (kind, settings) in self.parts.items()}
+        return next(iter(made.values())) if len(made) == 1 else Composition(made)
+
+    def _one(self, kind, settings, student, make_student, teacher) -> Distiller:
+        wanted = inspect.signature(kind).parameters
+        peers = settings.pop("peers", 2)
+        wrong = [k for k in settings if k not in wanted and not any(p.kind is p.VAR_KEYWORD for p in wanted.values())]
+        if wrong:
+            raise methods_error(kind, wrong[0], wanted)
+        if "students" in wanted:
+            return kind([student, *(make_student(i) for i in range(1, peers))], **settings)
+        if "teacher" not in wanted:
+            return kind(student, **settings)
+        if teacher is None:
+            raise ValueError(f"{self.label} learns from a teacher, and this grid has none: Grid(teacher='resnet20', ...).")
+        return kind(student, teacher, **settings)
+
+
+def methods_error(kind, name, wanted) -> ValueError:
+    from ..errors import unknown
+    return unknown(f"setting of {kind.__name__}", name, [k for k in wanted if k not in ("student", "teacher", "students")])
+
+
+def sweep(method, **values) -> list[str]:
+    """One method at several settings: sweep("Hinton", temperature=[1, 4, 16]) -> ["Hinton(temperature=1)", ...]."""
+    import itertools
+    name = method if isinstance(method, str) else MethodChoice.of(method).label
+    rows = itertools.product(*([(k, v) for v in options] for k, options in values.items()))
+    return [f"{name}({', '.join(f'{k}={v!r}' for k, v in row)})" for row in rows]
+
+
+def network(choice, data: Data, seed: int) -> nn.Module:
+    """A network by name (``models.build``), fitted to the data's images and classes, or from a function without arguments."""
+    torch.manual_seed(seed)
+    if callable(choice):
+        return choice()
+    shape = leaves(data.train.x)[0].shape[1:]
+    size = tuple(shape[1:]) if len(shape) == 3 else (1, shape[0])
+    return models.build(choice, classes=len(data.classes), channels=shape[0] if len(shape) == 3 else 1, image_size=size)
+
+
+def network_name(choice) -> str:
+    """A network's name in specs; a function's has a digest of the network that it makes."""
+    if not callable(choice):
+        return str(choice)
+    with torch.random.fork_rng():
+        return f"{getattr(choice, '__qualname__', type(choice).__name__)}/{short_hash(repr(choice()))}"
+
+
+def dataset_name(choice) -> str:
+    """A dataset's name in specs; an object's has a digest of its examples."""
+    if not isinstance(choice, Data):
+        return str(choice)
+    return f"{choice.name}/{digest([*leaves(choice.train.x), *leaves(choice.train.y), *leaves(choice.test.x), *leaves(choice.test.y)])}"
+
+
+@functools.lru_cache(maxsize=2)
+def _loaded(name: str, root: str) -> Data:
+    return datasets.load(name, root=root)
+
+
+def dataset(choice, root: str) -> Data:
+    """The dataset: loaded by name, once per process, or the object itself."""
+    return choice if isinstance(choice, Data) else _loaded(str(choice), str(root))
+
+
+def _in_catalog(name: str) -> bool:
+    try:
+        return bool(methods.method(name))
+    except ValueError:
+        return False
+
+
+def _summands(text: str) -> list[str]:
+    """Splits at every + that is in no bracket and no name ("BAN+L")."""
+    parts, depth = [""], 0
+    for c in text:
+        depth += (c in "([{") - (c in ")]}")
+        if c == "+" and not depth:
+            parts.append("")
+        else:
+            parts[-1] += c
+    whole = [parts[0]]
+    for part in parts[1:]:
+        together = f"{whole[-1].strip()}+{part.strip()}"
+        name = together.split("(")[0]
+        whole[-1:] = [together] if "+" in name and _in_catalog(name) else [whole[-1], part]
+    return whole
+
+
+def _parse(text: str) -> tuple[type[Distiller], dict]:
+    """"RKD-D(layers='fc:input')" -> the class and its settings, those of the catalog's row included."""
+    name, bracket, rest = text.strip().partition("(")
+    row = methods.method(name.strip())
+    if not bracket:
+        return row.distiller, dict(row.settings)
+    try:
+        call = ast.parse(f"f({rest}", mode="eval").body
+        if call.args:
+            raise ValueError("settings are given by name")
+        return row.distiller, dict(row.settings) | {k.arg: ast.literal_eval(k.value) for k in call.keywords}
+    except (SyntaxError, ValueError, AttributeError) as error:
+        raise ValueError(f"method {text!r} cannot be read ({error}): expected a name with plain settings, such as "
+                         "'RKD(distance_weight=10)'.") from None
+
+
+def _differs(kind, name: str, value) -> bool:
+    parameter = inspect.signature(kind).parameters.get(name)
+    return parameter is None or parameter.default != value
+
+
+def _about(kind: type) -> str:
+    """A class of the user's own: its name and a digest of its source, so that a changed class is another method."""
+    try:
+        source = inspect.getsource(kind)
+    except (OSError, TypeError):
+        source = ""
+    return f"{kind.__qualname__}/{short_hash(source)}"

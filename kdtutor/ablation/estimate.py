@@ -1,0 +1,55 @@
+"""How long a grid will take, from a few timed steps of each kind of run."""
+
+import time
+import warnings
+from dataclasses import replace
+
+import torch
+
+from ..teacher import Teacher
+from ..training import fit
+from .choice import network
+from .grid import Cell
+from .store import Store
+
+BATCHES = 8
+
+
+def estimate(cells: list[Cell], store: Store | None = None) -> list[dict]:
+    """[{"net", "method", "runs", "pending", "seconds"}]: seconds of all pending runs of a kind, by one short training of each kind.
+
+    The teacher's runs come first. The timed training has a few batches, its own network and no store; evaluation is left out.
+    """
+    teachers = list({c.teacher.key: c.teacher for c in cells if c.teacher}.values())
+    rows = {}
+    for role, some in (("teacher", teachers), ("student", cells)):
+        for cell in some:
+            row = rows.setdefault((role, cell.spec["net"], cell.label), {"role": role, "net": cell.spec["net"], "method": cell.label,
+                                                                          "runs": 0, "pending": 0, "seconds": 0.0, "cell": cell})
+            row["runs"] += 1
+            row["pending"] += store is None or store.record(cell.key)["status"] == "pending"
+    for row in rows.values():
+        cell = row.pop("cell")
+        if row["pending"]:
+            row["seconds"] = row["pending"] * cell.spec["epochs"] * _epoch_seconds(cell)
+    return list(rows.values())
+
+
+def _epoch_seconds(cell: Cell) -> float:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(cell.spec["threads"])
+    try:
+        with torch.random.fork_rng(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # so short a training may end worse than it began
+            data, settings = cell.data(), {"batch_size": 64, **cell.spec["fit"], "validation": 0}
+            few = min(len(data.train), BATCHES * settings["batch_size"])
+            small = replace(data, train=data.train.select(torch.arange(few)))
+            teacher = Teacher(network(cell.teacher.objects["net"], data, 0)) if cell.teacher else None
+            distiller = cell.distiller(data, teacher)
+            epochs = 2 * len(distiller.stages())
+            fit(distiller, small, epochs, progress=False, test=False, **settings)      # warms up
+            began = time.perf_counter()
+            fit(cell.distiller(data, teacher), small, epochs, progress=False, test=False, **settings)
+            return (time.perf_counter() - began) / epochs * len(data.train) / few
+    finally:
+        torch.set_num_threads(threads)

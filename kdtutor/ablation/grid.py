@@ -1,0 +1,140 @@
+"""A grid: every combination of method, student, corruption and seed, as plain specs with a hash each."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from ..datasets import Data, with_imbalance, with_label_noise
+from ..teacher import Teacher
+from .choice import MethodChoice, dataset, dataset_name, network, network_name, short_hash
+
+FORMAT = 1  # of the specs: another number is another store
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: ``spec`` is plain data and decides everything, ``key`` its hash; ``objects`` is what the spec's names stand for."""
+
+    spec: dict
+    objects: dict = field(compare=False, repr=False)
+    label: str = field(default="", compare=False)
+    teacher: "Cell | None" = field(default=None, compare=False, repr=False)
+
+    @property
+    def key(self) -> str:
+        return short_hash(self.spec)
+
+    def data(self) -> Data:
+        """The training data as this cell sees them: a subset, then corrupted. The test set is always whole and clean."""
+        s, data = self.spec, dataset(self.objects["dataset"], self.objects["root"])
+        if s["images"]:
+            data = data.subset(s["images"])
+        if s["imbalance"] is not None:
+            data = with_imbalance(data, s["imbalance"])
+        return with_label_noise(data, s["label_noise"], seed=s["corruption_seed"]) if s["label_noise"] else data
+
+    def distiller(self, data: Data, teacher: Teacher | None):
+        """The method around fresh networks. A student's seed decides its weights and order, whatever the method."""
+        make = lambda member: network(self.objects["net"], data, 1000 + self.spec["seed"] + 100_000 * member)
+        return self.objects["method"].build(make, teacher)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """method x student x label noise x imbalance x teacher's labels x seed, on one dataset with one kind of teacher.
+
+    dataset: a name or folder for ``datasets.load``, or a ``Data``.   students, teacher: names for ``models.build``, or functions
+    without arguments that make a network.   methods: see ``MethodChoice``; ``sweep`` gives one at several settings.
+    label_noise: rates of ``with_label_noise``.   imbalance: gammas of ``with_imbalance``, None for none.
+    teacher_sees: "same" data as the student, corruption included, or "clean" data without it. The study does not say which.
+    images: train on a stratified subset of so many.   teacher_epochs: None for as many as the students'.
+    threads: of every run, so that where it runs does not change its result.   fit: further settings for ``fit`` (lr, batch_size,
+    weight_decay, precision, validation). Raises ``ValueError`` for what cannot work.
+    """
+
+    dataset: Any = "digits"
+    students: Sequence[Any] = ("resnet8",)
+    methods: Sequence[Any] = ("CrossEntropy", "Hinton")
+    teacher: str | Callable | None = "resnet14"
+    seeds: Sequence[int] = (0, 1, 2)
+    epochs: int = 10
+    label_noise: Sequence[float] = (0.0,)
+    imbalance: Sequence[float | None] = (None,)
+    teacher_sees: Sequence[str] = ("same",)
+    teacher_epochs: int | None = None
+    teacher_seed: int = 0
+    corruption_seed: int = 0
+    images: int | None = None
+    threads: int = 1
+    root: str | Path = "data"
+    fit: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        for name in ("students", "methods", "seeds", "label_noise", "imbalance", "teacher_sees"):
+            value = getattr(self, name)
+            if isinstance(value, (str, type)) or callable(value) or not isinstance(value, Sequence):
+                raise ValueError(f"{name}={value!r}: expected a list, such as [{value!r}].")
+            if not value:
+                raise ValueError(f"{name} is empty: a grid needs at least one.")
+            object.__setattr__(self, name, tuple(value))
+        twice = {s for s in self.seeds if self.seeds.count(s) > 1}
+        if twice:
+            raise ValueError(f"seeds {sorted(twice)} occur twice: equal runs are done once, so they would count double.")
+        if set(self.teacher_sees) - {"same", "clean"}:
+            raise ValueError(f"teacher_sees={list(self.teacher_sees)}: expected 'same' (the student's data) or 'clean'.")
+        allowed = {"batch_size", "lr", "weight_decay", "precision", "validation"}
+        if set(self.fit) - allowed:
+            raise ValueError(f"fit={sorted(set(self.fit) - allowed)}: a grid sets {sorted(allowed)}.")
+        if self.epochs < 1 or self.threads < 1 or (self.teacher_epochs or 1) < 1:
+            raise ValueError(f"epochs={self.epochs}, teacher_epochs={self.teacher_epochs}, threads={self.threads}: at least 1 each.")
+        object.__setattr__(self, "methods", tuple(map(MethodChoice.of, self.methods)))
+        if self.teacher is None and any(m.needs_teacher for m in self.methods):
+            needy = [m.label for m in self.methods if m.needs_teacher]
+            raise ValueError(f"{', '.join(needy)} learn from a teacher, and this grid has none: Grid(teacher='resnet20', ...).")
+
+    def cells(self) -> list[Cell]:
+        """All runs of students, each once, with the teacher's run that it needs. Checks every student against every method."""
+        cells = {}
+        for student, noise, gamma, sees, method, seed in product(self.students, self.label_noise, self.imbalance, self.teacher_sees,
+                                                                 self.methods, self.seeds):
+            cell = self._cell(student, method, seed, self.epochs, noise, gamma,
+                              self._teacher(noise, gamma, sees) if method.needs_teacher else None)
+            cells.setdefault(cell.key, cell)
+        self._try(list(cells.values()))
+        return list(cells.values())
+
+    def teachers(self) -> list[Cell]:
+        """The teachers' runs that the grid needs, each once."""
+        return list({c.teacher.key: c.teacher for c in self.cells() if c.teacher}.values())
+
+    def _teacher(self, noise, gamma, sees) -> Cell:
+        noise, gamma = (noise, gamma) if sees == "same" else (0.0, None)
+        return self._cell(self.teacher, MethodChoice.of("CrossEntropy"), self.teacher_seed, self.teacher_epochs or self.epochs, noise,
+                          gamma, None)
+
+    def _cell(self, net, method, seed, epochs, noise, gamma, teacher) -> Cell:
+        spec = {"format": FORMAT, "dataset": dataset_name(self.dataset), "images": self.images, "label_noise": float(noise),
+                "imbalance": None if gamma is None else float(gamma), "corruption_seed": self.corruption_seed,
+                "net": network_name(net), "method": method.plain(), "teacher": teacher.key if teacher else None, "seed": int(seed),
+                "epochs": self.epochs if epochs is None else epochs, "threads": self.threads, "fit": dict(self.fit)}
+        objects = {"dataset": self.dataset, "root": str(self.root), "net": net, "method": method}
+        return Cell(spec, objects, method.label, teacher)
+
+    def _try(self, cells: list[Cell]) -> None:
+        """Builds every student with every method once, untrained: what cannot work is found before anything runs."""
+        import torch
+        seen = set()
+        with torch.random.fork_rng():
+            for cell in cells:
+                what = (cell.spec["net"], cell.label, cell.spec["label_noise"], cell.spec["imbalance"])
+                if what in seen:
+                    continue
+                seen.add(what)
+                data = cell.data()
+                teacher = Teacher(network(cell.teacher.objects["net"], data, 0)) if cell.teacher else None
+                try:
+                    cell.distiller(data, teacher).stages()
+                except (ValueError, TypeError) as error:
+                    raise ValueError(f"{cell.label} with student {cell.spec['net']!r} cannot run: {error}") from error

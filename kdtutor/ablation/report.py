@@ -1,0 +1,160 @@
+"""What came out of a grid: tables with paired confidence intervals, the published figures beside them, a figure, exports."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from ..papers import published
+from .estimate import estimate
+from .grid import Cell, Grid
+from .store import Store
+
+AXES = ["net", "label_noise", "imbalance", "teacher_sees"]
+# How the published tables call our methods, networks and axes.
+METHODS = {"Baseline": "CrossEntropy", "Vanilla": "CrossEntropy", "KD": "Hinton", "RKD": "RKD-DA"}
+COLUMNS = {"noise_rate": "label_noise", "gamma": "imbalance", "student": "net"}
+
+
+def gain_interval(differences: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    """The t interval of a mean of paired differences: mean ± t_(n-1) * std / sqrt(n). NaN for fewer than two."""
+    d = np.asarray(differences, float)
+    if len(d) < 2:
+        return float("nan"), float("nan")
+    half = stats.t.ppf((1 + confidence) / 2, len(d) - 1) * d.std(ddof=1) / len(d) ** 0.5
+    return float(d.mean() - half), float(d.mean() + half)
+
+
+class Results:
+    """The runs of a grid, or of a whole store. ``frame()`` has a row per run, failed and pending ones included."""
+
+    def __init__(self, store: Store, cells: Sequence[Cell] | None = None):
+        self.store, self.cells = store, cells
+
+    def frame(self) -> pd.DataFrame:
+        """A row per run of a student: net, method, label_noise, imbalance, teacher_sees, seed, status, reason, accuracies, seconds."""
+        frame = self.store.frame()
+        if not len(frame):
+            return frame
+        if self.cells is not None:
+            return frame.set_index("key").reindex([c.key for c in self.cells]).reset_index()
+        students = frame[~frame["key"].isin(frame["teacher"].dropna())]
+        return students.sort_values([*AXES, "method", "seed"], ignore_index=True)
+
+    def table(self, metric: str = "test_accuracy_last", baseline: str = "CrossEntropy", confidence: float = 0.95) -> pd.DataFrame:
+        """Per method and setting: seeds, mean and std in percent, the gain over the baseline of the same seeds with its confidence
+        interval, "clear" where that interval leaves out 0, and the same runs' value at the best epoch on validation.
+
+        Raises ``ValueError`` for a metric that no run has.
+        """
+        frame = self.frame()
+        if metric not in frame:
+            raise ValueError(f"no finished run has {metric!r}; there is {sorted(c for c in frame if 'accuracy' in c) or 'nothing yet'}.")
+        frame = frame.assign(imbalance=frame["imbalance"].astype(float).fillna(0.0), value=100 * frame[metric])
+        rows, setting = [], ["net", "label_noise", "imbalance"]
+        base = frame[frame["method"] == baseline].set_index([*setting, "seed"])["value"].dropna()
+        for key, runs in frame.groupby([*AXES, "method"], sort=False, dropna=False):
+            done = runs.dropna(subset=["value"]).set_index([*setting, "seed"])["value"]
+            paired = (done - base.reindex(done.index)).dropna()
+            low, high = gain_interval(paired, confidence)
+            best = 100 * runs[metric.replace("_last", "_best")].dropna() if metric.replace("_last", "_best") in runs else done[:0]
+            rows.append({**dict(zip([*AXES, "method"], key)), "seeds": len(done), "mean": done.mean(), "std": done.std(ddof=1),
+                         "best_on_validation": best.mean(), "gain": paired.mean() if key[-1] != baseline else np.nan,
+                         "low": low if key[-1] != baseline else np.nan, "high": high if key[-1] != baseline else np.nan,
+                         "unfinished": len(runs) - len(done)})
+        table = pd.DataFrame(rows)
+        table["clear"] = (table["low"] > 0) | (table["high"] < 0)
+        constant = [c for c in AXES if table[c].nunique(dropna=False) == 1]
+        return table.drop(columns=constant).set_index([c for c in [*AXES, "method"] if c not in constant])
+
+    def against(self, name: str, **kwargs) -> pd.DataFrame:
+        """``table()`` beside a published one: "published" mean and std, and its gain over its own baseline. Rows that only one has
+        stay, with gaps. Networks are compared where both name them. Raises ``ValueError`` for an unknown table."""
+        theirs = published(name).rename(columns=COLUMNS).replace({"method": METHODS})
+        if "net" in theirs:
+            theirs["net"] = theirs["net"].str.lower().str.replace("-", "", n=1).str.replace("wrn", "wrn").str.replace("-", "_")
+        ours = self.table(**kwargs).reset_index()
+        on = [c for c in ("net", "label_noise", "imbalance", "method") if c in theirs and (c in ours or c == "method")]
+        others = [c for c in on if c != "method"]
+        base = theirs[theirs["method"] == "CrossEntropy"].set_index(others)["mean"] if others else None
+        if base is not None:
+            theirs["published_gain"] = theirs["mean"] - [base.get(k, np.nan) for k in theirs.set_index(others).index]
+            theirs.loc[theirs["method"] == "CrossEntropy", "published_gain"] = np.nan
+        theirs = theirs.rename(columns={"mean": "published", "std": "published_std"})
+        theirs = theirs[[*on, *(c for c in theirs if c.startswith("published"))]]
+        return ours.merge(theirs, on=on, how="outer", sort=False).set_index([c for c in [*AXES, "method"] if c in ours])
+
+    def plot(self, **kwargs):
+        """Gains over the baseline with their intervals and every seed's own, a panel per setting. Returns the matplotlib figure."""
+        from ..plots.ablation import draw_gains
+        return draw_gains(self.table(**kwargs))
+
+    def export(self, path: str | Path, **kwargs) -> Path:
+        """Writes every run to .parquet (needs pyarrow) or .csv, or the ``table`` to .md or .tex.
+
+        Raises ``ValueError`` for another ending.
+        """
+        path = Path(path)
+        if path.suffix == ".parquet":
+            try:
+                self.frame().astype({"fit": str, "method": str}, errors="ignore").to_parquet(path)
+            except ImportError:
+                raise ValueError("writing .parquet needs pyarrow: pip install pyarrow, or export to .csv.") from None
+        elif path.suffix == ".csv":
+            self.frame().to_csv(path, index=False)
+        elif path.suffix in (".md", ".tex"):
+            path.write_text(_typeset(self.table(**kwargs), path.suffix == ".tex"), encoding="utf-8")
+        else:
+            raise ValueError(f"{path.name}: a table is exported to .parquet, .csv, .md or .tex.")
+        return path
+
+
+def load(store: str | Path) -> Results:
+    """The results of every grid in a store, also while they run. Raises ``FileNotFoundError`` where there is no store."""
+    return Results(Store(store, create=False))
+
+
+def status(results: Results) -> str:
+    """A line per state with the number of runs, and a line per run that could not finish, with its reason."""
+    frame = results.frame()
+    if not len(frame):
+        return "no runs yet"
+    lines = [f"{count:6} {state}" for state, count in frame["status"].value_counts().items()]
+    if "reason" in frame:
+        lines += [f"{r.key}  {r.method}, {r.net}, seed {r.seed}: {r.status}: {str(r.reason).splitlines()[0]}"
+                  for r in frame.dropna(subset=["reason"]).itertuples()]
+    return "\n".join(lines)
+
+
+def forecast(grid: Grid, store: str | Path, workers: int = 1) -> str:
+    """What a grid would do in this store: runs, those pending, and the time that they would take with so many workers."""
+    home = Store(store) if (Path(store) / "store.json").exists() else None
+    table = pd.DataFrame(estimate(grid.cells(), home))
+    whole = table["seconds"].sum() / workers
+    return (table.assign(seconds=table["seconds"].round(1)).to_string(index=False)
+            + f"\n{table['runs'].sum()} runs, {table['pending'].sum()} of them pending: about {_duration(whole)} with {workers} at once.")
+
+
+def _duration(seconds: float) -> str:
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s" if rest >= 60 else f"{rest} s"
+
+
+def _typeset(table: pd.DataFrame, latex: bool) -> str:
+    """The table as text: mean ± std, the gain with its interval; nothing is bold, and no gain inside its interval stands out."""
+    pm, flat = "$\\pm$" if latex else "±", table.reset_index()
+    head = [c for c in flat if c in (*AXES, "method")]
+    number = lambda x, sign="": "" if pd.isna(x) else format(x, f"{sign}.2f")
+    lines = [[*head, "seeds", "accuracy", "gain", "interval"]]
+    for _, r in flat.iterrows():
+        gain = "" if pd.isna(r["gain"]) else number(r["gain"], "+") + (" *" if r["clear"] else "")
+        lines.append([*(str(r[c]) for c in head), str(r["seeds"]), f"{number(r['mean'])} {pm} {number(r['std'])}", gain,
+                      "" if pd.isna(r["low"]) else f"[{number(r['low'], '+')}, {number(r['high'], '+')}]"])
+    if latex:
+        rows = [" & ".join(cell.replace("_", "\\_").replace("%", "\\%") for cell in line) + r" \\" for line in lines]
+        return "\n".join([rf"\begin{{tabular}}{{{'l' * len(head)}rrrr}}", r"\toprule", rows[0], r"\midrule", *rows[1:], r"\bottomrule",
+                          r"\end{tabular}", "% * the interval leaves out 0"]) + "\n"
+    rows = ["| " + " | ".join(line) + " |" for line in lines]
+    return "\n".join([rows[0], "|" + "---|" * len(lines[0]), *rows[1:], "", "\\* the interval leaves out 0"]) + "\n"

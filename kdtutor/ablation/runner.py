@@ -1,0 +1,153 @@
+"""run(): a grid's teachers, then its students, here or on any ``concurrent.futures.Executor``; equal runs are never done twice.
+
+``run_cell`` is the whole contract with an executor: plain arguments in, a plain record out, never an exception for a run that
+fails, nothing done that is already in the store. Progress is read from the store, so any engine that can call a function will do.
+"""
+
+import traceback
+from collections.abc import Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+
+from ..progress import bar
+from ..runs import load_weights
+from ..teacher import Teacher
+from ..training import NonFiniteError, fit
+from .choice import network
+from .grid import Cell, Grid
+from .report import Results
+from .store import MAX_STARTS, Store
+
+
+def run_cell(cell: Cell, store_path: str, wait: bool = False, show: bool = False, retry: bool = False) -> dict:
+    """One run, from wherever it stands to its end: its record, as in ``Store.record``, or {"status": "busy" | "stopped" | "interrupted"}.
+
+    Safe to call from any process, any number of times. Raises only ``OSError``, where the store cannot be written.
+    """
+    store = Store(store_path)
+    with store.turn(cell, wait) as mine:
+        record = store.record(cell.key)
+        if not mine:
+            return {"status": "busy"}
+        if record["status"] != "pending" and not (retry and record["status"] != "finished"):
+            return record
+        if store.stopped:
+            return {"status": "stopped"}
+        if record["status"] != "pending":  # once more, from the beginning of its luck
+            store.starts(cell.key, None)
+            (store.folder(cell.key) / "failure.json").unlink()
+        if store.starts(cell.key, +1) > MAX_STARTS:
+            return store.fail(cell.key, "died", f"its process died {MAX_STARTS} times without a word: killed by the system, perhaps for "
+                              "memory. Give it more memory or fewer images, then run the grid with retry=True.")
+        threads = torch.get_num_threads()
+        torch.set_num_threads(cell.spec["threads"])
+        try:
+            record = _train(cell, store, show)
+        except OSError:
+            raise
+        except NonFiniteError as error:
+            record = store.fail(cell.key, "diverged", str(error))
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            record = store.fail(cell.key, "out of memory", str(error) or "not enough memory for one run")
+        except Exception as error:  # a run that raises is a row, and never stops the others
+            state = "out of memory" if "memory" in str(error) and "alloc" in str(error) else "failed"
+            record = store.fail(cell.key, state, f"{type(error).__name__}: {error}", traceback.format_exc())
+        finally:
+            torch.set_num_threads(threads)
+        store.starts(cell.key, None)
+        return record
+
+
+def _train(cell: Cell, store: Store, show: bool) -> dict:
+    data, teacher = cell.data(), None
+    if cell.teacher:
+        known = store.record(cell.teacher.key)
+        if known["status"] != "finished":
+            raise RuntimeError(f"its teacher's run {cell.teacher.key} is {known['status']}: "
+                               f"{known.get('reason', 'it was not trained yet')}")
+        net = network(cell.teacher.objects["net"], data, 0)
+        teacher = Teacher(load_weights(net, store.folder(cell.teacher.key) / "student.safetensors"))
+    history = fit(cell.distiller(data, teacher), data, cell.spec["epochs"], seed=cell.spec["seed"], run_dir=store.folder(cell.key),
+                  progress=show, stop=lambda: store.stopped, **cell.spec["fit"])
+    return store.record(cell.key) if history.status == "finished" else {"status": history.status}
+
+
+def run(grid: Grid, store: str | Path, executor: Executor | None = None, *, workers: int = 0, retry: bool = False,
+        progress: bool = True) -> Results:
+    """Runs what a store does not hold yet of a grid, and returns the ``Results`` of the whole grid.
+
+    executor: any ``concurrent.futures.Executor``, such as ``dask.distributed.Client.get_executor(pure=False)``; None runs here.
+    workers: instead, so many processes of this machine.   retry: begin failed runs again.   progress: show bars.
+    Everything is checked before anything runs; teachers come first, and their accuracy is printed. Kill it whenever you like
+    and call it again: finished runs are read, begun ones continue at their last epoch. Raises ``ValueError`` for a grid that
+    cannot work, ``OSError`` if the store cannot be written: nothing that was written before is lost.
+    """
+    cells, home = grid.cells(), Store(store)
+    teachers = list({c.teacher.key: c.teacher for c in cells if c.teacher}.values())
+    (home.path / "STOP").unlink(missing_ok=True)
+    try:
+        for what, some in (("teachers", teachers), ("runs", cells)):
+            records = {c.key: home.record(c.key)["status"] for c in some}
+            _all([c for c in some if records[c.key] == "pending" or retry and records[c.key] != "finished"], home, executor, workers, retry,
+                 progress, what)
+            for cell in teachers if what == "teachers" and progress else []:
+                print(f"teacher {cell.spec['net']}{_corruption(cell.spec)}: {_outcome(home.record(cell.key))}")
+    except KeyboardInterrupt:
+        home.stop()  # workers end within one epoch
+        print(f"Interrupted. Call run again with store={str(home.path)!r} to continue.")
+    return Results(home, cells)
+
+
+def _outcome(record: dict) -> str:
+    value = record.get("test_accuracy_last")
+    return f"{value:.2%} on the test set" if value is not None else f"{record['status']} {record.get('reason', '')}"
+
+
+def _all(cells: Sequence[Cell], store: Store, executor, workers: int, retry: bool, progress: bool, what: str) -> None:
+    """Calls ``run_cell`` for all; those that another grid is busy with are waited for at the end."""
+    pending, wait, deaths = list(cells), False, 0
+    with bar(progress and bool(cells), total=len(cells), desc=what, unit="run") as show:
+        while pending and not store.stopped:
+            busy, done = [], set()
+            try:
+                for cell, record in _outcomes(pending, str(store.path), executor, workers, retry, progress, wait):
+                    done.add(cell.key)
+                    busy += [cell] if record["status"] == "busy" else []
+                    show.update(record["status"] != "busy")
+                    if record["status"] == "interrupted":
+                        raise KeyboardInterrupt
+                pending, wait = busy, True
+            except BrokenProcessPool:
+                deaths += 1
+                if executor is not None or deaths > MAX_STARTS * len(cells):
+                    raise RuntimeError("a worker process died (killed, or out of memory), and the executor with it. Everything finished is "
+                                       "in the store: call run again with a new executor.") from None
+                # In a new pool; a run that kills its process every time becomes a row.
+                pending = [c for c in pending if c.key not in done] + busy
+
+
+def _outcomes(cells, path, executor, workers, retry, progress, wait):
+    """(cell, record) in the order in which they end."""
+    if executor is None and not workers:
+        for cell in cells:
+            yield cell, run_cell(cell, path, wait, progress, retry)
+        return
+    own = executor is None
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn")) if own else executor
+    try:
+        futures = {pool.submit(run_cell, cell, path, wait, False, retry): cell for cell in cells}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    finally:
+        if own:
+            pool.shutdown(cancel_futures=True)
+
+
+def _corruption(spec: dict) -> str:
+    noise = f", label noise {spec['label_noise']:g}" if spec["label_noise"] else ""
+    return noise + (f", gamma {spec['imbalance']:g}" if spec["imbalance"] is not None else "")
+

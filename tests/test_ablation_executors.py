@@ -1,0 +1,151 @@
+"""One contract for every way to run a grid: in this process, in processes, on a Dask cluster; and faults with real processes."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from test_ablation import DATA, SMALL, Fails, Mine
+
+from kdtutor.ablation import Grid, load, run
+
+GRID = Grid(**SMALL | dict(methods=["CrossEntropy", "Hinton", Mine, Fails], epochs=3))
+KILLS = int(os.environ.get("KDTUTOR_KILLS", 5))
+
+
+@pytest.fixture(scope="module")
+def processes():
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        yield pool
+
+
+@pytest.fixture(scope="module")
+def dask():
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None,
+                                  memory_limit=0) as cluster, distributed.Client(cluster) as client:
+        yield client.get_executor(pure=False)
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    return numbers(run(GRID, tmp_path_factory.mktemp("reference"), progress=False))
+
+
+def numbers(results) -> pd.DataFrame:
+    """All that must be the same wherever and however often interrupted a grid was run."""
+    return results.frame().drop(columns=["seconds", "traceback"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["here", "processes", "dask"])
+def test_the_contract(where, tmp_path, request, reference):
+    executor = None if where == "here" else request.getfixturevalue(where)
+    results = run(GRID, tmp_path / "s", executor, progress=False)
+    pd.testing.assert_frame_equal(numbers(results), reference)
+    assert set(reference["status"]) == {"finished", "failed"} and "on purpose" in str(results.frame()["reason"].tolist())
+    before = stamps(tmp_path / "s")
+    assert numbers(run(GRID, tmp_path / "s", executor, progress=False)).equals(numbers(results)) and stamps(tmp_path / "s") == before
+    wider = run(Grid(**SMALL | dict(methods=["CrossEntropy"], epochs=3, seeds=(0, 1, 2))), tmp_path / "s", executor, progress=False)
+    assert set(wider.frame()["status"]) == {"finished"} and stamps(tmp_path / "s").items() >= before.items()
+
+
+def stamps(store: Path) -> dict:
+    """When each finished run wrote its end: nothing finished is done again."""
+    return {str(p): p.stat().st_mtime_ns for p in store.glob("runs/*/*.json") if p.name in ("result.json", "failure.json")}
+
+
+SCRIPT = """
+import sys
+sys.path[:0] = [{tests!r}, {package!r}]
+if __name__ == "__main__":
+    from kdtutor.ablation import Grid, run
+    from test_ablation_executors import GRID
+    run(GRID, sys.argv[1], workers=int(sys.argv[2]), progress=False)
+"""
+
+
+def start(tmp_path, store, workers=0) -> subprocess.Popen:
+    import kdtutor
+    script = tmp_path / "grid.py"
+    script.write_text(SCRIPT.format(tests=str(Path(__file__).parent), package=str(Path(kdtutor.__file__).parents[1])))
+    return subprocess.Popen([sys.executable, str(script), str(store), str(workers)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                            text=True, start_new_session=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="kills a process group")
+def test_killed_at_random_moments_the_table_is_the_same(tmp_path, reference):
+    dice, store, done = random.Random(0), tmp_path / "s", {}
+    for _ in range(KILLS):
+        process = start(tmp_path, store, workers=dice.choice([0, 2]))
+        deadline = time.time() + 60
+        while not list(store.glob("runs/*/metrics.jsonl")) and time.time() < deadline:
+            time.sleep(0.05)
+        time.sleep(dice.random() * 3)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        now = stamps(store)
+        assert now.items() >= done.items(), "what was finished stays as it is"
+        done = now
+    results = run(GRID, store, progress=False)
+    pd.testing.assert_frame_equal(numbers(results), reference)
+    assert stamps(store).items() >= done.items() and not list(store.glob("**/*.tmp"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="finds children with pgrep")
+def test_a_killed_worker_is_replaced(tmp_path, reference):
+    process = start(tmp_path, tmp_path / "s", workers=2)
+    deadline, killed = time.time() + 60, False
+    while time.time() < deadline and process.poll() is None and not killed:
+        if list(tmp_path.glob("s/runs/*/metrics.jsonl")):
+            children = subprocess.run(["pgrep", "-P", str(process.pid), "-f", "spawn_main"], capture_output=True, text=True).stdout.split()
+            for child in children[:1]:
+                os.kill(int(child), signal.SIGKILL)
+                killed = True
+        time.sleep(0.02)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0 and killed, output
+    pd.testing.assert_frame_equal(numbers(load_in_order(tmp_path / "s")), reference)
+
+
+def load_in_order(store):
+    results = load(store)
+    results.cells = GRID.cells()
+    return results
+
+
+@pytest.mark.slow
+def test_two_grids_on_one_store_share_the_work(tmp_path, reference):
+    both = [start(tmp_path, tmp_path / "s") for _ in range(2)]
+    outputs = [p.communicate(timeout=180)[0] for p in both]
+    assert [p.returncode for p in both] == [0, 0], outputs
+    pd.testing.assert_frame_equal(numbers(load_in_order(tmp_path / "s")), reference)
+    for folder in (tmp_path / "s" / "runs").iterdir():
+        rows = (folder / "metrics.jsonl").read_text().splitlines() if (folder / "result.json").exists() else []
+        assert [json.loads(r)["epoch"] for r in rows] == list(range(1, len(rows) + 1)), "no file is torn, no epoch is there twice"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files")
+def test_a_full_disk_stops_the_grid_and_corrupts_nothing(tmp_path, reference):
+    code = ("import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (1200, resource.RLIM_INFINITY))\n")
+    global SCRIPT
+    whole, SCRIPT = SCRIPT, SCRIPT.replace("import sys\n", "import sys\n" + code, 1)
+    try:
+        process = start(tmp_path, tmp_path / "s")
+        output, _ = process.communicate(timeout=60)
+    finally:
+        SCRIPT = whole
+    assert process.returncode != 0 and "Is the disk full" in output
+    pd.testing.assert_frame_equal(numbers(run(GRID, tmp_path / "s", progress=False)), reference)
