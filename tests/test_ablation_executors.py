@@ -18,7 +18,7 @@ from test_ablation import DATA, SMALL, Fails, Mine
 from kdtutor.ablation import Grid, load, run
 
 GRID = Grid(**SMALL | dict(methods=["CrossEntropy", "Hinton", Mine, Fails], epochs=3))
-KILLS = int(os.environ.get("KDTUTOR_KILLS", 5))
+KILLS = int(os.environ.get("KDTUTOR_KILLS", 3))
 
 
 @pytest.fixture(scope="module")

@@ -101,3 +101,12 @@ def test_cost_of_the_ablation_bench(repo, tmp_path):
     run(repo, "benchmarks/ablation.py", "--seeds", "2", "--epochs", "1", "--images", "100", "--runs", "3", "--out", str(tmp_path))
     table = pd.read_csv(tmp_path / "ablation.csv", comment="#")
     assert table["what"].tolist() == ["overhead of a run, ms", "resume of a finished store, s", "two workers over one"] and (table["value"] > 0).all()
+
+
+@pytest.mark.slow
+def test_the_tables_over_noise_and_imbalance(repo, tiny_cifar):
+    run(repo, "benchmarks/beyond_compression.py", "--data", str(tiny_cifar), "--out", str(tiny_cifar), "--store", str(tiny_cifar / "c"),
+        "--images", "20", "--epochs", "1", "--seeds", "0")
+    noise, unequal = (pd.read_csv(tiny_cifar / f"{name}_cifar10.csv", comment="#") for name in ("label_noise", "imbalance"))
+    assert sorted(set(noise.label_noise)) == [0, 0.2, 0.4, 0.6] and sorted(set(unequal.imbalance)) == [0.2, 2]
+    assert set(noise[noise.label_noise > 0].teacher_sees) == {"same", "clean"} and noise.method.nunique() == 7
