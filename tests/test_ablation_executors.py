@@ -12,6 +12,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 from test_ablation import DATA, SMALL, Fails, Mine
 
@@ -102,15 +103,14 @@ def test_killed_at_random_moments_the_table_is_the_same(tmp_path, reference):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="finds children with pgrep")
 def test_a_killed_worker_is_replaced(tmp_path, reference):
     process = start(tmp_path, tmp_path / "s", workers=2)
     deadline, killed = time.time() + 60, False
     while time.time() < deadline and process.poll() is None and not killed:
         if list(tmp_path.glob("s/runs/*/metrics.jsonl")):
-            children = subprocess.run(["pgrep", "-P", str(process.pid), "-f", "spawn_main"], capture_output=True, text=True).stdout.split()
-            for child in children[:1]:
-                os.kill(int(child), signal.SIGKILL)
+            workers = [c for c in psutil.Process(process.pid).children() if "spawn_main" in " ".join(c.cmdline())]
+            for worker in workers[:1]:
+                worker.kill()
                 killed = True
         time.sleep(0.02)
     output, _ = process.communicate(timeout=120)
