@@ -250,17 +250,6 @@ def test_a_store_of_another_version_is_refused(tmp_path):
         load(tmp_path / "nowhere")
 
 
-def test_a_process_that_dies_again_and_again_is_a_row(tmp_path):
-    cell = Grid(**SMALL).cells()[0]
-    home = Store(tmp_path / "s")
-    with home.turn(cell, wait=False):
-        for _ in range(3):
-            home.starts(cell.key, +1)
-    from kdtutor.ablation.runner import run_cell
-    assert run_cell(cell, str(home.path))["status"] == "died"
-    assert run_cell(cell, str(home.path), retry=True)["status"] == "finished"
-
-
 # results -------------------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("values", [[1.0, 2.0, 4.0], [-3.0, 0.5], [0.1] * 5])

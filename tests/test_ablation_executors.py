@@ -124,6 +124,34 @@ def load_in_order(store):
     return results
 
 
+class Kills(Mine):
+    def terms(self, batch):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.slow
+def test_a_run_that_kills_its_process_every_time_is_a_row(tmp_path):
+    frame = run(Grid(**SMALL | dict(methods=[Kills, "CrossEntropy"], seeds=(0,))), tmp_path / "s", workers=1, progress=False).frame()
+    assert frame["status"].tolist() == ["died", "finished"] and "3 processes died" in frame["reason"][0]
+
+
+@pytest.mark.slow
+def test_a_grid_may_be_killed_in_the_same_run_as_often_as_one_likes(tmp_path, reference):
+    from kdtutor.ablation import Store
+    cell, home = GRID.cells()[0], Store(tmp_path / "s")
+    with home.turn(cell, wait=False):
+        (home.folder(cell.key) / "begun").touch()  # what every killed grid leaves behind
+    pd.testing.assert_frame_equal(numbers(run(GRID, tmp_path / "s", progress=False)), reference)
+
+
+@pytest.mark.slow
+def test_what_cannot_be_sent_to_a_process_is_a_row(tmp_path, processes):
+    class Local(Mine):
+        pass
+    frame = run(Grid(**SMALL | dict(methods=[Local, "CrossEntropy"], seeds=(0,))), tmp_path / "s", processes, progress=False).frame()
+    assert frame["status"].tolist() == ["failed", "finished"] and "ickl" in frame["reason"][0]
+
+
 @pytest.mark.slow
 def test_two_grids_on_one_store_share_the_work(tmp_path, reference):
     both = [start(tmp_path, tmp_path / "s") for _ in range(2)]

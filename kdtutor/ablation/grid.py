@@ -118,7 +118,7 @@ class Grid:
         spec = {"format": FORMAT, "dataset": dataset_name(self.dataset), "images": self.images, "label_noise": float(noise),
                 "imbalance": None if gamma is None else float(gamma), "corruption_seed": self.corruption_seed,
                 "net": network_name(net), "method": method.plain(), "teacher": teacher.key if teacher else None, "seed": int(seed),
-                "epochs": self.epochs if epochs is None else epochs, "threads": self.threads, "fit": dict(self.fit)}
+                "epochs": epochs, "threads": self.threads, "fit": dict(self.fit)}
         objects = {"dataset": self.dataset, "root": str(self.root), "net": net, "method": method}
         return Cell(spec, objects, method.label, teacher)
 

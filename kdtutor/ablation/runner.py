@@ -4,7 +4,9 @@
 fails, nothing done that is already in the store. Progress is read from the store, so any engine that can call a function will do.
 """
 
+import time
 import traceback
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -20,7 +22,10 @@ from ..training import NonFiniteError, fit
 from .choice import network
 from .grid import Cell, Grid
 from .report import Results
-from .store import MAX_STARTS, Store
+from .store import Store
+
+
+MAX_DEATHS = 3  # processes over which a run may die before it is given up
 
 
 def run_cell(cell: Cell, store_path: str, wait: bool = False, show: bool = False, retry: bool = False) -> dict:
@@ -37,12 +42,9 @@ def run_cell(cell: Cell, store_path: str, wait: bool = False, show: bool = False
             return record
         if store.stopped:
             return {"status": "stopped"}
-        if record["status"] != "pending":  # once more, from the beginning of its luck
-            store.starts(cell.key, None)
-            (store.folder(cell.key) / "failure.json").unlink()
-        if store.starts(cell.key, +1) > MAX_STARTS:
-            return store.fail(cell.key, "died", f"its process died {MAX_STARTS} times without a word: killed by the system, perhaps for "
-                              "memory. Give it more memory or fewer images, then run the grid with retry=True.")
+        (store.folder(cell.key) / "failure.json").unlink(missing_ok=True)
+        begun = store.folder(cell.key) / "begun"
+        begun.touch()
         threads = torch.get_num_threads()
         torch.set_num_threads(cell.spec["threads"])
         try:
@@ -50,15 +52,15 @@ def run_cell(cell: Cell, store_path: str, wait: bool = False, show: bool = False
         except OSError:
             raise
         except NonFiniteError as error:
-            record = store.fail(cell.key, "diverged", str(error))
+            record = store.fail(cell, "diverged", str(error))
         except (MemoryError, torch.OutOfMemoryError) as error:
-            record = store.fail(cell.key, "out of memory", str(error) or "not enough memory for one run")
+            record = store.fail(cell, "out of memory", str(error) or "not enough memory for one run")
         except Exception as error:  # a run that raises is a row, and never stops the others
             state = "out of memory" if "memory" in str(error) and "alloc" in str(error) else "failed"
-            record = store.fail(cell.key, state, f"{type(error).__name__}: {error}", traceback.format_exc())
+            record = store.fail(cell, state, f"{type(error).__name__}: {error}", traceback.format_exc())
         finally:
             torch.set_num_threads(threads)
-        store.starts(cell.key, None)
+        begun.unlink(missing_ok=True)
         return record
 
 
@@ -109,12 +111,12 @@ def _outcome(record: dict) -> str:
 
 def _all(cells: Sequence[Cell], store: Store, executor, workers: int, retry: bool, progress: bool, what: str) -> None:
     """Calls ``run_cell`` for all; those that another grid is busy with are waited for at the end."""
-    pending, wait, deaths = list(cells), False, 0
+    pending, wait, deaths = list(cells), False, Counter()
     with bar(progress and bool(cells), total=len(cells), desc=what, unit="run") as show:
         while pending and not store.stopped:
-            busy, done = [], set()
+            busy, done, since = [], set(), time.time()
             try:
-                for cell, record in _outcomes(pending, str(store.path), executor, workers, retry, progress, wait):
+                for cell, record in _outcomes(pending, store, executor, workers, retry, progress, wait):
                     done.add(cell.key)
                     busy += [cell] if record["status"] == "busy" else []
                     show.update(record["status"] != "busy")
@@ -122,16 +124,22 @@ def _all(cells: Sequence[Cell], store: Store, executor, workers: int, retry: boo
                         raise KeyboardInterrupt
                 pending, wait = busy, True
             except BrokenProcessPool:
-                deaths += 1
-                if executor is not None or deaths > MAX_STARTS * len(cells):
+                if executor is not None:
                     raise RuntimeError("a worker process died (killed, or out of memory), and the executor with it. Everything finished is "
                                        "in the store: call run again with a new executor.") from None
-                # In a new pool; a run that kills its process every time becomes a row.
+                # On in a new pool. Only deaths of workers count, never those of a whole grid, which may be killed at will.
                 pending = [c for c in pending if c.key not in done] + busy
+                deaths.update(c.key for c in pending if store.begun_since(c.key, since))
+                for cell in [c for c in pending if deaths[c.key] >= MAX_DEATHS]:
+                    store.fail(cell, "died", f"{MAX_DEATHS} processes died over it without a word: killed by the system, perhaps for "
+                               "memory. Give it more memory or fewer images, then run the grid with retry=True.")
+                    pending.remove(cell)
+                    show.update(1)
 
 
-def _outcomes(cells, path, executor, workers, retry, progress, wait):
+def _outcomes(cells, store, executor, workers, retry, progress, wait):
     """(cell, record) in the order in which they end."""
+    path = str(store.path)
     if executor is None and not workers:
         for cell in cells:
             yield cell, run_cell(cell, path, wait, progress, retry)
@@ -141,7 +149,13 @@ def _outcomes(cells, path, executor, workers, retry, progress, wait):
     try:
         futures = {pool.submit(run_cell, cell, path, wait, False, retry): cell for cell in cells}
         for future in as_completed(futures):
-            yield futures[future], future.result()
+            cell = futures[future]
+            try:
+                yield cell, future.result()
+            except (OSError, BrokenProcessPool):
+                raise
+            except Exception as error:  # the engine's own: what cannot be pickled, a worker that Dask gave up
+                yield cell, store.fail(cell, "failed", f"{type(error).__name__}: {error}", traceback.format_exc())
     finally:
         if own:
             pool.shutdown(cancel_futures=True)

@@ -6,7 +6,7 @@
                     spec.json  metrics.jsonl  checkpoint.safetensors  student.safetensors      ``fit``'s own
                     result.json          the last thing that a finished run writes
                     failure.json         instead: why it could not finish
-                    lock  starts         who works on it now; how often it was begun
+                    lock  begun          who works on it now; that somebody began and has not ended
 """
 
 import json
@@ -17,8 +17,6 @@ from filelock import FileLock, Timeout
 
 from ..runs import RunDirectory, replace_file
 from .grid import FORMAT, Cell
-
-MAX_STARTS = 3  # a run whose process died so often without a word is not begun again
 
 
 class Store:
@@ -31,7 +29,7 @@ class Store:
             if not create:
                 raise FileNotFoundError(f"{self.path} is no store: it holds no store.json. A store is made by the first run of a grid.")
             RunDirectory(self.path)  # raises, with what to do, where nothing can be written
-            replace_file(mark, lambda temporary: temporary.write_text(json.dumps({"format": FORMAT}) + "\n"))
+            _write_json(mark, {"format": FORMAT})
         found = json.loads(mark.read_text()).get("format")
         if found != FORMAT:
             raise ValueError(f"{self.path} was written by another version of kdtutor (format {found}, this one has {FORMAT}): choose "
@@ -50,39 +48,39 @@ class Store:
                 continue
         return {"status": "pending"}
 
-    def fail(self, key: str, status: str, reason: str, trace: str = "") -> dict:
+    def fail(self, cell: Cell, status: str, reason: str, trace: str = "") -> dict:
         """Keeps why a run could not finish."""
         about = {"status": status, "reason": reason, "traceback": trace}
-        replace_file(self.folder(key) / "failure.json", lambda temporary: temporary.write_text(json.dumps(about, indent=1) + "\n"))
+        _write_json(self._opened(cell) / "failure.json", about)
         return about
+
+    def _opened(self, cell: Cell) -> Path:
+        """The run's folder, with what was asked."""
+        folder = RunDirectory(self.folder(cell.key)).path
+        if not (folder / "cell.json").exists():
+            _write_json(folder / "cell.json", {**cell.spec, "label": cell.label})
+        return folder
 
     @contextmanager
     def turn(self, cell: Cell, wait: bool):
         """True inside if this process alone may work on the run now; False if another does (wait: until it no longer does)."""
-        folder = RunDirectory(self.folder(cell.key)).path
-        lock = FileLock(folder / "lock", timeout=-1 if wait else 0)
+        lock = FileLock(self._opened(cell) / "lock", timeout=-1 if wait else 0)
         try:
             lock.acquire()
         except Timeout:
             yield False
             return
         try:
-            if not (folder / "cell.json").exists():
-                about = {**cell.spec, "label": cell.label}
-                replace_file(folder / "cell.json", lambda temporary: temporary.write_text(json.dumps(about, indent=1) + "\n"))
             yield True
         finally:
             lock.release()
 
-    def starts(self, key: str, change: int | None) -> int:
-        """How often a run was begun without an end; change None forgets it."""
-        file = self.folder(key) / "starts"
-        count = int(file.read_text() or 0) if file.exists() else 0
-        if change is None:
-            file.unlink(missing_ok=True)
-        else:
-            replace_file(file, lambda temporary: temporary.write_text(str(count + change)))
-        return count + (change or 0)
+    def begun_since(self, key: str, moment: float) -> bool:
+        """Was the run begun after that moment (``time.time()``) and not ended?"""
+        try:
+            return (self.folder(key) / "begun").stat().st_mtime >= moment - 1  # some file systems round to seconds
+        except FileNotFoundError:
+            return False
 
     def stop(self) -> None:
         """Asks every grid that runs in this store to end within one epoch."""
@@ -106,3 +104,7 @@ class Store:
             same = all(teacher[k] == row[k] for k in ("label_noise", "imbalance"))
             row["teacher_sees"] = "same" if same else "clean"
         return pd.DataFrame(rows)
+
+
+def _write_json(path: Path, value: dict) -> None:
+    replace_file(path, lambda temporary: temporary.write_text(json.dumps(value, indent=1) + "\n"))
