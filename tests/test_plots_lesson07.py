@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from pictures import drawn
 
 from kdtutor.methods.relation.rkd import angle_loss, distance_loss, pair_distances, triplet_angles
 from kdtutor.methods.relation.similarity import similarity_loss, similarity_matrix
@@ -12,18 +13,6 @@ from kdtutor.plots import contrast, relations
 
 TRIANGLE = torch.tensor([[0., 0.], [3., 0.], [0., 4.]])
 STARS = torch.tensor([[-1.2, -1.0], [1.6, -0.7], [0.2, 1.4], [-1.5, 0.9], [1.3, 0.8]])
-
-
-def drawn(fig):
-    """The figure with everything laid out, as a notebook would show it; words must not leave the canvas."""
-    fig.draw_without_rendering()
-    box = fig.bbox
-    for ax in fig.axes:
-        for part in filter(None, [*ax.texts, ax.title, ax._left_title, ax.xaxis.label, ax.yaxis.label, ax.get_legend()]):
-            if part.get_visible() and (not hasattr(part, "get_text") or part.get_text() and ax.axison):
-                extent = part.get_window_extent()
-                assert extent.x0 >= -1 and extent.y0 >= -1 and extent.x1 <= box.x1 + 1 and extent.y1 <= box.y1 + 1, part
-    return fig
 
 
 def words(ax):
