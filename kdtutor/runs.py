@@ -6,6 +6,7 @@ Checkpoints hold tensors and JSON, never pickles: opening a stranger's file runs
 
 import json
 import os
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def _unpack(skeleton, tensors):
 
 def replace_file(path: Path, write) -> None:
     """Calls write(temporary path), then moves the finished file into place in one step."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # not the process number: machines may share a folder
     try:
         write(temporary)
         with open(temporary, "rb") as f:
@@ -107,7 +108,7 @@ class RunDirectory:
             raise OSError(f"cannot create the run directory {self.path} ({error.strerror or error}): choose a folder you may "
                           "write to.") from error
         replace_file(self.path / ".writable", lambda temporary: temporary.write_text(""))
-        (self.path / ".writable").unlink()
+        (self.path / ".writable").unlink(missing_ok=True)  # another process that opens the folder now may have been here first
 
     def begin(self, spec: dict, state) -> dict | None:
         """Starts a run with its initial state, or returns the state where this very run stopped.

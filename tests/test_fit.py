@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from small import TwoStage, blobs, net, weights
 from kdtutor import Teacher, fit, runs
 from kdtutor.datasets import CropFlip, Data, Split
 from kdtutor.methods import CrossEntropy, Hinton
-from kdtutor.runs import load_state, load_weights, save_state
+from kdtutor.runs import RunDirectory, load_state, load_weights, save_state
 from kdtutor.training import NonFiniteError, constant, cosine, evaluate, linear, sgd, steps
 
 HERE = Path(__file__).parent
@@ -304,6 +305,12 @@ def test_weights_of_another_architecture_are_refused(tmp_path):
     runs.save_weights(net(1), tmp_path / "w")
     with pytest.raises(ValueError, match="another architecture"):
         load_weights(net(1, hidden=(5,)), tmp_path / "w")
+
+
+def test_one_folder_is_opened_many_times_at_once(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(RunDirectory, [tmp_path / "run"] * 400))
+    assert list((tmp_path / "run").iterdir()) == []
 
 
 def test_an_unwritable_run_directory(tmp_path):

@@ -1,20 +1,25 @@
 """The lessons: each is committed as the policy says and runs; and the runner and the policy catch what they are there for."""
 
+import asyncio
 import copy
 import json
 import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import matplotlib.font_manager  # noqa: F401  its cache is built here, not with a message on stderr in a figure's cell
 import nbformat
 import pytest
+import zmq.asyncio
+from jupyter_client.session import Session
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from kdtutor.datasets import root
 from kdtutor.lessons import NOTE, LessonError, lessons, normalise, policy, problems, run, swallowed
+from kdtutor.lessons.kernel import WakefulManager
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 LESSONS = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
@@ -42,6 +47,14 @@ for w in list(_instances.values()):
 print(moved, "moves")
 """
 
+# The client that the lessons' own runner uses: the plugin's would now and then sleep through an answer (kdtutor/lessons/kernel.py).
+WAKEFUL = """
+import nbclient
+from kdtutor.lessons.kernel import WakefulManager
+
+nbclient.NotebookClient._kernel_manager_class_default = lambda self: WakefulManager
+"""
+
 
 def write(path: Path, cells: list, **metadata) -> Path:
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
@@ -52,8 +65,8 @@ def write(path: Path, cells: list, **metadata) -> Path:
 def nbmake(path: Path) -> subprocess.CompletedProcess:
     """The notebook executed in place by pytest's notebook plugin, as an instructor would test it, in an environment of its own."""
     (path.parent / "pytest.ini").write_text("[pytest]\n")
+    (path.parent / "conftest.py").write_text(WAKEFUL)
     env = {k: v for k, v in os.environ.items() if k not in ("MPLBACKEND", "PYTEST_ADDOPTS", "PYTEST_CURRENT_TEST")}
-    # Now and then, on a busy machine, the notebook client sleeps through a kernel's answer and sees it only when this timeout ends.
     command = [sys.executable, "-m", "pytest", "-c", "pytest.ini", "-p", "no:cacheprovider", "--nbmake", "--overwrite",
                "--nbmake-timeout=120", path.name]
     return subprocess.run(command, cwd=path.parent, env=env, capture_output=True, text=True)
@@ -104,6 +117,25 @@ box"""
 @pytest.fixture
 def hidden_error(tmp_path):
     return write(tmp_path / "00_hidden.ipynb", [new_code_cell("1 + 1"), new_code_cell(DRAW.format(when="< 5"), id="the-slider")])
+
+
+def test_the_client_hears_an_answer_that_came_while_it_wrote():
+    async def talk():
+        session, context = Session(key=b"k"), zmq.asyncio.Context()
+        kernel, client = context.socket(zmq.ROUTER), context.socket(zmq.DEALER)
+        client.connect(f"tcp://127.0.0.1:{kernel.bind_to_random_port('tcp://127.0.0.1')}")
+        channel = WakefulManager().client_factory.shell_channel_class.klass(client, session)
+        session.send(client, "execute_request")
+        who = (await kernel.recv_multipart())[0]
+        waits = asyncio.create_task(channel.get_msg(timeout=20))
+        await asyncio.sleep(0.1)
+        zmq.Socket.shadow(kernel.underlying).send_multipart([who, *session.serialize(session.msg("execute_reply"))])
+        time.sleep(0.3)  # the answer arrives while this loop does something else,
+        session.send(client, "comm_msg")  # which is to write: that takes the socket's only announcement
+        heard = await asyncio.wait_for(waits, timeout=10)
+        context.destroy(linger=0)
+        return heard["msg_type"]
+    assert asyncio.run(talk()) == "execute_reply"
 
 
 def test_an_error_inside_a_widget_passes_nbmake_and_is_found(hidden_error):

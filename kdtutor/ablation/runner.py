@@ -131,7 +131,7 @@ def _all(cells: Sequence[Cell], store: Store, executor, workers: int, retry: boo
                 pending = [c for c in pending if c.key not in done] + busy
                 deaths.update(c.key for c in pending if store.begun_since(c.key, since))
                 for cell in [c for c in pending if deaths[c.key] >= MAX_DEATHS]:
-                    store.fail(cell, "died", f"{MAX_DEATHS} processes died over it without a word: killed by the system, perhaps for "
+                    _give_up(store, cell, "died", f"{MAX_DEATHS} processes died over it without a word: killed by the system, perhaps for "
                                "memory. Give it more memory or fewer images, then run the grid with retry=True.")
                     pending.remove(cell)
                     show.update(1)
@@ -155,10 +155,17 @@ def _outcomes(cells, store, executor, workers, retry, progress, wait):
             except (OSError, BrokenProcessPool):
                 raise
             except Exception as error:  # the engine's own: what cannot be pickled, a worker that Dask gave up
-                yield cell, store.fail(cell, "failed", f"{type(error).__name__}: {error}", traceback.format_exc())
+                yield cell, _give_up(store, cell, "failed", f"{type(error).__name__}: {error}", traceback.format_exc())
     finally:
         if own:
             pool.shutdown(cancel_futures=True)
+
+
+def _give_up(store: Store, cell: Cell, status: str, reason: str, trace: str = "") -> dict:
+    """Keeps why a run failed outside ``run_cell``, unless another grid finished it meanwhile."""
+    with store.turn(cell, wait=True):
+        record = store.record(cell.key)
+        return record if record["status"] == "finished" else store.fail(cell, status, reason, trace)
 
 
 def _corruption(spec: dict) -> str:

@@ -49,28 +49,30 @@ class Store:
         return {"status": "pending"}
 
     def fail(self, cell: Cell, status: str, reason: str, trace: str = "") -> dict:
-        """Keeps why a run could not finish."""
+        """Keeps why a run could not finish. For the process whose turn it is."""
         about = {"status": status, "reason": reason, "traceback": trace}
-        _write_json(self._opened(cell) / "failure.json", about)
+        _write_json(self.folder(cell.key) / "failure.json", about)
         return about
-
-    def _opened(self, cell: Cell) -> Path:
-        """The run's folder, with what was asked."""
-        folder = RunDirectory(self.folder(cell.key)).path
-        if not (folder / "cell.json").exists():
-            _write_json(folder / "cell.json", {**cell.spec, "label": cell.label})
-        return folder
 
     @contextmanager
     def turn(self, cell: Cell, wait: bool):
         """True inside if this process alone may work on the run now; False if another does (wait: until it no longer does)."""
-        lock = FileLock(self._opened(cell) / "lock", timeout=-1 if wait else 0)
+        folder = self.folder(cell.key)
         try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(folder / "lock", timeout=-1 if wait else 0)
             lock.acquire()
         except Timeout:
             yield False
             return
+        except OSError as error:
+            raise OSError(f"cannot write {folder} ({error.strerror or error}): choose a store in a folder you may write to, on a disk "
+                          "with space.") from error
         try:
+            for torn in folder.glob(".*.tmp"):  # of a process that was killed while it wrote
+                torn.unlink(missing_ok=True)
+            if not (folder / "cell.json").exists():
+                _write_json(folder / "cell.json", {**cell.spec, "label": cell.label})
             yield True
         finally:
             lock.release()

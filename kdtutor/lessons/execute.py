@@ -43,6 +43,8 @@ def run(path: str | Path, budget: str | None = None, save: bool = True) -> float
     import matplotlib.font_manager  # noqa: F401  builds its cache here, not with a message on stderr in a figure's cell
     from nbclient import NotebookClient
 
+    from .kernel import WakefulManager
+
     if budget not in (None, *BUDGETS):
         raise unknown("budget", budget, BUDGETS)
     path, at = Path(path), [0]
@@ -50,7 +52,8 @@ def run(path: str | Path, budget: str | None = None, save: bool = True) -> float
     env = {k: v for k, v in os.environ.items() if k != "MPLBACKEND"} | {"KDTUTOR_PROGRESS": "0"}
     env |= {"KDTUTOR_BUDGET": budget} if budget else {}
     client = NotebookClient(
-        nb, timeout=None if env.get("KDTUTOR_BUDGET") == "full" else CELL_SECONDS, record_timing=False,
+        nb, kernel_manager_class=WakefulManager, record_timing=False,
+        timeout=None if env.get("KDTUTOR_BUDGET") == "full" else CELL_SECONDS,
         resources={"metadata": {"path": str(path.parent)}}, on_cell_start=lambda cell, cell_index: at.__setitem__(0, cell_index))
     begin = time.perf_counter()
     try:
