@@ -10,7 +10,8 @@ from .budget import budget, pick
 
 __version__ = "0.1.0"
 
-_HOMES = {"History": "training", "evaluate": "training", "fit": "training", "Teacher": "teacher", "published": "papers"}
+_HOMES = {"History": "training", "evaluate": "training", "fit": "training", "Teacher": "teacher", "published": "papers",
+          "measured": "papers"}
 _MODULES = ("ablation", "checks", "datasets", "gradients", "landmarks", "lessons", "methods", "models", "papers", "plots", "runs", "schedules",
             "softening", "taps", "teacher", "training", "widgets")
 __all__ = ["budget", "pick", *_HOMES, *_MODULES]

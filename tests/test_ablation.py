@@ -12,6 +12,7 @@ from small import blobs, net
 from torch import nn
 from torch.nn import functional as F
 
+import kdtutor
 from kdtutor.ablation import Grid, MethodChoice, Store, load, read_grid, run, status, sweep
 from kdtutor.ablation.report import gain_interval
 from kdtutor.methods import RKD, Composition, Distiller, Hinton
@@ -271,6 +272,13 @@ def test_the_table_pairs_by_seed(finished):
     assert row["clear"] == (row["low"] > 0 or row["high"] < 0) and np.isnan(table.loc[(0.5, "CrossEntropy"), "gain"])
     with pytest.raises(ValueError, match="'test_accuracy_last'"):
         results.table("accuracy")
+
+
+def test_tables_by_the_beginning_of_their_name():
+    assert {"method", "noise_rate", "mean"} <= set(kdtutor.published("icpr2020_table5"))
+    assert {"method", "seed", "test_accuracy_last"} <= set(kdtutor.measured("methods_cifar10"))
+    with pytest.raises(ValueError, match="unknown measured table 'methods_cifer'.*methods_cifar10"):
+        kdtutor.measured("methods_cifer")
 
 
 def test_the_published_table_stands_beside(finished):

@@ -106,7 +106,7 @@ def test_cost_of_the_ablation_bench(repo, tmp_path):
 @pytest.mark.slow
 def test_the_tables_over_noise_and_imbalance(repo, tiny_cifar):
     run(repo, "benchmarks/beyond_compression.py", "--data", str(tiny_cifar), "--out", str(tiny_cifar), "--store", str(tiny_cifar / "c"),
-        "--images", "20", "--epochs", "1", "--seeds", "0")
+        "--images", "20", "--epochs", "1", "--teacher-epochs", "1", "--seeds", "0")
     noise, unequal = (pd.read_csv(tiny_cifar / f"{name}_cifar10.csv", comment="#") for name in ("label_noise", "imbalance"))
     assert sorted(set(noise.label_noise)) == [0, 0.2, 0.4, 0.6] and sorted(set(unequal.imbalance)) == [0.2, 2]
     assert set(noise[noise.label_noise > 0].teacher_sees) == {"same", "clean"} and noise.method.nunique() == 7
