@@ -8,10 +8,11 @@
 
 from .choice import MethodChoice, sweep
 from .estimate import estimate
-from .files import read_grid
+from .files import read_grid, write_grid
 from .grid import Cell, Grid
 from .report import Results, forecast, load, status
 from .runner import run
 from .store import Store
 
-__all__ = ["Cell", "Grid", "MethodChoice", "Results", "Store", "estimate", "forecast", "load", "read_grid", "run", "status", "sweep"]
+__all__ = ["Cell", "Grid", "MethodChoice", "Results", "Store", "estimate", "forecast", "load", "read_grid", "run", "status", "sweep",
+           "write_grid"]

@@ -1,11 +1,14 @@
 """A grid as a TOML file, for the command line and for keeping beside the results."""
 
 import dataclasses
+import json
 import re
 import tomllib
 from pathlib import Path
 
 from ..errors import unknown
+from ..runs import replace_file
+from .choice import MethodChoice
 from .grid import Grid
 
 
@@ -36,11 +39,37 @@ def read_grid(path: str | Path) -> Grid:
             raise ValueError(f"{where}: {unknown('key', key, fields)}")
         if key == "imbalance" and isinstance(value, list):
             values[key] = [None if v in ("none", 0) else v for v in value]  # TOML has no null
+        if key == "teacher" and value == "none":
+            values[key] = None
     try:
         return Grid(**values)
     except (ValueError, TypeError) as error:
         named = next((k for k in values if re.match(rf"\W*{k}\b", str(error))), None)
         raise ValueError(f"{path}{f', line {_line(text, named)}' if named else ''}: {error}") from error
+
+
+def write_grid(grid: Grid, path: str | Path) -> Path:
+    """Writes a grid as the file that ``read_grid`` reads. Raises ``ValueError`` for one that holds objects: a file holds names only."""
+    values = {f.name: getattr(grid, f.name) for f in dataclasses.fields(grid)}
+    values |= {"methods": [m.label for m in grid.methods], "root": str(grid.root), "teacher": grid.teacher or "none",
+               "imbalance": ["none" if gamma is None else gamma for gamma in grid.imbalance]}
+    named = [values["dataset"], values["teacher"], *values["students"]]
+    odd = [repr(v) for v in named if not isinstance(v, str)] + [m.label for m in grid.methods if not _readable(m)]
+    if odd:
+        raise ValueError(f"{', '.join(odd)}: only names can stand in a file. Run a grid with objects by run(grid, store).")
+    fit = values.pop("fit")
+    lines = [f"{k} = {json.dumps(v)}" for k, v in values.items() if v is not None]
+    lines += ["[fit]", *(f"{k} = {json.dumps(v)}" for k, v in fit.items())]  # JSON's strings, numbers and lists are TOML's
+    path = Path(path)
+    replace_file(path, lambda temporary: temporary.write_text("\n".join(lines) + "\n", encoding="utf-8"))
+    return path
+
+
+def _readable(method: MethodChoice) -> bool:
+    try:
+        return MethodChoice.of(method.label).plain() == method.plain()
+    except ValueError:
+        return False
 
 
 def _line(text: str, key: str) -> int:

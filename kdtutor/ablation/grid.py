@@ -26,6 +26,12 @@ class Cell:
     def key(self) -> str:
         return short_hash(self.spec)
 
+    @property
+    def teacher_sees(self) -> str:
+        """"same" data as the student, or "clean" ones; "same" also where there is no teacher."""
+        same = not self.teacher or all(self.teacher.spec[k] == self.spec[k] for k in ("label_noise", "imbalance"))
+        return "same" if same else "clean"
+
     def data(self) -> Data:
         """The training data as this cell sees them: a subset, then corrupted. The test set is always whole and clean."""
         s, data = self.spec, dataset(self.objects["dataset"], self.objects["root"])

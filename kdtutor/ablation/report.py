@@ -36,10 +36,14 @@ class Results:
     def frame(self) -> pd.DataFrame:
         """A row per run of a student: net, method, label_noise, imbalance, teacher_sees, seed, status, reason, accuracies, seconds."""
         frame = self.store.frame()
+        if self.cells is not None:
+            known = set(frame["key"]) if len(frame) else ()
+            absent = [{"key": c.key, **c.spec, "method": c.label, "teacher_sees": c.teacher_sees, "status": "pending"}
+                      for c in self.cells if c.key not in known]
+            frame = pd.concat([f for f in (frame, pd.DataFrame(absent)) if len(f)])
+            return frame.set_index("key").loc[[c.key for c in self.cells]].reset_index()
         if not len(frame):
             return frame
-        if self.cells is not None:
-            return frame.set_index("key").reindex([c.key for c in self.cells]).reset_index()
         students = frame[~frame["key"].isin(frame["teacher"].dropna())]
         return students.sort_values([*AXES, "method", "seed"], ignore_index=True)
 
@@ -64,7 +68,7 @@ class Results:
                          "best_on_validation": best.mean(), "gain": paired.mean() if key[-1] != baseline else np.nan,
                          "low": low if key[-1] != baseline else np.nan, "high": high if key[-1] != baseline else np.nan,
                          "unfinished": len(runs) - len(done)})
-        table = pd.DataFrame(rows)
+        table = pd.DataFrame(rows).round(9)  # equal runs gain 0, not 3e-15
         table["clear"] = (table["low"] > 0) | (table["high"] < 0)
         constant = [c for c in AXES if table[c].nunique(dropna=False) == 1]
         return table.drop(columns=constant).set_index([c for c in [*AXES, "method"] if c not in constant])

@@ -1,0 +1,80 @@
+"""A grid in a process of its own, which goes on when the one that started it ends: a notebook's kernel may restart at any time.
+
+The store is all that the two share: grid.toml (what runs), background.lock (held while it runs), grid.log (what it printed), and STOP.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from .files import write_grid
+from .grid import Grid
+from .store import Store
+
+# The lock first, because everything else takes seconds to import.
+WORK = """
+import sys
+from filelock import FileLock
+lock, *arguments = sys.argv[1:]
+with FileLock(lock, timeout=10):  # others only look whether it is free
+    from kdtutor.cli import app
+    app(arguments)
+"""
+# A kernel that shuts down kills its process group and, on Windows, all of its children: so the grid has a session of its own, and the
+# process in between, which ends at once, leaves it an orphan.
+ORPHAN = """
+import subprocess, sys
+flags = {"creationflags": 0x00000008 | 0x00000200} if sys.platform == "win32" else {"start_new_session": True}
+with open(sys.argv[1], "wb") as log:
+    subprocess.Popen(sys.argv[2:], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, **flags)
+"""
+
+
+def start(grid: Grid, store: str | Path, workers: int = 0, retry: bool = False) -> None:
+    """Starts ``run(grid, store, workers=workers)`` in the background and returns as soon as it holds its lock.
+
+    Raises ``ValueError`` for a grid with objects in it (a file cannot hold them) or one that cannot work, ``RuntimeError`` where a
+    grid runs in this store already or the process did not come up.
+    """
+    if running(store):
+        raise RuntimeError(f"a grid runs in {store} already: stop it first, or choose another store.")
+    grid.cells()  # raises here, not in a log
+    home = Store(store)
+    write_grid(grid, home.path / "grid.toml")
+    (home.path / "STOP").unlink(missing_ok=True)
+    path = home.path.absolute()
+    work = [sys.executable, "-W", "ignore", "-c", WORK, str(path / "background.lock"), "ablate", str(path / "grid.toml"), "--store", str(path),
+            "--workers", str(workers), *(["--retry"] if retry else [])]
+    package = str(Path(__file__).parents[2])
+    env = os.environ | {"KDTUTOR_PROGRESS": "0", "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))}
+    subprocess.run([sys.executable, "-c", ORPHAN, str(path / "grid.log"), *work], env=env, check=True)
+    deadline = time.monotonic() + 60
+    while not running(store):
+        if time.monotonic() > deadline or last_words(store):
+            raise RuntimeError(f"the grid did not start: {last_words(store) or 'its process says nothing'} (see {path / 'grid.log'}).")
+        time.sleep(0.05)
+
+
+def running(store: str | Path) -> bool:
+    """Does a grid that ``start`` began run in this store now?"""
+    lock = Path(store) / "background.lock"
+    if not lock.exists():
+        return False
+    try:
+        with FileLock(lock, timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def last_words(store: str | Path) -> str:
+    """The last line that the background process printed, or nothing."""
+    try:
+        lines = (Path(store) / "grid.log").read_text(errors="replace").strip().splitlines()
+    except FileNotFoundError:
+        return ""
+    return lines[-1].strip() if lines else ""
