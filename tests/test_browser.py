@@ -236,6 +236,20 @@ def tiny(lab):
     return write
 
 
+def test_a_grid_is_started_and_shown_by_the_form(tiny, open_and_run):
+    page, result = open_and_run(tiny("form.ipynb", "from kdtutor.widgets import bench\n"
+                                     "bench('form-store', teacher='mlp64', students=['mlp16'], label_noise='0, 0.4', epochs=4)"))
+    cell = page.locator(".jp-CodeCell").first
+    cell.screenshot(path=shots() / "form_new.png")
+    cell.get_by_role("button", name="Start").click()
+    page.get_by_text("Running in the background").wait_for(timeout=60_000)
+    page.get_by_text("12 of 12 runs. Finished.").wait_for(timeout=180_000)  # by itself: nothing is clicked
+    cell.locator("table").wait_for(timeout=10_000)
+    cell.locator("img").wait_for(timeout=10_000)
+    cell.screenshot(path=shots() / "form_finished.png")
+    assert_clean(page, result)
+
+
 def test_a_moved_slider_changes_the_picture(tiny, open_and_run):
     page, result = open_and_run(tiny("good.ipynb", "1 + 1", PANEL, "'last'"))
     assert_clean(page, result)

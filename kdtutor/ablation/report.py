@@ -109,7 +109,7 @@ class Results:
         elif path.suffix == ".csv":
             self.frame().to_csv(path, index=False)
         elif path.suffix in (".md", ".tex"):
-            path.write_text(_typeset(self.table(**kwargs), path.suffix == ".tex"), encoding="utf-8")
+            path.write_text(typeset(self.table(**kwargs), path.suffix[1:]), encoding="utf-8")
         else:
             raise ValueError(f"{path.name}: a table is exported to .parquet, .csv, .md or .tex.")
         return path
@@ -146,19 +146,24 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s" if rest >= 60 else f"{rest} s"
 
 
-def _typeset(table: pd.DataFrame, latex: bool) -> str:
-    """The table as text: mean ± std, the gain with its interval; nothing is bold, and no gain inside its interval stands out."""
-    pm, flat = "$\\pm$" if latex else "±", table.reset_index()
+def typeset(table: pd.DataFrame, kind: str) -> str:
+    """A ``Results.table`` as "md", "tex" or "html": mean ± std, the gain with its interval. Nothing is bold; a star marks a clear gain."""
+    flat = table.reset_index()
     head = [c for c in flat if c in (*AXES, "method")]
     number = lambda x, sign="": "" if pd.isna(x) else format(x, f"{sign}.2f")
-    lines = [[*head, "seeds", "accuracy", "gain", "interval"]]
+    pm = {"tex": "$\\pm$", "html": "&plusmn;"}.get(kind, "±")
+    lines = [[*(c.replace("_", " ") for c in head), "seeds", "accuracy", "gain", "interval", "best on validation"]]
     for _, r in flat.iterrows():
         gain = "" if pd.isna(r["gain"]) else number(r["gain"], "+") + (" *" if r["clear"] else "")
         lines.append([*(str(r[c]) for c in head), str(r["seeds"]), f"{number(r['mean'])} {pm} {number(r['std'])}", gain,
-                      "" if pd.isna(r["low"]) else f"[{number(r['low'], '+')}, {number(r['high'], '+')}]"])
-    if latex:
+                      "" if pd.isna(r["low"]) else f"[{number(r['low'], '+')}, {number(r['high'], '+')}]", number(r["best_on_validation"])])
+    if kind == "tex":
         rows = [" & ".join(cell.replace("_", "\\_").replace("%", "\\%") for cell in line) + r" \\" for line in lines]
-        return "\n".join([rf"\begin{{tabular}}{{{'l' * len(head)}rrrr}}", r"\toprule", rows[0], r"\midrule", *rows[1:], r"\bottomrule",
+        return "\n".join([rf"\begin{{tabular}}{{{'l' * len(head)}rrrrr}}", r"\toprule", rows[0], r"\midrule", *rows[1:], r"\bottomrule",
                           r"\end{tabular}", "% * the interval leaves out 0"]) + "\n"
+    if kind == "html":
+        rows = ["".join(f"<t{'dh'[not i]} style='padding: 2px 10px; text-align: {'left' if j < len(head) else 'right'}'>{cell}</t{'dh'[not i]}>"
+                        for j, cell in enumerate(line)) for i, line in enumerate(lines)]
+        return f"<table>{''.join(f'<tr>{row}</tr>' for row in rows)}</table><small>* the interval leaves out 0</small>"
     rows = ["| " + " | ".join(line) + " |" for line in lines]
     return "\n".join([rows[0], "|" + "---|" * len(lines[0]), *rows[1:], "", "\\* the interval leaves out 0"]) + "\n"

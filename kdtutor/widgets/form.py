@@ -11,6 +11,7 @@ import ipywidgets as widgets
 
 from .. import methods, models
 from ..ablation import Grid, Results, Store, background, forecast, read_grid
+from ..ablation.report import typeset
 from ..datasets import available
 from ..errors import unknown
 
@@ -70,7 +71,7 @@ class Bench(widgets.VBox):
     def _fields(self) -> widgets.Box:
         c = self.controls
         labelled = lambda name, text: widgets.HBox([widgets.Label(text, layout={"width": "126px", "justify_content": "flex-end"}), c[name]])
-        hint = widgets.HTML(f"<small>Methods: {', '.join(methods.catalog()['name'])}; with settings: RKD(distance_weight=10); sums: AT+Hinton. "
+        hint = widgets.HTML(f"<small style='line-height: 1.4; display: block'>Methods: {', '.join(methods.catalog()['name'])}; with settings: RKD(distance_weight=10); sums: AT+Hinton. "
                             "Type a name, then Enter.</small>", layout={"width": "480px"})
         left = widgets.VBox([c["dataset"], c["teacher"], labelled("students", "Students"), labelled("methods", "Methods"), hint])
         right = widgets.VBox([c[n] for n in ("seeds", "epochs", "images", "lr", "label_noise", "imbalance", "workers")])
@@ -131,12 +132,12 @@ class Bench(widgets.VBox):
         if "test_accuracy_last" not in frame or not frame["test_accuracy_last"].notna().any():
             return
         table = self.results.table()
-        shown = table.drop(columns=["unfinished"]).round(2)
-        self.table.value = shown.to_html(na_rep="", border=0, classes="rendered_html")
+        self.table.value = typeset(table, "html")
         if table["gain"].notna().any():
-            picture = io.BytesIO()
-            self.results.plot().savefig(picture, format="png")
+            picture, figure = io.BytesIO(), self.results.plot()
+            figure.savefig(picture, format="png", dpi=200)
             self.figure.value, self.figure.layout.display = picture.getvalue(), ""
+            self.figure.layout.width = f"{90 * figure.get_figwidth():.0f}px"
 
     def _resume(self) -> str:
         """What an earlier form left in the store: its grid, and its process if that still runs."""
