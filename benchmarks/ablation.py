@@ -1,24 +1,29 @@
-"""What the bench costs: overhead of a run, two workers over one, reading a finished store.
+"""What the bench costs: overhead of a run, two workers over one, reading a finished store, a run that reads its teacher's answers.
 
     python benchmarks/ablation.py --out data/results
 
 overhead: ``run`` over a loop of bare ``fit`` calls with run directories, on trivial runs.   workers: a grid of ResNet-8 runs, one thread
 each, in two processes over one; the processes' start is left out (a grid of trivial runs starts them).   resume: ``run`` on a store of
-200 finished runs.
+200 finished runs.   answers: a run of ResNet-56 -> ResNet-20 that reads its teacher's stored answers over one that computes them; the time to
+fill the file for one view stands beside.
 """
 
 import argparse
+import shutil
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from statistics import median
 
 import pandas as pd
+import torch
 from provenance import write_csv
 
 from kdtutor import Teacher, fit
 from kdtutor.ablation import Grid, run
+from kdtutor.datasets import Data, Flip, Split
 from kdtutor.runs import load_weights
 
 TINY = dict(dataset="digits", teacher="mlp16", students=["mlp8"], images=100, epochs=1, fit={"batch_size": 50})
@@ -72,22 +77,44 @@ def resume(folder: Path, runs: int) -> dict:
     return {"what": "resume of a finished store, s", "value": seconds, "aim": "< 2", "runs": runs}
 
 
+def answers(folder: Path, epochs: int, images: int, rounds: int) -> dict:
+    """Seconds of a run with stored answers over one without, in turns; both with the same trained teacher in their store."""
+    g = torch.Generator().manual_seed(0)
+    split = lambda n: Split(torch.randint(256, (n, 3, 32, 32), dtype=torch.uint8, generator=g), torch.arange(n) % 10)
+    data = Data("noise", tuple("abcdefghij"), split(images), split(100), augment=Flip())
+    one = lambda seed, stored: Grid(dataset=data, teacher="resnet56", students=["resnet20"], methods=["Hinton"], seeds=[seed], epochs=epochs,
+                                    teacher_epochs=1, store_answers=stored)
+    run(one(0, False), folder / "computed", progress=False)
+    shutil.copytree(folder / "computed", folder / "stored")
+    filling = timed(lambda: run(one(1, True), folder / "stored", progress=False))
+    times = []
+    for seed in range(2, 2 + rounds):
+        times.append([timed(lambda: run(one(seed, stored), folder / name, progress=False))
+                      for name, stored in (("stored", True), ("computed", False))])
+    ratio = median(a / b for a, b in times)
+    stored, computed = (median(column) for column in zip(*times))
+    return {"what": "run with its teacher's answers stored over computed", "value": ratio, "aim": "<= 0.6", "runs": rounds, "bench_s": stored,
+            "other_s": computed, "fill_a_view_s": (filling - stored) / data.views}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20, help="of the overhead's grid")
     parser.add_argument("--epochs", type=int, default=15, help="of the ResNet-8 runs")
     parser.add_argument("--images", type=int, default=1200)
     parser.add_argument("--runs", type=int, default=200, help="of the finished store")
+    parser.add_argument("--rounds", type=int, default=5, help="of the runs with stored answers and without")
     parser.add_argument("--out", help="folder for ablation.csv")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         rows = []
-        for measure in (lambda f: overhead(f, args.seeds), lambda f: resume(f, args.runs), lambda f: workers(f, args.epochs, args.images)):
+        for measure in (lambda f: overhead(f, args.seeds), lambda f: resume(f, args.runs), lambda f: workers(f, args.epochs, args.images),
+                        lambda f: answers(f, 2, args.images, args.rounds)):
             rows.append(measure(Path(folder)))
             print(pd.DataFrame(rows[-1:]).to_string(index=False), flush=True)
     if args.out:
         write_csv(pd.DataFrame(rows).round(3), f"{args.out}/ablation.csv",
-                  "digits; MLPs for overhead and resume; ResNet-8, one thread each, for workers.")
+                  "digits; MLPs for overhead and resume; ResNet-8, one thread each, for workers; 32x32 images, batch 64, one thread for answers.")
 
 
 if __name__ == "__main__":

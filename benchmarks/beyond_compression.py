@@ -15,7 +15,7 @@ from provenance import write_csv
 from kdtutor.ablation import Grid, run
 
 LIGHT = ["SP(sp_weight=300)", "RKD(distance_weight=2.5, angle_weight=5.0)"]
-METHODS = {"same": ["CrossEntropy", "Hinton", "SP", "RKD-DA", *LIGHT, "DML"], "clean": ["CrossEntropy", "Hinton", *LIGHT]}
+METHODS = {"same": ["CrossEntropy", "Hinton", "SP", "RKD-DA", *LIGHT, "DML"], "clean": ["CrossEntropy", "Hinton", LIGHT[0]]}
 COLUMNS = ["net", "method", "label_noise", "imbalance", "teacher_sees", "seed", "test_accuracy_last", "test_accuracy_best",
            "teacher_accuracy", "seconds"]
 

@@ -5,11 +5,13 @@ flip make only 162 of an image), an answer can be computed once and reused by ev
 an approximation with stored crops.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from .answers import Answers
 from .datasets import Batch, Data
 from .datasets.data import digest
 from .errors import unknown
@@ -103,15 +105,28 @@ class Teacher:
                                        device=next(self.nets[0].parameters()).device)))
         self._cache = None
         members = self._members(first)
-        rows = int(data.train.index.max()) + 1
+        rows = len(data.train)
         need = rows * data.views * len(self.nets) * members.shape[-1] * 4
         if need > max_bytes:
             raise ValueError(f"the cache needs {need / GIB:.2f} GiB ({rows} images x {data.views} views x {len(self.nets)} teachers x "
                              f"{members.shape[-1]} classes x 4 bytes) but max_bytes allows {max_bytes / GIB:.2f} GiB: raise "
                              "max_bytes, use an augmentation with fewer views, or a subset of the data.")
-        self._cache = _Cache(rows, data.views, members, first.source)
+        logits = torch.empty(rows * data.views, len(self.nets), members.shape[-1], device=members.device)
+        self._cache = Answers(data.train.index, data.views, logits, first.source)
         if fill:
             self._fill(data)
+        return self
+
+    def save_answers(self, path: str | Path) -> None:
+        """Writes a filled cache to a file, for other processes. Raises ``ValueError`` without one, or while answers are missing."""
+        if self._cache is None:
+            raise ValueError("there are no answers to save: teacher.cached(data, fill=True) first.")
+        self._cache.save(path, self.fingerprint())
+
+    def load_answers(self, path: str | Path) -> "Teacher":
+        """Answers from a file that ``save_answers`` wrote, instead of computing them. Raises ``ValueError`` for another teacher's."""
+        self._cache = Answers.load(path, self.fingerprint())
+        self._cache.to(next(self.nets[0].parameters()).device)
         return self
 
     def _fill(self, data: Data) -> None:
@@ -135,39 +150,9 @@ class Teacher:
         """(M, B, C) logits of all members."""
         if self._cache is None or not isinstance(batch, Batch):
             return self._compute(_inputs(batch))
-        return self._cache.lookup(batch, self._compute)
+        return self._cache(batch, self._compute)
 
 
 def _inputs(batch):
     return batch.x if isinstance(batch, Batch) else batch
 
-
-class _Cache:
-    """Logits by (image, view). Which slots are filled is kept on the CPU, so that a lookup never waits for the device."""
-
-    def __init__(self, rows: int, views: int, example: Tensor, source: str):
-        members, _, classes = example.shape
-        self.views, self.source = views, source
-        self.logits = torch.empty(rows * views, members, classes, device=example.device)
-        self.filled = torch.zeros(rows * views, dtype=torch.bool)
-
-    def to(self, device) -> None:
-        self.logits = self.logits.to(device)
-
-    def lookup(self, batch: Batch, compute) -> Tensor:
-        if batch.view is None or batch.index is None:
-            raise ValueError("the teacher's cache needs batches with index and view, and this batch's views have no id. Use an "
-                             "augmentation of kdtutor.datasets, or a Teacher without cache.")
-        if batch.source != self.source:
-            raise ValueError(f"the teacher's cache holds answers for {self.source} but this batch comes from {batch.source}: other "
-                             "images, augmentation or normalisation. Call teacher.cached(data) with the data you train on.")
-        slots = batch.index * self.views + batch.view
-        absent = ~self.filled[slots]
-        there = slots.to(self.logits.device, non_blocking=True)
-        if absent.any():
-            rows = absent.nonzero().flatten()
-            part = rows.to(self.logits.device)
-            x = {k: v[part] for k, v in batch.x.items()} if isinstance(batch.x, Mapping) else batch.x[part]
-            self.logits[there[part]] = compute(x).transpose(0, 1)
-            self.filled[slots] = True
-        return self.logits[there].transpose(0, 1)

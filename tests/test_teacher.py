@@ -103,6 +103,35 @@ def test_the_cache_serves_subsets_and_noisy_labels_of_the_same_images():
     torch.testing.assert_close(teacher(batch), Teacher(net(7))(batch.x), atol=1e-6, rtol=0)
 
 
+def test_the_cache_of_a_subset_refuses_other_images():
+    data = blobs()
+    some = data.subset(60)
+    teacher = Teacher(net(7)).cached(some, fill=True)
+    batch = next(some.batches(some.train, 60))
+    torch.testing.assert_close(teacher(batch), Teacher(net(7))(batch.x), atol=1e-6, rtol=0)
+    with pytest.raises(ValueError, match="60 images.*more images of the same source"):
+        list(map(teacher, data.batches(data.train, 8)))
+
+
+@pytest.mark.parametrize("augment", [None, Flip()], ids=repr)
+def test_answers_are_saved_and_read_by_another_process_as_they_are(tmp_path, augment):
+    data = blobs(augment=augment).subset(50)
+    first = Teacher([net(7), net(8)], mean="geometric")
+    with pytest.raises(ValueError, match="no answers to save"):
+        first.save_answers(tmp_path / "a")
+    first.cached(data)
+    with pytest.raises(ValueError, match="answers are missing"):
+        first.save_answers(tmp_path / "a")
+    first.cached(data, fill=True).save_answers(tmp_path / "a")
+    again, calls = Teacher([net(7), net(8)], mean="geometric").load_answers(tmp_path / "a"), []
+    again.nets[0].register_forward_hook(lambda *_: calls.append(1))
+    for batch in data.batches(data.train, 16, augment=True, shuffle=torch.Generator().manual_seed(1)):
+        assert torch.equal(again(batch), first(batch)) and not calls
+    with pytest.raises(ValueError, match="another teacher"):
+        Teacher([net(7), net(8)]).load_answers(tmp_path / "a")
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
 def test_the_fingerprint_names_the_weights():
     a, b = net(1), net(1)
     assert Teacher(a).fingerprint() == Teacher(b).fingerprint()

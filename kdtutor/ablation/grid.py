@@ -1,7 +1,7 @@
 """A grid: every combination of method, student, corruption and seed, as plain specs with a hash each."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ class Cell:
     objects: dict = field(compare=False, repr=False)
     label: str = field(default="", compare=False)
     teacher: "Cell | None" = field(default=None, compare=False, repr=False)
+    asks_only: bool = field(default=False, compare=False, repr=False)     # takes nothing but answers from its teacher
+    answers: str | None = field(default=None, compare=False, repr=False)  # the file that the teacher's answers are read from
 
     @property
     def key(self) -> str:
@@ -56,6 +58,7 @@ class Grid:
     label_noise: rates of ``with_label_noise``.   imbalance: gammas of ``with_imbalance``, None for none.
     teacher_sees: "same" data as the student, corruption included, or "clean" data without it. The study does not say which.
     images: train on a stratified subset of so many.   teacher_epochs: None for as many as the students'.
+    store_answers: compute the teachers' answers once for all runs that ask for nothing else; None: where that repays.
     threads: of every run, so that where it runs does not change its result.   fit: further settings for ``fit`` (lr, batch_size,
     weight_decay, precision, validation). Raises ``ValueError`` for what cannot work.
     """
@@ -73,6 +76,7 @@ class Grid:
     teacher_seed: int = 0
     corruption_seed: int = 0
     images: int | None = None
+    store_answers: bool | None = None
     threads: int = 1
     root: str | Path = "data"
     fit: dict[str, Any] = field(default_factory=dict)
@@ -108,8 +112,8 @@ class Grid:
             cell = self._cell(student, method, seed, self.epochs, noise, gamma,
                               self._teacher(noise, gamma, sees) if method.needs_teacher else None)
             cells.setdefault(cell.key, cell)
-        self._try(list(cells.values()))
-        return list(cells.values())
+        asking = self._try(list(cells.values()))
+        return [replace(cell, asks_only=cell.label in asking) for cell in cells.values()]
 
     def teachers(self) -> list[Cell]:
         """The teachers' runs that the grid needs, each once."""
@@ -128,10 +132,11 @@ class Grid:
         objects = {"dataset": self.dataset, "root": str(self.root), "net": net, "method": method}
         return Cell(spec, objects, method.label, teacher)
 
-    def _try(self, cells: list[Cell]) -> None:
-        """Builds every student with every method once, untrained: what cannot work is found before anything runs."""
+    def _try(self, cells: list[Cell]) -> set[str]:
+        """Builds every student with every method once, untrained: what cannot work is found before anything runs. Returns the methods
+        that ask a teacher for answers only."""
         import torch
-        seen = set()
+        seen, asking = set(), set()
         with torch.random.fork_rng():
             for cell in cells:
                 what = (cell.spec["net"], cell.label, cell.spec["label_noise"], cell.spec["imbalance"])
@@ -141,6 +146,10 @@ class Grid:
                 data = cell.data()
                 teacher = Teacher(network(cell.teacher.objects["net"], data, 0)) if cell.teacher else None
                 try:
-                    cell.distiller(data, teacher).stages()
+                    distiller = cell.distiller(data, teacher)
+                    distiller.stages()
                 except (ValueError, TypeError) as error:
                     raise ValueError(f"{cell.label} with student {cell.spec['net']!r} cannot run: {error}") from error
+                if getattr(distiller, "asks_only", False):
+                    asking.add(cell.label)
+        return asking

@@ -8,6 +8,7 @@ import pandas as pd
 from scipy import stats
 
 from ..papers import published
+from .answers import planned
 from .estimate import estimate
 from .grid import Cell, Grid
 from .store import Store
@@ -135,10 +136,12 @@ def status(results: Results) -> str:
 def forecast(grid: Grid, store: str | Path, workers: int = 1) -> str:
     """What a grid would do in this store: runs, those pending, and the time that they would take with so many workers."""
     home = Store(store) if (Path(store) / "store.json").exists() else None
-    table = pd.DataFrame(estimate(grid.cells(), home))
+    cells, plans = planned(grid.cells(), grid.store_answers)
+    table = pd.DataFrame(estimate(cells, home))
     whole = table["seconds"].sum() / workers
+    notes = "".join(f"\n{plan} The time above is without that." for plan in plans if plan.stored)
     return (table.assign(seconds=table["seconds"].round(1)).to_string(index=False)
-            + f"\n{table['runs'].sum()} runs, {table['pending'].sum()} of them pending: about {_duration(whole)} with {workers} at once.")
+            + f"\n{table['runs'].sum()} runs, {table['pending'].sum()} of them pending: about {_duration(whole)} with {workers} at once." + notes)
 
 
 def _duration(seconds: float) -> str:

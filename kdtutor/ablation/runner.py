@@ -16,10 +16,8 @@ from pathlib import Path
 import torch
 
 from ..progress import bar
-from ..runs import load_weights
-from ..teacher import Teacher
 from ..training import NonFiniteError, fit
-from .choice import network
+from .answers import fill, planned, teacher_of
 from .grid import Cell, Grid
 from .report import Results
 from .store import Store
@@ -65,14 +63,8 @@ def run_cell(cell: Cell, store_path: str, wait: bool = False, show: bool = False
 
 
 def _train(cell: Cell, store: Store, show: bool) -> dict:
-    data, teacher = cell.data(), None
-    if cell.teacher:
-        known = store.record(cell.teacher.key)
-        if known["status"] != "finished":
-            raise RuntimeError(f"its teacher's run {cell.teacher.key} is {known['status']}: "
-                               f"{known.get('reason', 'it was not trained yet')}")
-        net = network(cell.teacher.objects["net"], data, 0)
-        teacher = Teacher(load_weights(net, store.folder(cell.teacher.key) / "student.safetensors"))
+    data = cell.data()
+    teacher = teacher_of(cell, store, data) if cell.teacher else None
     history = fit(cell.distiller(data, teacher), data, cell.spec["epochs"], seed=cell.spec["seed"], run_dir=store.folder(cell.key),
                   progress=show, stop=lambda: store.stopped, **cell.spec["fit"])
     return store.record(cell.key) if history.status == "finished" else {"status": history.status}
@@ -88,7 +80,7 @@ def run(grid: Grid, store: str | Path, executor: Executor | None = None, *, work
     and call it again: finished runs are read, begun ones continue at their last epoch. Raises ``ValueError`` for a grid that
     cannot work, ``OSError`` if the store cannot be written: nothing that was written before is lost.
     """
-    cells, home = grid.cells(), Store(store)
+    (cells, plans), home = planned(grid.cells(), grid.store_answers), Store(store)
     teachers = list({c.teacher.key: c.teacher for c in cells if c.teacher}.values())
     (home.path / "STOP").unlink(missing_ok=True)
     try:
@@ -98,6 +90,8 @@ def run(grid: Grid, store: str | Path, executor: Executor | None = None, *, work
                  progress, what)
             for cell in teachers if what == "teachers" and progress else []:
                 print(f"teacher {cell.spec['net']}{_corruption(cell.spec)}: {_outcome(home.record(cell.key))}")
+            if what == "teachers":
+                _answers(cells, plans, home, executor, progress)
     except KeyboardInterrupt:
         home.stop()  # workers end within one epoch
         print(f"Interrupted. Call run again with store={str(home.path)!r} to continue.")
@@ -107,6 +101,19 @@ def run(grid: Grid, store: str | Path, executor: Executor | None = None, *, work
 def _outcome(record: dict) -> str:
     value = record.get("test_accuracy_last")
     return f"{value:.2%} on the test set" if value is not None else f"{record['status']} {record.get('reason', '')}"
+
+
+def _answers(cells: Sequence[Cell], plans, store: Store, executor, progress: bool) -> None:
+    """Fills the files of answers that pending runs will read, once each."""
+    needed = {(c.teacher.key, c.answers): c for c in cells if c.answers and store.record(c.key)["status"] == "pending"}
+    for plan in plans if needed and progress else []:
+        print(plan)
+    if executor is None:
+        for cell in needed.values():
+            fill(cell, str(store.path), progress)
+    else:
+        for future in [executor.submit(fill, cell, str(store.path)) for cell in needed.values()]:
+            future.result()
 
 
 def _all(cells: Sequence[Cell], store: Store, executor, workers: int, retry: bool, progress: bool, what: str) -> None:

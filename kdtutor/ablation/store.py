@@ -72,7 +72,7 @@ class Store:
             for torn in folder.glob(".*.tmp"):  # of a process that was killed while it wrote
                 torn.unlink(missing_ok=True)
             if not (folder / "cell.json").exists():
-                _write_json(folder / "cell.json", {**cell.spec, "label": cell.label})
+                _write_json(folder / "cell.json", {**cell.spec, "label": cell.label, "answers": "stored" if cell.answers else "computed"})
             yield True
         finally:
             lock.release()

@@ -110,6 +110,11 @@ class Offline(Distiller):
         """The student's and the teacher's layers that ``losses`` needs: none where only a first stage reads features."""
         return self.student_layers, self.teacher_layers
 
+    @property
+    def asks_only(self) -> bool:
+        """Does it take nothing but answers from its teacher? They may be stored; features and input gradients never are."""
+        return self.uses_answers and not self.layers and not self.input_gradient
+
     def read(self, batch: Batch) -> Reading:
         """Runs the student, and the teacher when it is asked for."""
         return Reading(self.student, self.teacher, batch, *self.reads(), self.input_gradient)
