@@ -27,9 +27,10 @@ lab:
 	exec "$(BIN)/python" -m jupyterlab --ip=127.0.0.1 --ServerApp.root_dir=. \
 	  --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(ROOT_USER) $(LAB_ARGS)
 
+# Two processes, a file of tests at a time: the suite is made for two cores, and files share their servers and browsers.
 test:
 	$(call prepare,test)
-	@exec "$(BIN)/python" -m pytest $(TEST_ARGS)
+	@exec env OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n 2 --dist loadfile $(TEST_ARGS)
 
 doctor:
 	$(call prepare,)

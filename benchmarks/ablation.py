@@ -5,10 +5,11 @@
 overhead: ``run`` over a loop of bare ``fit`` calls with run directories, on trivial runs.   workers: a grid of ResNet-8 runs, one thread
 each, in two processes over one; the processes' start is left out (a grid of trivial runs starts them).   resume: ``run`` on a store of
 200 finished runs.   answers: a run of ResNet-56 -> ResNet-20 that reads its teacher's stored answers over one that computes them; the time to
-fill the file for one view stands beside.
+fill the file for one view stands beside.   scale: what a grid of 10,000 runs asks of the process that lists, reads and sends them.
 """
 
 import argparse
+import json
 import shutil
 import tempfile
 import time
@@ -22,7 +23,8 @@ import torch
 from provenance import write_csv
 
 from kdtutor import Teacher, fit
-from kdtutor.ablation import Grid, run
+from kdtutor.ablation import Grid, Store, load, run
+from kdtutor.ablation.runner import run_cell
 from kdtutor.datasets import Data, Flip, Split
 from kdtutor.runs import load_weights
 
@@ -97,12 +99,42 @@ def answers(folder: Path, epochs: int, images: int, rounds: int) -> dict:
             "other_s": computed, "fill_a_view_s": (filling - stored) / data.views}
 
 
+def scale(folder: Path, runs: int) -> list[dict]:
+    """Seconds of what a large grid asks of one process: listing its runs, reading their store, finding that nothing is left, and the
+    round trip of a task through Dask."""
+    from dask.distributed import Client, LocalCluster
+    grid = Grid(**TINY, methods=["CrossEntropy"], seeds=range(runs))
+    began = time.perf_counter()
+    cells = grid.cells()
+    listing = time.perf_counter() - began
+    run(Grid(**TINY, methods=["CrossEntropy"], seeds=[0]), folder, progress=False)
+    home = Store(folder)
+    result = (home.folder(cells[0].key) / "result.json").read_text()
+    for cell in cells[1:]:
+        home.folder(cell.key).mkdir()
+        (home.folder(cell.key) / "cell.json").write_text(json.dumps({**cell.spec, "label": cell.label, "answers": "computed"}))
+        (home.folder(cell.key) / "result.json").write_text(result)
+    size = sum(f.stat().st_size for f in home.folder(cells[0].key).iterdir())
+    reading = timed(lambda: load(folder).frame())
+    resuming = timed(lambda: run(grid, folder, progress=False))
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
+        some = cells[:min(runs, 500)]
+        with client.get_executor(pure=False) as pool:
+            list(pool.map(run_cell, some[:1], [str(folder)]))
+            trip = timed(lambda: list(pool.map(run_cell, some, [str(folder)] * len(some)))) / len(some)
+    rows = [("runs listed and checked, s", listing), ("store read as a frame, s", reading), ("resume, s", resuming)]
+    return [{"what": f"{runs} runs: {what}", "value": value, "runs": runs} for what, value in rows] + [
+        {"what": "a finished run through a Dask worker, ms", "value": 1e3 * trip, "runs": len(some)},
+        {"what": "files of an MLP's run, kB", "value": size / 1e3, "runs": 1}]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20, help="of the overhead's grid")
     parser.add_argument("--epochs", type=int, default=15, help="of the ResNet-8 runs")
     parser.add_argument("--images", type=int, default=1200)
     parser.add_argument("--runs", type=int, default=200, help="of the finished store")
+    parser.add_argument("--many", type=int, default=10_000, help="runs of a large grid's store, copies of one run")
     parser.add_argument("--rounds", type=int, default=5, help="of the runs with stored answers and without")
     parser.add_argument("--out", help="folder for ablation.csv")
     args = parser.parse_args()
@@ -112,6 +144,8 @@ def main():
                         lambda f: answers(f, 2, args.images, args.rounds)):
             rows.append(measure(Path(folder)))
             print(pd.DataFrame(rows[-1:]).to_string(index=False), flush=True)
+        rows += scale(Path(folder) / "scale", args.many)
+        print(pd.DataFrame(rows[-5:]).to_string(index=False), flush=True)
     if args.out:
         write_csv(pd.DataFrame(rows).round(3), f"{args.out}/ablation.csv",
                   "digits; MLPs for overhead and resume; ResNet-8, one thread each, for workers; 32x32 images, batch 64, one thread for answers.")

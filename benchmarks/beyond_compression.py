@@ -4,7 +4,8 @@
 
 The study's questions (Sarfraz, Arani, Zonooz 2020, tables V and VI) in a budget for two cores: ResNet-20 teaches ResNet-8. The study does
 not say whether its teachers saw the noisy labels, so both are run: teachers of the "same" data as the student, and "clean" ones. SP and
-RKD-DA also run with a tenth of their public weights, which are made for longer training (see methods_cifar10.py).
+RKD-DA also run with a tenth of their public weights, which are made for longer training (see methods_cifar10.py); where classes are unequal,
+only so.
 """
 
 import argparse
@@ -15,7 +16,8 @@ from provenance import write_csv
 from kdtutor.ablation import Grid, run
 
 LIGHT = ["SP(sp_weight=300)", "RKD(distance_weight=2.5, angle_weight=5.0)"]
-METHODS = {"same": ["CrossEntropy", "Hinton", "SP", "RKD-DA", *LIGHT, "DML"], "clean": ["CrossEntropy", "Hinton", LIGHT[0]]}
+METHODS = {"same": ["CrossEntropy", "Hinton", *LIGHT, "DML"], "clean": ["CrossEntropy", "Hinton", LIGHT[0]]}
+PUBLIC = ["SP", "RKD-DA"]
 COLUMNS = ["net", "method", "label_noise", "imbalance", "teacher_sees", "seed", "test_accuracy_last", "test_accuracy_best",
            "teacher_accuracy", "seconds"]
 
@@ -36,7 +38,7 @@ def main():
     studies = {"label_noise": dict(images=args.images, label_noise=[0.0, 0.2, 0.4, 0.6]),
                "imbalance": dict(images=2 * args.images, imbalance=[0.2, 2.0])}
     for name, study in studies.items():
-        results = [run(Grid(**common, **study, methods=methods, teacher_sees=[sees]), args.store, workers=args.workers)
+        results = [run(Grid(**common, **study, methods=methods + PUBLIC * (name == "label_noise" and sees == "same"), teacher_sees=[sees]), args.store, workers=args.workers)
                    for sees, methods in METHODS.items()]
         frame = pd.concat([r.frame() for r in results]).drop_duplicates("key")
         if set(frame["status"]) - {"finished"}:

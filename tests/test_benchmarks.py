@@ -98,10 +98,10 @@ def test_the_tables_over_methods_and_generations(repo, tiny_cifar):
 
 @pytest.mark.slow
 def test_cost_of_the_ablation_bench(repo, tmp_path):
-    run(repo, "benchmarks/ablation.py", "--seeds", "2", "--epochs", "1", "--images", "100", "--runs", "3", "--rounds", "1", "--out", str(tmp_path))
+    run(repo, "benchmarks/ablation.py", "--seeds", "2", "--epochs", "1", "--images", "100", "--runs", "3", "--rounds", "1", "--many", "5", "--out", str(tmp_path))
     table = pd.read_csv(tmp_path / "ablation.csv", comment="#")
-    assert table["what"].tolist() == ["overhead of a run, ms", "resume of a finished store, s", "two workers over one",
-                                       "run with its teacher's answers stored over computed"] and (table["value"] > 0).all()
+    assert table["what"].tolist()[:4] == ["overhead of a run, ms", "resume of a finished store, s", "two workers over one",
+                                       "run with its teacher's answers stored over computed"] and len(table) == 9 and (table["value"] > 0).all()
 
 
 @pytest.mark.slow
