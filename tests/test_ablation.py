@@ -274,6 +274,36 @@ def test_the_table_pairs_by_seed(finished):
         results.table("accuracy")
 
 
+def test_a_method_of_a_notebook_is_known_by_what_it_does():
+    def define(body, before=""):
+        names = {"Mine": Mine, "__name__": "__main__"}
+        exec(f"{before}class Own(Mine):\n    rate = 0.5\n    def terms(self, batch):\n        {body}", names)  # as a cell does: no file
+        return MethodChoice.of(names["Own"]).plain()
+    same = define("return {'a': 1 * self.rate}")
+    assert define("return {'a': 1 * self.rate}", before="\n\n# further down\n") == same
+    for other in ("return {'a': 2 * self.rate}", "return {'b': 1 * self.rate}", "return {'a': 1 * self.factor}", "return {'a': 1 + self.rate}",
+                  "return {k: 1 for k in 'a'}"):
+        assert define(other) != same
+    assert define("return {k: 1 for k in 'a'}") != define("return {k: 2 for k in 'a'}"), "code inside code counts"
+
+
+def test_a_teacher_that_is_a_student_too_stays_in_the_table(tmp_path):
+    grid = Grid(**SMALL | dict(students=["mlp24", "mlp8"], seeds=(0, 1)))
+    here = run(grid, tmp_path, progress=False)
+    assert grid.teachers()[0].key in {c.key for c in grid.cells()}
+    there = load(tmp_path)
+    assert set(there.frame()["key"]) == {c.key for c in grid.cells()}
+    pd.testing.assert_frame_equal(there.table().sort_index(), here.table().sort_index())
+
+
+def test_one_student_stands_beside_its_own_published_rows(finished, monkeypatch):
+    monkeypatch.setattr("kdtutor.ablation.report.published", lambda name: pd.DataFrame(
+        {"student": ["MLP8", "MLP8", "WRN-16-2"], "method": ["Baseline", "Hinton", "Hinton"], "mean": [90.0, 91.5, 95.0], "std": [0.1, 0.2, 0.3]}))
+    beside = finished[2].against("any").reset_index()
+    ours = beside[beside["gain"].notna() & (beside["method"] == "Hinton")]
+    assert set(ours["net"]) == {"mlp8"} and set(ours["published_gain"]) == {1.5}
+
+
 def test_tables_by_the_beginning_of_their_name():
     assert {"method", "noise_rate", "mean"} <= set(kdtutor.published("icpr2020_table5"))
     assert {"method", "seed", "test_accuracy_last"} <= set(kdtutor.measured("methods_cifar10"))

@@ -36,8 +36,9 @@ class Plan:
 
     def __str__(self) -> str:
         size = f"{self.size / 2**20:.0f} MiB" if self.size >= 2**20 else f"{self.size / 2**10:.0f} KiB"
-        what = f"teacher {self.teacher}: {self.runs} runs ask {self.asked} times about each image, which has {self.views} views ({size})"
-        return f"{what}: its answers are {'stored once for all of them' if self.stored else 'computed as they are asked for'}."
+        some = lambda n, thing: f"{n} {thing}{'s' * (n != 1)}"
+        what = f"{some(self.runs, 'run')}, {some(self.asked, 'question')} about each image, {some(self.views, 'view')} of it ({size})"
+        return f"teacher {self.teacher}: {what}: its answers are {'stored once for all of them' if self.stored else 'computed as they are asked for'}."
 
 
 def planned(cells: list[Cell], wanted: bool | None) -> tuple[list[Cell], list[Plan]]:

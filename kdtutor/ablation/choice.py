@@ -185,6 +185,13 @@ def _about(kind: type) -> str:
     """A class of the user's own: its name and a digest of its source, so that a changed class is another method."""
     try:
         source = inspect.getsource(kind)
-    except (OSError, TypeError):
-        source = ""
+    except (OSError, TypeError):  # a class that was defined in a notebook or at a prompt
+        own = [k for k in kind.__mro__ if k.__module__ == kind.__module__]
+        source = [[name, _code(value)] for k in own for name, value in sorted(vars(k).items()) if not name.startswith("__") or callable(value)]
     return f"{kind.__qualname__}/{short_hash(source)}"
+
+
+def _code(value) -> Any:
+    """What a function does, or what a value is, without where it was written."""
+    code = value if inspect.iscode(value) else getattr(inspect.unwrap(getattr(value, "__func__", getattr(value, "fget", value))), "__code__", None)
+    return repr(value) if code is None else [code.co_code.hex(), list(code.co_names), [_code(c) for c in code.co_consts]]

@@ -45,7 +45,7 @@ class Results:
             return frame.set_index("key").loc[[c.key for c in self.cells]].reset_index()
         if not len(frame):
             return frame
-        students = frame[~frame["key"].isin(frame["teacher"].dropna())]
+        students = frame[frame["key"].isin(self.store.students()) | ~frame["key"].isin(frame["teacher"].dropna())]
         return students.sort_values([*AXES, "method", "seed"], ignore_index=True)
 
     def table(self, metric: str = "test_accuracy_last", baseline: str = "CrossEntropy", confidence: float = 0.95) -> pd.DataFrame:
@@ -54,6 +54,12 @@ class Results:
 
         Raises ``ValueError`` for a metric that no run has.
         """
+        table = self._whole_table(metric, baseline, confidence)
+        constant = [c for c in AXES if table[c].nunique(dropna=False) == 1]
+        return table.drop(columns=constant).set_index([c for c in [*AXES, "method"] if c not in constant])
+
+    def _whole_table(self, metric: str = "test_accuracy_last", baseline: str = "CrossEntropy", confidence: float = 0.95) -> pd.DataFrame:
+        """``table`` with all axes as columns, also those that do not vary."""
         frame = self.frame()
         if metric not in frame:
             raise ValueError(f"no finished run has {metric!r}; there is {sorted(c for c in frame if 'accuracy' in c) or 'nothing yet'}.")
@@ -71,8 +77,7 @@ class Results:
                          "unfinished": len(runs) - len(done)})
         table = pd.DataFrame(rows).round(9)  # equal runs gain 0, not 3e-15
         table["clear"] = (table["low"] > 0) | (table["high"] < 0)
-        constant = [c for c in AXES if table[c].nunique(dropna=False) == 1]
-        return table.drop(columns=constant).set_index([c for c in [*AXES, "method"] if c not in constant])
+        return table
 
     def against(self, name: str, **kwargs) -> pd.DataFrame:
         """``table()`` beside a published one: "published" mean and std, and its gain over its own baseline. Rows that only one has
@@ -80,7 +85,7 @@ class Results:
         theirs = published(name).rename(columns=COLUMNS).replace({"method": METHODS})
         if "net" in theirs:
             theirs["net"] = theirs["net"].str.lower().str.replace("-", "", n=1).str.replace("wrn", "wrn").str.replace("-", "_")
-        ours = self.table(**kwargs).reset_index()
+        ours = self._whole_table(**kwargs)
         on = [c for c in ("net", "label_noise", "imbalance", "method") if c in theirs and (c in ours or c == "method")]
         others = [c for c in on if c != "method"]
         base = theirs[theirs["method"] == "CrossEntropy"].set_index(others)["mean"] if others else None
@@ -89,10 +94,12 @@ class Results:
             theirs.loc[theirs["method"] == "CrossEntropy", "published_gain"] = np.nan
         theirs = theirs.rename(columns={"mean": "published", "std": "published_std"})
         theirs = theirs[[*on, *(c for c in theirs if c.startswith("published"))]]
-        return ours.merge(theirs, on=on, how="outer", sort=False).set_index([c for c in [*AXES, "method"] if c in ours])
+        constant = [c for c in AXES if ours[c].nunique(dropna=False) == 1 and c not in on]
+        both = ours.drop(columns=constant).merge(theirs, on=on, how="outer", sort=False)
+        return both.set_index([c for c in [*AXES, "method"] if c in both])
 
     def plot(self, **kwargs):
-        """Gains over the baseline with their intervals and every seed's own, a panel per setting. Returns the matplotlib figure."""
+        """Gains over the baseline with their intervals, a panel per setting. Returns the matplotlib figure."""
         from ..plots.ablation import draw_gains
         return draw_gains(self.table(**kwargs))
 

@@ -83,6 +83,7 @@ def run(grid: Grid, store: str | Path, executor: Executor | None = None, *, work
     (cells, plans), home = planned(grid.cells(), grid.store_answers), Store(store)
     teachers = list({c.teacher.key: c.teacher for c in cells if c.teacher}.values())
     (home.path / "STOP").unlink(missing_ok=True)
+    home.remember(cells)
     try:
         for what, some in (("teachers", teachers), ("runs", cells)):
             records = {c.key: home.record(c.key)["status"] for c in some}

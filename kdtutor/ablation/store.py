@@ -1,6 +1,7 @@
 """A store: one directory per run, each file written by one process and complete or absent; reading it is one pandas frame.
 
     store/store.json                     the format
+    store/grids/<hash>.json              the runs of each grid that was run here, as keys
     store/STOP                           put there by anyone: every grid in this store ends within one epoch
     store/runs/<key>/cell.json           what was asked, as plain data: the key is its hash
                     spec.json  metrics.jsonl  checkpoint.safetensors  student.safetensors      ``fit``'s own
@@ -10,12 +11,14 @@
 """
 
 import json
+from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from ..runs import RunDirectory, replace_file
+from .choice import short_hash
 from .grid import FORMAT, Cell
 
 
@@ -91,6 +94,18 @@ class Store:
     @property
     def stopped(self) -> bool:
         return (self.path / "STOP").exists()
+
+    def remember(self, cells: Sequence[Cell]) -> None:
+        """Keeps which runs a grid asked for: a teacher's run may be a student's as well."""
+        keys = [cell.key for cell in cells]
+        folder = self.path / "grids"
+        folder.mkdir(exist_ok=True)
+        if not (file := folder / f"{short_hash(keys)}.json").exists():
+            _write_json(file, {"students": keys})
+
+    def students(self) -> list[str]:
+        """The keys of all runs that any grid asked for as students'."""
+        return [key for file in sorted((self.path / "grids").glob("*.json")) for key in json.loads(file.read_text())["students"]]
 
     def frame(self):
         """Every run of the store as a row: its spec, its record, and the accuracy of the teacher it learned from."""
