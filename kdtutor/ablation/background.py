@@ -11,18 +11,19 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from .files import write_grid
+from .files import read_grid, write_grid
 from .grid import Grid
+from .runner import run
 from .store import Store
 
 # The lock first, because everything else takes seconds to import.
 WORK = """
 import sys
 from filelock import FileLock
-lock, *arguments = sys.argv[1:]
-with FileLock(lock, timeout=10):  # others only look whether it is free
-    from kdtutor.cli import app
-    app(arguments)
+store, workers, retry, began = sys.argv[1:]
+with FileLock(store + "/background.lock", timeout=10):  # others only look whether it is free
+    from kdtutor.ablation.background import work
+    work(store, int(workers), retry == "True", float(began))
 """
 # A kernel that shuts down kills its process group and, on Windows, all of its children: so the grid has a session of its own, and the
 # process in between, which ends at once, leaves it an orphan.
@@ -43,12 +44,10 @@ def start(grid: Grid, store: str | Path, workers: int = 0, retry: bool = False) 
     if running(store):
         raise RuntimeError(f"a grid runs in {store} already: stop it first, or choose another store.")
     grid.cells()  # raises here, not in a log
-    home = Store(store)
+    home, began = Store(store), time.time()
     write_grid(grid, home.path / "grid.toml")
-    (home.path / "STOP").unlink(missing_ok=True)
     path = home.path.absolute()
-    work = [sys.executable, "-W", "ignore", "-c", WORK, str(path / "background.lock"), "ablate", str(path / "grid.toml"), "--store", str(path),
-            "--workers", str(workers), *(["--retry"] if retry else [])]
+    work = [sys.executable, "-W", "ignore", "-c", WORK, str(path), str(workers), str(retry), str(began)]
     package = str(Path(__file__).parents[2])
     env = os.environ | {"KDTUTOR_PROGRESS": "0", "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))}
     subprocess.run([sys.executable, "-c", ORPHAN, str(path / "grid.log"), *work], env=env, check=True)
@@ -57,6 +56,11 @@ def start(grid: Grid, store: str | Path, workers: int = 0, retry: bool = False) 
         if time.monotonic() > deadline or last_words(store):
             raise RuntimeError(f"the grid did not start: {last_words(store) or 'its process says nothing'} (see {path / 'grid.log'}).")
         time.sleep(0.05)
+
+
+def work(store: str, workers: int, retry: bool, began: float) -> None:
+    """What the process does: runs the grid of the store, unless it was asked to stop since ``began``; prints the table."""
+    print(run(read_grid(Path(store) / "grid.toml"), store, workers=workers, retry=retry, since=began).table().to_string())
 
 
 def running(store: str | Path) -> bool:

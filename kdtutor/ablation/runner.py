@@ -71,18 +71,19 @@ def _train(cell: Cell, store: Store, show: bool) -> dict:
 
 
 def run(grid: Grid, store: str | Path, executor: Executor | None = None, *, workers: int = 0, retry: bool = False,
-        progress: bool = True) -> Results:
+        progress: bool = True, since: float | None = None) -> Results:
     """Runs what a store does not hold yet of a grid, and returns the ``Results`` of the whole grid.
 
     executor: any ``concurrent.futures.Executor``, such as ``dask.distributed.Client.get_executor(pure=False)``; None runs here.
     workers: instead, so many processes of this machine.   retry: begin failed runs again.   progress: show bars.
+    since: a moment (``time.time()``): a STOP that was put into the store after it holds; None: an earlier STOP is taken away.
     Everything is checked before anything runs; teachers come first, and their accuracy is printed. Kill it whenever you like
     and call it again: finished runs are read, begun ones continue at their last epoch. Raises ``ValueError`` for a grid that
     cannot work, ``OSError`` if the store cannot be written: nothing that was written before is lost.
     """
     (cells, plans), home = planned(grid.cells(), grid.store_answers), Store(store)
     teachers = list({c.teacher.key: c.teacher for c in cells if c.teacher}.values())
-    (home.path / "STOP").unlink(missing_ok=True)
+    home.go(time.time() if since is None else since)
     home.remember(cells)
     try:
         for what, some in (("teachers", teachers), ("runs", cells)):

@@ -91,6 +91,14 @@ class Store:
         """Asks every grid that runs in this store to end within one epoch."""
         (self.path / "STOP").touch()
 
+    def go(self, since: float) -> None:
+        """Takes away a STOP that is older than that moment (``time.time()``)."""
+        try:
+            if (self.path / "STOP").stat().st_mtime <= since:
+                (self.path / "STOP").unlink()
+        except FileNotFoundError:
+            pass
+
     @property
     def stopped(self) -> bool:
         return (self.path / "STOP").exists()

@@ -34,7 +34,7 @@ class Bench(widgets.VBox):
     """
 
     def __init__(self, store: str | Path = "runs/form", **defaults):
-        self.store, self.results, self._shown, self._stopping, self._watch = Path(store), None, None, False, None
+        self.store, self.results, self._shown, self._watch = Path(store), None, None, None
         names = [n for n, (present, _) in available("data").items() if present]
         text = lambda name, value, hint="": widgets.Text(value=value, description=name, placeholder=hint, continuous_update=False)
         tags = lambda name, value: widgets.TagsInput(value=value, allow_duplicates=False, tag_style="info", tooltip=name)
@@ -94,7 +94,7 @@ class Bench(widgets.VBox):
         """Starts the grid in the background."""
         grid = self.grid()
         background.start(grid, self.store, workers=self.controls["workers"].value, retry=True)
-        self.results, self._stopping = Results(Store(self.store), grid.cells()), False
+        self.results = Results(Store(self.store), grid.cells())
         self.watch()
         return self.refresh()
 
@@ -102,7 +102,7 @@ class Bench(widgets.VBox):
         """Asks the grid to end within one epoch."""
         if not background.running(self.store):
             return "Nothing runs here."
-        self._stopping = True
+        Store(self.store).stop()
         return self.refresh()
 
     def estimate(self) -> str:
@@ -113,9 +113,7 @@ class Bench(widgets.VBox):
         """Reads the store and shows what there is; redraws only what changed."""
         if self.results is None:
             return "Choose a grid, then Start."
-        frame, alive = self.results.frame(), background.running(self.store)
-        if self._stopping and alive:
-            self.results.store.stop()  # again at every look: a grid that is just beginning would sweep it away
+        alive, stopped, frame = background.running(self.store), self.results.store.stopped, self.results.frame()
         ended = int((frame["status"] != "pending").sum())
         self.bar.max, self.bar.value = len(frame), ended
         if ended != self._shown:
@@ -123,8 +121,8 @@ class Bench(widgets.VBox):
             self._draw(frame)
         bad = frame[frame["status"].isin(["failed", "diverged", "died", "out of memory"])]
         reasons = "".join(f"<br>✗ {html.escape(f'{r.method}, seed {r.seed}: {r.status}: {r.reason}'[:200])}" for r in bad.itertuples())
-        state = ("Stopping: within one epoch." if self._stopping and alive else "Running in the background: this kernel may restart." if alive
-                 else "Finished." if ended == len(frame) else "Stopped. Start continues where it stopped." if self.results.store.stopped
+        state = ("Stopping: within one epoch." if stopped and alive else "Running in the background: this kernel may restart." if alive
+                 else "Finished." if ended == len(frame) else "Stopped. Start continues where it stopped." if stopped
                  else f"It ended early: {html.escape(background.last_words(self.store))}. Start continues.")
         return f"{ended} of {len(frame)} runs. {state}{reasons}"
 
