@@ -136,7 +136,8 @@ def test_holm_right(right):
     (step_up, "step-*up*"), (lambda p, a: step_up(p, a, lambda m, place: (place + 1) / m), "Benjamini"),
     (lambda p, a: sorted(step_down(p, a), reverse=True), "sorted"), (lambda p, a: [not x for x in step_down(p, a)], "swapped"),
     (lambda p, a: step_down(p, a)[:-1], "shape"), (lambda p, a: [min(1, x * len(p)) for x in p], "True or False"),
-    (off_by_one, "off by one"), (lambda p, a: step_down(p, 0.05), "α = 0.10"), (lambda p, a: [x < a for x in p] if len(p) == 1 else step_down(p, a), "p = 0.05"),
+    (off_by_one, "off by one"), (lambda p, a: step_down(p, 0.05), "α = 0.10"),
+    (lambda p, a: [x < a for x in p] if len(p) == 1 else step_down(p, a), "p = 0.05"),
     (lambda p, a: None, "None"), (unsolved, "nothing to check yet")])
 def test_holm_wrong(wrong, word):
     verdict = check_holm(wrong)

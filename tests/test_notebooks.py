@@ -34,7 +34,7 @@ from ipywidgets.widgets.widget import _instances
 leave = W.Output.__exit__
 W.Output.__exit__ = lambda self, *error: leave(self, None, None, None) and None
 def ends(w):
-    if hasattr(w, "options"): return [value for _, value in w._options_full]
+    if hasattr(w, "_options_full"): return [value for _, value in w._options_full]
     if isinstance(w, W.FloatLogSlider): return [w.base ** w.min, w.base ** w.max]
     if isinstance(w.value, (int, float)) and hasattr(w, "max"): return [w.min, w.max]
     return [not w.value] if isinstance(w.value, bool) else []
@@ -76,7 +76,8 @@ def nbmake(path: Path) -> subprocess.CompletedProcess:
 
 def test_the_lessons_are_found_in_order():
     assert lessons() == LESSONS
-    assert [path.name[:2] for path in LESSONS] == [f"{i:02d}" for i in range(len(LESSONS))]
+    numbers = [path.name[:2] for path in LESSONS]
+    assert numbers == sorted(set(numbers)) and {f"{i:02d}" for i in range(10)} <= set(numbers)
 
 
 @each_lesson
