@@ -53,6 +53,18 @@ def test_noise_at_the_ends_and_names():
     assert torch.equal(twice.train.extra["clean_labels"], data.train.y)
 
 
+@pytest.mark.parametrize("rate", [0.2, 0.4])
+@pytest.mark.parametrize("seed", range(4))
+def test_noise_strikes_training_and_validation_alike(rate, seed):
+    n = 2000
+    data = Data("many", tuple("abcdefghij"), Split(torch.zeros(n, 1), torch.arange(n) % 10), Split(torch.zeros(10, 1), torch.arange(10)))
+    noisy = with_label_noise(data, rate, seed)
+    for held_seed in range(4):
+        for part in noisy.holdout(0.1, held_seed):
+            wrong = float((part.y != part.extra["clean_labels"]).double().mean())
+            assert abs(wrong - 0.9 * rate) < 4 * (0.25 / len(part)) ** 0.5, (held_seed, len(part), wrong)
+
+
 @pytest.mark.parametrize("rate", [-0.1, 1.1, float("nan")])
 def test_noise_rate_out_of_range(rate):
     with pytest.raises(ValueError, match="label noise rate .*: expected a share of the training labels, 0 to 1"):

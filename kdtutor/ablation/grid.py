@@ -10,7 +10,7 @@ from ..datasets import Data, with_imbalance, with_label_noise
 from ..teacher import Teacher
 from .choice import MethodChoice, dataset, dataset_name, network, network_name, short_hash
 
-FORMAT = 1  # of the specs: another number is another store
+FORMAT = 2  # of the specs: another number is another store. 2: label noise is drawn apart from the validation split
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,9 @@ import torch
 
 from .data import Data
 
+# Added to the seed of label noise. With the numbers that draw a validation split, that split would consist of redrawn labels.
+STREAM = 10_000
+
 
 def with_label_noise(data: Data, rate: float, seed: int = 0) -> Data:
     """The data with symmetric label noise: ``round(rate · N)`` training labels become a class drawn uniformly over all C.
@@ -22,7 +25,7 @@ def with_label_noise(data: Data, rate: float, seed: int = 0) -> Data:
     """
     if not 0 <= rate <= 1:
         raise ValueError(f"label noise rate {rate}: expected a share of the training labels, 0 to 1.")
-    g = torch.Generator().manual_seed(seed)
+    g = torch.Generator().manual_seed(STREAM + seed)
     clean, n = data.train.y, len(data.train)
     order = torch.randperm(n, generator=g)
     drawn = torch.randint(len(data.classes), (n,), generator=g)  # for every example, whatever the rate: that makes it nested
