@@ -159,6 +159,11 @@ def ablate(what: Annotated[str, typer.Argument(help="A grid as a TOML file; or s
         if dry_run:
             return typer.echo(ablation.forecast(grid, store, max(1, workers)))
         results = ablation.run(grid, store, workers=workers, retry=retry)
+    frame = results.frame()
+    if set(frame["status"] if len(frame) else ()) != {"finished"}:
+        typer.echo(ablation.status(results))
+    if "test_accuracy_last" not in frame:
+        return typer.echo("no run is finished yet: there is no table.")
     typer.echo(results.table().to_string())
     if export:
         typer.echo(f"written to {results.export(export)}")

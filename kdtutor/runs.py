@@ -40,6 +40,10 @@ def _unpack(skeleton, tensors):
     return [_unpack(v, tensors) for v in value] if kind == "list" else value
 
 
+class CannotWrite(OSError):
+    """A file of a run cannot be written: the disk is full or the folder read-only. Nothing that was saved before is lost."""
+
+
 def replace_file(path: Path, write) -> None:
     """Calls write(temporary path), then moves the finished file into place in one step."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # not the process number: machines may share a folder
@@ -49,7 +53,7 @@ def replace_file(path: Path, write) -> None:
             os.fsync(f.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise OSError(f"cannot write {path} ({error.strerror or error}). Is the disk full or the folder read-only? What was saved "
+        raise CannotWrite(f"cannot write {path} ({error.strerror or error}). Is the disk full or the folder read-only? What was saved "
                       "before is intact; free space or choose another folder, then run again.") from error
     finally:
         temporary.unlink(missing_ok=True)
@@ -105,7 +109,7 @@ class RunDirectory:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OSError(f"cannot create the run directory {self.path} ({error.strerror or error}): choose a folder you may "
+            raise CannotWrite(f"cannot create the run directory {self.path} ({error.strerror or error}): choose a folder you may "
                           "write to.") from error
         replace_file(self.path / ".writable", lambda temporary: temporary.write_text(""))
         (self.path / ".writable").unlink(missing_ok=True)  # another process that opens the folder now may have been here first
@@ -143,8 +147,12 @@ class RunDirectory:
 
     def append(self, row: dict) -> None:
         """Adds one epoch's metrics."""
-        with open(self.path / "metrics.jsonl", "a") as f:
-            f.write(json.dumps(row) + "\n")
+        try:
+            with open(self.path / "metrics.jsonl", "a") as f:
+                f.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise CannotWrite(f"cannot write {self.path / 'metrics.jsonl'} ({error.strerror or error}). Is the disk full? What was saved "
+                              "before is intact; free space, then run again.") from error
 
     def checkpoint(self, state) -> None:
         """Replaces the checkpoint."""

@@ -2,6 +2,7 @@
 
 import functools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,8 @@ from torch.nn import functional as F
 import kdtutor
 from kdtutor.ablation import Grid, MethodChoice, Store, load, read_grid, run, status, sweep
 from kdtutor.ablation.report import gain_interval
+from kdtutor.ablation.runner import run_cell
+from kdtutor.datasets import Flip
 from kdtutor.methods import RKD, Composition, Distiller, Hinton
 
 DATA = blobs(n=120)
@@ -294,6 +297,109 @@ def test_a_teacher_that_is_a_student_too_stays_in_the_table(tmp_path):
     there = load(tmp_path)
     assert set(there.frame()["key"]) == {c.key for c in grid.cells()}
     pd.testing.assert_frame_equal(there.table().sort_index(), here.table().sort_index())
+
+
+def test_runs_of_other_grids_in_a_store_are_other_rows(tmp_path):
+    run(Grid(**SMALL), tmp_path, progress=False)
+    run(Grid(**SMALL | {"teacher": "mlp30"}), tmp_path, progress=False)
+    run(Grid(**SMALL | {"epochs": 3}), tmp_path, progress=False)
+    table = load(tmp_path).table().reset_index()
+    hinton = table[table["method"] == "Hinton"]
+    assert sorted(zip(hinton["epochs"], hinton["teacher_net"].str[:5], hinton["pairs"])) == [("2", "mlp24", 2), ("2", "mlp30", 2), ("3", "mlp24", 2)]
+
+
+def test_a_baseline_with_a_teacher_is_paired_by_teacher(tmp_path):
+    grid = Grid(**SMALL | dict(label_noise=[0.4], teacher_sees=["same", "clean"], methods=["Hinton", "DKPP"]))
+    results = run(grid, tmp_path, progress=False)
+    table = results.table(baseline="Hinton").reset_index()
+    frame = results.frame().set_index(["method", "teacher_sees", "seed"])["test_accuracy_last"]
+    for _, row in table[table["method"] == "DKPP"].iterrows():
+        gain = 100 * (frame["DKPP", row["teacher_sees"]] - frame["Hinton", row["teacher_sees"]]).mean()
+        assert row["gain"] == pytest.approx(gain) and row["pairs"] == 2
+
+
+def test_a_table_calls_methods_as_its_grid_does(tmp_path):
+    run(Grid(**SMALL), tmp_path, progress=False)
+    more = run(Grid(**SMALL | dict(methods=["crossentropy", "Hinton(temperature=4)"], seeds=(0, 1, 2))), tmp_path, progress=False)
+    assert more.table()["seeds"].to_dict() == {"CrossEntropy": 3, "Hinton(temperature=4)": 3} and more.table()["gain"].notna().sum() == 1
+
+
+def test_pairs_are_counted_as_pairs(tmp_path):
+    results = run(Grid(**SMALL | {"seeds": (0, 1, 2)}), tmp_path, progress=False)
+    base = next(c for c in results.cells if c.label == "CrossEntropy")
+    (results.store.folder(base.key) / "result.json").unlink()
+    with results.store.turn(base, wait=False):
+        results.store.fail(base, "diverged", "on purpose")
+    table = results.table()
+    assert table.loc["Hinton", ["seeds", "pairs"]].tolist() == [3, 2] and table.loc["CrossEntropy", "unfinished"] == 1
+    assert any("2 seeds" in t.get_text() for legend in results.plot().legends for t in [legend.get_title()])
+
+
+def test_a_store_tells_of_what_is_still_to_do(tmp_path):
+    Store(tmp_path).remember(Grid(**SMALL).cells())
+    assert status(load(tmp_path)).split() == ["4", "pending"]
+
+
+def key(**changes):
+    return Grid(**SMALL | dict(methods=["CrossEntropy"], seeds=(0,)) | changes).cells()[0].key
+
+
+def test_whatever_training_sees_is_in_the_key():
+    keys = [key(), key(dataset=DATA.augmented(Flip())), key(dataset=replace(DATA, mean=(0.5,), std=(0.2,))),
+            key(dataset=DATA.augmented(lambda x: x.flip(-1))), key(dataset=DATA.augmented(lambda x: x.flip(-2)))]
+    flipped = replace(DATA, train=replace(DATA.train, y=DATA.train.y.flip(0)))
+    assert len({*keys, key(dataset=flipped)}) == 6 and key(dataset=replace(DATA)) == keys[0]
+
+
+def test_images_of_another_folder_are_another_key(tmp_path):
+    from PIL import Image
+    for root, value in (("a", 10), ("b", 20)):
+        for part in ("train", "test"):
+            for kind in ("x", "y"):
+                (tmp_path / root / "pets" / part / kind).mkdir(parents=True)
+                for i in range(3):
+                    Image.new("L", (8, 8), value + i).save(tmp_path / root / "pets" / part / kind / f"{i}.png")
+    assert key(dataset="pets", root=tmp_path / "a") != key(dataset="pets", root=tmp_path / "b")
+
+
+def test_a_changed_network_or_base_class_is_another_key():
+    def network(change):
+        names = {"nn": nn, "__name__": "__main__"}
+        exec(f"class Own(nn.Sequential):\n    def forward(self, x):\n        return {change} * super().forward(x)\n", names)
+        return lambda: names["Own"](nn.Flatten(), nn.Linear(16, 3))
+    first, again, other = (key(students=[network(c)]) for c in (1, 1, 2))
+    assert first == again != other
+
+    def method(default, base):
+        names = {"Mine": Mine, "__name__": "__main__"}
+        exec(f"class Base(Mine):\n    rate = {base}\nclass Own(Base):\n    def __init__(self, student, factor={default}):\n        pass\n", names)
+        return MethodChoice.of(names["Own"]).plain()
+    assert method(1, 1) == method(1, 1) != method(2, 1) and method(1, 1) != method(1, 2)
+
+
+@pytest.mark.parametrize("change, says", [
+    ({"epochs": 2.5}, "epochs=2.5: expected a whole number"), ({"epochs": "10"}, "epochs='10'"), ({"images": 0}, "images=0"),
+    ({"seeds": [0, 0.5]}, r"seeds=\[0.5\]: expected whole"), ({"seeds": ["a"]}, "expected whole"), ({"threads": True}, "threads=True"),
+    ({"fit": {"precision": "fp16"}}, "precision='fp16'.*bf16"), ({"fit": {"lr": "x"}}, "lr='x'"), ({"fit": {"lr": float("nan")}}, "lr=nan"),
+    ({"methods": ["FitNet(layers='relu1')"], "epochs": 1}, "2 stages and needs as many epochs")])
+def test_values_that_cannot_work_are_found_before_anything_runs(change, says):
+    with pytest.raises(ValueError, match=says):
+        Grid(**SMALL | change).cells()
+
+
+class OpensAFile(Mine):
+    def terms(self, batch):
+        open("/no/such/file")
+
+
+def test_a_file_that_a_run_misses_is_a_row_and_the_grid_goes_on(tmp_path):
+    frame = run(Grid(**SMALL | dict(methods=[OpensAFile, "CrossEntropy"], seeds=(0,))), tmp_path, progress=False).frame()
+    assert frame["status"].tolist() == ["failed", "finished"] and "FileNotFoundError" in frame["reason"][0]
+
+
+def test_students_of_a_stopped_teacher_are_stopped_not_failed(tmp_path):
+    cell = next(c for c in Grid(**SMALL).cells() if c.teacher)
+    assert run_cell(cell, str(tmp_path))["status"] == "stopped" and Store(tmp_path).record(cell.key)["status"] == "pending"
 
 
 def test_one_student_stands_beside_its_own_published_rows(finished, monkeypatch):

@@ -9,9 +9,10 @@ from small import blobs
 
 from kdtutor.ablation import Grid, Store, run
 from kdtutor.ablation import answers as module
-from kdtutor.ablation.answers import fill, planned, teacher_of
+from kdtutor.ablation.answers import fill, planned, teacher_of, with_answers
 from kdtutor.ablation.report import forecast
 from kdtutor.datasets import Flip
+from kdtutor.methods import Hinton
 
 DATA = blobs(n=120, augment=Flip())
 GRID = dict(dataset=DATA, teacher="mlp24", students=["mlp8"], methods=["CrossEntropy", "Hinton", "RKD-D", "DKPP", "BAN+L"],
@@ -29,6 +30,14 @@ def losses(store):
 
 def test_methods_that_ask_for_nothing_else():
     assert {c.label for c in Grid(**GRID).cells() if c.asks_only} == ASKS
+
+
+class Mixed(Hinton):
+    """Asks its teacher about pixels that are not the batch's."""
+
+
+def test_a_class_of_ones_own_is_never_taken_for_one_that_does():
+    assert not any(c.asks_only for c in Grid(**GRID | {"methods": [Mixed]}).cells())
 
 
 def test_they_are_stored_where_that_pays():
@@ -60,7 +69,7 @@ def test_one_file_for_a_teacher_and_its_images_whatever_the_labels():
 
 
 @pytest.mark.slow
-def test_they_change_nothing_and_the_teacher_rests(tmp_path, capsys, monkeypatch):
+def test_they_change_nothing_and_the_teacher_rests(tmp_path, capsys):
     stored, computed = run(Grid(**GRID), tmp_path / "stored"), run(Grid(**GRID, store_answers=False), tmp_path / "computed", progress=False)
     assert "its answers are stored once for all of them" in capsys.readouterr().out
     assert len(files(tmp_path / "stored")) == 1 and not files(tmp_path / "computed")
@@ -69,7 +78,8 @@ def test_they_change_nothing_and_the_teacher_rests(tmp_path, capsys, monkeypatch
     told = stored.frame().set_index("method")["answers"]
     assert set(told[list(ASKS)]) == {"stored"} and set(told[["RKD-D", "CrossEntropy"]]) == {"computed"}
     cell = next(c for c in planned(Grid(**GRID).cells(), None)[0] if c.label == "Hinton")
-    teacher, calls = teacher_of(cell, Store(tmp_path / "stored"), cell.data()), []
+    home, calls = Store(tmp_path / "stored"), []
+    teacher = with_answers(teacher_of(cell, home, cell.data()), cell, home)
     teacher.net.register_forward_hook(lambda *_: calls.append(1))
     for batch in DATA.batches(DATA.train, 30, augment=True, shuffle=torch.Generator().manual_seed(0)):
         teacher(batch)
@@ -77,12 +87,34 @@ def test_they_change_nothing_and_the_teacher_rests(tmp_path, capsys, monkeypatch
 
 
 @pytest.mark.slow
-def test_they_are_computed_once(tmp_path, monkeypatch):
+def test_they_are_computed_once(tmp_path):
     run(Grid(**GRID), tmp_path, progress=False)
     (file,) = tmp_path.glob("runs/*/answers-*")
     before = file.stat().st_mtime_ns
     more = run(Grid(**GRID | {"seeds": (0, 1, 2)}), tmp_path, progress=False)
     assert (more.frame()["status"] == "finished").all() and file.stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_only_runs_that_are_left_count_but_what_is_there_is_used(tmp_path):
+    few, more = (Grid(**GRID | dict(methods=["Hinton"], seeds=range(n), epochs=1)) for n in (2, 4))
+    first = run(few, tmp_path, progress=False)  # 2 questions, 2 views
+    assert set(first.frame()["answers"]) == {"computed"}
+    home = Store(tmp_path)
+    assert planned(more.cells(), None)[1][0].stored and not planned(more.cells(), None, home)[1][0].stored
+    run(replace(few, store_answers=True, seeds=(2,)), tmp_path, progress=False)
+    assert planned(more.cells(), None, home)[1][0].stored
+    assert run(more, tmp_path, progress=False).frame()["answers"].tolist() == ["computed", "computed", "stored", "stored"]
+
+
+@pytest.mark.slow
+def test_what_cannot_be_filled_is_computed(tmp_path, capsys, monkeypatch):
+    def fails(*_):
+        raise RuntimeError("no memory")
+    monkeypatch.setattr("kdtutor.ablation.runner.fill", fails)
+    frame = run(Grid(**GRID | {"methods": ["Hinton"]}), tmp_path).frame()
+    assert "not stored (no memory)" in capsys.readouterr().out
+    assert set(frame["status"]) == {"finished"} and set(frame["answers"]) == {"computed"}
 
 
 @pytest.mark.slow

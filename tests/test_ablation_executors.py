@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
+import types
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -142,6 +143,42 @@ def test_a_grid_may_be_killed_in_the_same_run_as_often_as_one_likes(tmp_path, re
     with home.turn(cell, wait=False):
         (home.folder(cell.key) / "begun").touch()  # what every killed grid leaves behind
     pd.testing.assert_frame_equal(numbers(run(GRID, tmp_path / "s", progress=False)), reference)
+
+
+@pytest.mark.slow
+def test_nobody_dies_for_anothers_fault(tmp_path):
+    grid = Grid(**SMALL | dict(methods=["CrossEntropy", Kills, "Hinton"], seeds=(0, 1), epochs=20))
+    frame = run(grid, tmp_path / "s", workers=2, progress=False).frame()
+    assert dict(zip(frame["method"], frame["status"])) == {"CrossEntropy": "finished", "Kills": "died", "Hinton": "finished"}
+
+
+@pytest.mark.slow
+def test_workers_that_cannot_begin_end_the_grid_with_words(tmp_path, monkeypatch):
+    ghost = types.ModuleType("ghost")
+    exec("from test_ablation import Mine\nclass Ghost(Mine):\n    pass", vars(ghost))
+    monkeypatch.setitem(sys.modules, "ghost", ghost)  # here, and nowhere else
+    with pytest.raises(RuntimeError, match="die before they begin a run.*module of its own"):
+        run(Grid(**SMALL | dict(methods=[ghost.Ghost], seeds=(0,), teacher=None)), tmp_path, workers=2, progress=False)
+
+
+def test_threads_take_turns(tmp_path, reference):
+    with ThreadPoolExecutor(4) as pool:
+        pd.testing.assert_frame_equal(numbers(run(GRID, tmp_path, pool, progress=False)), reference)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="asks who the children of a process are")
+def test_workers_end_with_their_parent(tmp_path):
+    process = start(tmp_path, tmp_path / "s", workers=2)
+    deadline = time.time() + 60
+    while not list(tmp_path.glob("s/runs/*/metrics.jsonl")) and time.time() < deadline:
+        time.sleep(0.05)
+    workers = [c for c in psutil.Process(process.pid).children() if "spawn_main" in " ".join(c.cmdline())]
+    assert workers
+    process.kill()  # the parent alone, as a notebook's kernel is killed
+    process.wait()
+    gone, alive = psutil.wait_procs(workers, timeout=20)
+    assert not alive
 
 
 @pytest.mark.slow

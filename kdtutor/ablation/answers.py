@@ -15,7 +15,7 @@ from ..progress import bar
 from ..runs import load_weights
 from ..teacher import GIB, Teacher
 from ..training import pick_device
-from .choice import network, short_hash
+from .choice import dataset, network, short_hash
 from .grid import Cell
 from .store import Store
 
@@ -41,21 +41,24 @@ class Plan:
         return f"teacher {self.teacher}: {what}: its answers are {'stored once for all of them' if self.stored else 'computed as they are asked for'}."
 
 
-def planned(cells: list[Cell], wanted: bool | None) -> tuple[list[Cell], list[Plan]]:
+def planned(cells: list[Cell], wanted: bool | None, store: Store | None = None) -> tuple[list[Cell], list[Plan]]:
     """The cells, those whose teacher's answers are stored with their file; and what was decided for each teacher that is asked.
 
-    wanted: True or False decides; None: they are stored where that pays and they take at most 2 GiB.
+    wanted: True or False decides; None: they are stored where they lie in the store already, or where the runs that are left ask often
+    enough and they take at most 2 GiB.
     """
     asking = defaultdict(list)
     for cell in cells:
-        if cell.asks_only and cell.data().views is not None:
+        if cell.asks_only and dataset(cell.objects["dataset"], cell.objects["root"]).views is not None:
             asking[_file(cell)].append(cell)
     found = {}
     for file, some in asking.items():
-        data = some[0].data()
-        asked, size = sum(c.spec["epochs"] for c in some), len(data.train) * data.views * len(data.classes) * 4
-        pays = size <= MOST and asked > MARGIN * data.views
-        found[file] = Plan(some[0].teacher.spec["net"], len(some), asked, data.views, size, pays if wanted is None else wanted)
+        data, teacher = some[0].data(), some[0].teacher
+        left = [c for c in some if store is None or store.record(c.key)["status"] != "finished"]
+        asked, size = sum(c.spec["epochs"] for c in left), len(data.train) * data.views * len(data.classes) * 4
+        there = store is not None and (store.folder(teacher.key) / file).exists()
+        pays = there or size <= MOST and asked > MARGIN * data.views
+        found[file] = Plan(teacher.spec["net"], len(left), asked, data.views, size, pays if wanted is None else wanted)
     stored = {c.key: file for file, some in asking.items() if found[file].stored for c in some}
     return [replace(c, answers=stored.get(c.key)) for c in cells], list(found.values())
 
@@ -63,7 +66,7 @@ def planned(cells: list[Cell], wanted: bool | None) -> tuple[list[Cell], list[Pl
 def _file(cell: Cell) -> str:
     """One file for each teacher, set of images and precision, whatever the labels."""
     s = cell.spec
-    about = [cell.teacher.key, s["dataset"], s["images"], s["imbalance"], s["fit"].get("precision", "float32")]
+    about = [cell.teacher.key, s["data"], s["images"], s["imbalance"], s["fit"].get("precision", "float32")]
     return f"answers-{short_hash(about)}.safetensors"
 
 
@@ -73,8 +76,15 @@ def teacher_of(cell: Cell, store: Store, data) -> Teacher:
     if known["status"] != "finished":
         raise RuntimeError(f"its teacher's run {cell.teacher.key} is {known['status']}: {known.get('reason', 'it was not trained yet')}")
     folder = store.folder(cell.teacher.key)
-    teacher = Teacher(load_weights(network(cell.teacher.objects["net"], data, 0), folder / "student.safetensors"))
-    return teacher.load_answers(folder / cell.answers) if cell.answers and (folder / cell.answers).exists() else teacher
+    return Teacher(load_weights(network(cell.teacher.objects["net"], data, 0), folder / "student.safetensors"))
+
+
+def with_answers(teacher: Teacher, cell: Cell, store: Store) -> Teacher:
+    """The teacher with its stored answers, where the cell reads them and they are there; the run's cell.json says which."""
+    file = store.folder(cell.teacher.key) / (cell.answers or "none")
+    stored = bool(cell.answers) and file.exists()
+    store.tell(cell, "stored" if stored else "computed")
+    return teacher.load_answers(file) if stored else teacher
 
 
 def fill(cell: Cell, store_path: str, show: bool = False) -> None:
@@ -85,7 +95,7 @@ def fill(cell: Cell, store_path: str, show: bool = False) -> None:
         if path.exists() or store.record(cell.teacher.key)["status"] != "finished":
             return
         data, device, threads = cell.data(), pick_device(), torch.get_num_threads()
-        teacher = teacher_of(replace(cell, answers=None), store, data).to(device, memory_format=torch.channels_last)
+        teacher = teacher_of(cell, store, data).to(device, memory_format=torch.channels_last)
         half = cell.spec["fit"].get("precision") == "bf16"
         torch.set_num_threads(cell.spec["threads"])
         try:

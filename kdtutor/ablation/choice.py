@@ -45,7 +45,8 @@ class MethodChoice:
             return choice
         if isinstance(choice, str):
             parts = {text.split("(")[0].strip(): _parse(text) for text in _summands(choice)}
-            return cls(choice.replace(" ", ""), parts)
+            label = methods.method(choice).name if _in_catalog(choice) and choice.lower() == methods.method(choice).name.lower() else choice
+            return cls(label.replace(" ", ""), parts)
         settings = dict(choice.keywords) if isinstance(choice, functools.partial) else {}
         kind = choice.func if isinstance(choice, functools.partial) else choice
         if not (isinstance(kind, type) and issubclass(kind, Distiller)) or getattr(choice, "args", ()):
@@ -93,12 +94,14 @@ def methods_error(kind, name, wanted) -> ValueError:
     return unknown(f"setting of {kind.__name__}", name, [k for k in wanted if k not in ("student", "teacher", "students")])
 
 
-def sweep(method, **values) -> list[str]:
+def sweep(method, **values) -> list:
     """One method at several settings: sweep("Hinton", temperature=[1, 4, 16]) -> ["Hinton(temperature=1)", ...]."""
     import itertools
-    name = method if isinstance(method, str) else MethodChoice.of(method).label
-    rows = itertools.product(*([(k, v) for v in options] for k, options in values.items()))
-    return [f"{name}({', '.join(f'{k}={v!r}' for k, v in row)})" for row in rows]
+    rows = [dict(row) for row in itertools.product(*([(k, v) for v in options] for k, options in values.items()))]
+    name = method if isinstance(method, str) else method.__name__
+    if not _in_catalog(name):  # a class of the user's own has no name to look up
+        return [functools.partial(method, **row) for row in rows]
+    return [f"{name}({', '.join(f'{k}={v!r}' for k, v in row.items())})" for row in rows]
 
 
 def network(choice, data: Data, seed: int) -> nn.Module:
@@ -112,18 +115,27 @@ def network(choice, data: Data, seed: int) -> nn.Module:
 
 
 def network_name(choice) -> str:
-    """A network's name in specs; a function's has a digest of the network that it makes."""
+    """A network's name in specs; a function's has a digest of the network that it makes and of the user's own classes in it."""
     if not callable(choice):
         return str(choice)
     with torch.random.fork_rng():
-        return f"{getattr(choice, '__qualname__', type(choice).__name__)}/{short_hash(repr(choice()))}"
+        net = choice()
+    own = {type(m) for m in net.modules() if not type(m).__module__.startswith(("torch.", "torchvision.", "kdtutor."))}
+    return f"{getattr(choice, '__qualname__', type(choice).__name__)}/{short_hash([repr(net), sorted(map(_about, own))])}"
 
 
 def dataset_name(choice) -> str:
-    """A dataset's name in specs; an object's has a digest of its examples."""
-    if not isinstance(choice, Data):
-        return str(choice)
-    return f"{choice.name}/{digest([*leaves(choice.train.x), *leaves(choice.train.y), *leaves(choice.test.x), *leaves(choice.test.y)])}"
+    """What a table calls the dataset."""
+    return choice.name if isinstance(choice, Data) else str(choice)
+
+
+@functools.lru_cache(maxsize=8)
+def dataset_digest(choice, root: str) -> str:
+    """A digest of all that training sees of a dataset: images, labels, augmentation, normalisation, classes."""
+    data = dataset(choice, root)
+    splits = [[s.source, digest([s.index, *leaves(s.y)])] for s in (data.train, data.test)]
+    augment = repr(data.augment) if data.augment is None or data.views is not None else _code(data.augment)
+    return short_hash([splits, augment, list(data.mean), list(data.std), list(data.classes)])
 
 
 @functools.lru_cache(maxsize=2)
@@ -182,16 +194,23 @@ def _differs(kind, name: str, value) -> bool:
 
 
 def _about(kind: type) -> str:
-    """A class of the user's own: its name and a digest of its source, so that a changed class is another method."""
+    """A class of the user's own: its name and a digest of its source and of its own bases', so that a changed class is another method."""
+    own = [k for k in kind.__mro__ if not k.__module__.startswith(("torch.", "torchvision.", "kdtutor.", "builtins"))]
+    return f"{kind.__qualname__}/{short_hash([_source(k) for k in own])}"
+
+
+def _source(kind: type):
     try:
-        source = inspect.getsource(kind)
+        return inspect.getsource(kind)
     except (OSError, TypeError):  # a class that was defined in a notebook or at a prompt
-        own = [k for k in kind.__mro__ if k.__module__ == kind.__module__]
-        source = [[name, _code(value)] for k in own for name, value in sorted(vars(k).items()) if not name.startswith("__") or callable(value)]
-    return f"{kind.__qualname__}/{short_hash(source)}"
+        return [[name, _code(value)] for name, value in sorted(vars(kind).items()) if not name.startswith("__") or callable(value)]
 
 
 def _code(value) -> Any:
     """What a function does, or what a value is, without where it was written."""
-    code = value if inspect.iscode(value) else getattr(inspect.unwrap(getattr(value, "__func__", getattr(value, "fget", value))), "__code__", None)
-    return repr(value) if code is None else [code.co_code.hex(), list(code.co_names), [_code(c) for c in code.co_consts]]
+    function = inspect.unwrap(getattr(value, "__func__", getattr(value, "fget", value)))
+    code = value if inspect.iscode(value) else getattr(function, "__code__", None)
+    if code is None:
+        return repr(value)
+    given = [repr(getattr(function, name, None)) for name in ("__defaults__", "__kwdefaults__")]
+    return [code.co_code.hex(), list(code.co_names), [_code(c) for c in code.co_consts], given]

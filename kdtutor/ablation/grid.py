@@ -8,7 +8,7 @@ from typing import Any
 
 from ..datasets import Data, with_imbalance, with_label_noise
 from ..teacher import Teacher
-from .choice import MethodChoice, dataset, dataset_name, network, network_name, short_hash
+from .choice import MethodChoice, dataset, dataset_digest, dataset_name, network, network_name, short_hash
 
 FORMAT = 2  # of the specs: another number is another store. 2: label noise is drawn apart from the validation split
 
@@ -97,8 +97,17 @@ class Grid:
         allowed = {"batch_size", "lr", "weight_decay", "precision", "validation"}
         if set(self.fit) - allowed:
             raise ValueError(f"fit={sorted(set(self.fit) - allowed)}: a grid sets {sorted(allowed)}.")
-        if self.epochs < 1 or self.threads < 1 or (self.teacher_epochs or 1) < 1:
-            raise ValueError(f"epochs={self.epochs}, teacher_epochs={self.teacher_epochs}, threads={self.threads}: at least 1 each.")
+        for name in ("epochs", "threads", "teacher_epochs", "images"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+                raise ValueError(f"{name}={value!r}: expected a whole number of at least 1.")
+        if odd := [s for s in (*self.seeds, self.teacher_seed, self.corruption_seed) if not isinstance(s, int) or isinstance(s, bool)]:
+            raise ValueError(f"seeds={odd}: expected whole numbers.")
+        if self.fit.get("precision", "bf16") not in ("float32", "bf16"):
+            raise ValueError(f"fit: precision={self.fit['precision']!r}: expected 'float32' or 'bf16'.")
+        for name, value in self.fit.items():
+            if name != "precision" and not (isinstance(value, (int, float)) and 0 <= value < float("inf")):
+                raise ValueError(f"fit: {name}={value!r}: expected a finite number of at least 0.")
         object.__setattr__(self, "methods", tuple(map(MethodChoice.of, self.methods)))
         if self.teacher is None and any(m.needs_teacher for m in self.methods):
             needy = [m.label for m in self.methods if m.needs_teacher]
@@ -125,7 +134,8 @@ class Grid:
                           gamma, None)
 
     def _cell(self, net, method, seed, epochs, noise, gamma, teacher) -> Cell:
-        spec = {"format": FORMAT, "dataset": dataset_name(self.dataset), "images": self.images, "label_noise": float(noise),
+        spec = {"format": FORMAT, "dataset": dataset_name(self.dataset),
+                "data": dataset_digest(self.dataset, str(self.root)), "images": self.images, "label_noise": float(noise),
                 "imbalance": None if gamma is None else float(gamma), "corruption_seed": self.corruption_seed,
                 "net": network_name(net), "method": method.plain(), "teacher": teacher.key if teacher else None, "seed": int(seed),
                 "epochs": epochs, "threads": self.threads, "fit": dict(self.fit)}
@@ -147,9 +157,11 @@ class Grid:
                 teacher = Teacher(network(cell.teacher.objects["net"], data, 0)) if cell.teacher else None
                 try:
                     distiller = cell.distiller(data, teacher)
-                    distiller.stages()
+                    if len(distiller.stages()) > cell.spec["epochs"]:
+                        raise ValueError(f"it has {len(distiller.stages())} stages and needs as many epochs, not {cell.spec['epochs']}.")
                 except (ValueError, TypeError) as error:
                     raise ValueError(f"{cell.label} with student {cell.spec['net']!r} cannot run: {error}") from error
-                if getattr(distiller, "asks_only", False):
+                # A class of the user's own may ask about other pixels than the batch's, such as mixed images.
+                if getattr(distiller, "asks_only", False) and type(distiller).__module__.startswith("kdtutor."):
                     asking.add(cell.label)
         return asking

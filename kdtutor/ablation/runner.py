@@ -4,11 +4,14 @@
 fails, nothing done that is already in the store. Progress is read from the store, so any engine that can call a function will do.
 """
 
+import multiprocessing
+import os
+import threading
 import time
 import traceback
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
@@ -16,30 +19,32 @@ from pathlib import Path
 import torch
 
 from ..progress import bar
+from ..runs import CannotWrite
 from ..training import NonFiniteError, fit
-from .answers import fill, planned, teacher_of
+from .answers import fill, planned, teacher_of, with_answers
 from .grid import Cell, Grid
 from .report import Results
 from .store import Store
 
 
-MAX_DEATHS = 3  # processes over which a run may die before it is given up
+MAX_DEATHS = 3  # processes over which a run may die, alone, before it is given up
+_ONE = threading.Lock()  # seeds and numbers of threads belong to the process, so threads take turns
 
 
 def run_cell(cell: Cell, store_path: str, wait: bool = False, show: bool = False, retry: bool = False) -> dict:
     """One run, from wherever it stands to its end: its record, as in ``Store.record``, or {"status": "busy" | "stopped" | "interrupted"}.
 
-    Safe to call from any process, any number of times. Raises only ``OSError``, where the store cannot be written.
+    Safe to call from any process, any number of times. Raises only ``CannotWrite``, an ``OSError``, where the store cannot be written.
     """
     store = Store(store_path)
-    with store.turn(cell, wait) as mine:
+    with _ONE, store.turn(cell, wait) as mine:
         record = store.record(cell.key)
         if not mine:
             return {"status": "busy"}
         if record["status"] != "pending" and not (retry and record["status"] != "finished"):
             return record
-        if store.stopped:
-            return {"status": "stopped"}
+        if store.stopped or cell.teacher and store.record(cell.teacher.key)["status"] == "pending":
+            return {"status": "stopped"}  # a teacher that was stopped is no fault of its students
         (store.folder(cell.key) / "failure.json").unlink(missing_ok=True)
         begun = store.folder(cell.key) / "begun"
         begun.touch()
@@ -47,7 +52,7 @@ def run_cell(cell: Cell, store_path: str, wait: bool = False, show: bool = False
         torch.set_num_threads(cell.spec["threads"])
         try:
             record = _train(cell, store, show)
-        except OSError:
+        except CannotWrite:
             raise
         except NonFiniteError as error:
             record = store.fail(cell, "diverged", str(error))
@@ -64,7 +69,7 @@ def run_cell(cell: Cell, store_path: str, wait: bool = False, show: bool = False
 
 def _train(cell: Cell, store: Store, show: bool) -> dict:
     data = cell.data()
-    teacher = teacher_of(cell, store, data) if cell.teacher else None
+    teacher = with_answers(teacher_of(cell, store, data), cell, store) if cell.teacher else None
     history = fit(cell.distiller(data, teacher), data, cell.spec["epochs"], seed=cell.spec["seed"], run_dir=store.folder(cell.key),
                   progress=show, stop=lambda: store.stopped, **cell.spec["fit"])
     return store.record(cell.key) if history.status == "finished" else {"status": history.status}
@@ -81,7 +86,8 @@ def run(grid: Grid, store: str | Path, executor: Executor | None = None, *, work
     and call it again: finished runs are read, begun ones continue at their last epoch. Raises ``ValueError`` for a grid that
     cannot work, ``OSError`` if the store cannot be written: nothing that was written before is lost.
     """
-    (cells, plans), home = planned(grid.cells(), grid.store_answers), Store(store)
+    cells, home = grid.cells(), Store(store)
+    cells, plans = planned(cells, grid.store_answers, home)
     teachers = list({c.teacher.key: c.teacher for c in cells if c.teacher}.values())
     home.go(time.time() if since is None else since)
     home.remember(cells)
@@ -106,68 +112,90 @@ def _outcome(record: dict) -> str:
 
 
 def _answers(cells: Sequence[Cell], plans, store: Store, executor, progress: bool) -> None:
-    """Fills the files of answers that pending runs will read, once each."""
+    """Fills the files of answers that pending runs will read, once each. Where that fails the runs compute their answers themselves."""
     needed = {(c.teacher.key, c.answers): c for c in cells if c.answers and store.record(c.key)["status"] == "pending"}
     for plan in plans if needed and progress else []:
         print(plan)
-    if executor is None:
-        for cell in needed.values():
-            fill(cell, str(store.path), progress)
-    else:
-        for future in [executor.submit(fill, cell, str(store.path)) for cell in needed.values()]:
-            future.result()
+    try:
+        if executor is None:
+            for cell in needed.values():
+                fill(cell, str(store.path), progress)
+        else:
+            for future in [executor.submit(fill, cell, str(store.path)) for cell in needed.values()]:
+                future.result()
+    except (RuntimeError, MemoryError) as error:  # out of memory, a worker that died
+        print(f"The teachers' answers were not stored ({error}): they are computed as they are asked for.")
 
 
 def _all(cells: Sequence[Cell], store: Store, executor, workers: int, retry: bool, progress: bool, what: str) -> None:
     """Calls ``run_cell`` for all; those that another grid is busy with are waited for at the end."""
-    pending, wait, deaths = list(cells), False, Counter()
+    pending, wait, deaths, since = list(cells), False, Counter(), time.time()
     with bar(progress and bool(cells), total=len(cells), desc=what, unit="run") as show:
         while pending and not store.stopped:
-            busy, done, since = [], set(), time.time()
+            # A pool dies as a whole: who begun then is suspect, and is tried again alone, so that nobody dies for another's fault.
+            suspects = [c for c in pending if deaths[c.key]][:1]
+            batch, busy, done, since = suspects or pending, [], set(), time.time()
             try:
-                for cell, record in _outcomes(pending, store, executor, workers, retry, progress, wait):
+                for cell, record in _outcomes(batch, store, executor, 1 if suspects else workers, retry, progress, wait):
                     done.add(cell.key)
                     busy += [cell] if record["status"] == "busy" else []
                     show.update(record["status"] != "busy")
                     if record["status"] == "interrupted":
                         raise KeyboardInterrupt
-                pending, wait = busy, True
+                pending = [c for c in pending if c.key not in done] + busy
+                wait = not suspects
             except BrokenProcessPool:
                 if executor is not None:
                     raise RuntimeError("a worker process died (killed, or out of memory), and the executor with it. Everything finished is "
                                        "in the store: call run again with a new executor.") from None
                 # On in a new pool. Only deaths of workers count, never those of a whole grid, which may be killed at will.
                 pending = [c for c in pending if c.key not in done] + busy
-                deaths.update(c.key for c in pending if store.begun_since(c.key, since))
-                for cell in [c for c in pending if deaths[c.key] >= MAX_DEATHS]:
-                    _give_up(store, cell, "died", f"{MAX_DEATHS} processes died over it without a word: killed by the system, perhaps for "
-                               "memory. Give it more memory or fewer images, then run the grid with retry=True.")
+                begun = [c.key for c in batch if c.key not in done and store.begun_since(c.key, since)]
+                if not done and not begun:
+                    raise RuntimeError("the worker processes die before they begin a run. A method or network that a notebook or a script "
+                                       "defines must stand in a module of its own, and a script needs `if __name__ == '__main__':`. With "
+                                       "workers=0 everything runs here.") from None
+                deaths.update(begun)
+                for cell in [c for c in pending if deaths[c.key] > MAX_DEATHS]:
+                    _give_up(store, cell, "died", f"{MAX_DEATHS} processes died over it alone without a word: killed by the system, "
+                             "perhaps for memory. Give it more memory or fewer images, then run the grid with retry=True.")
                     pending.remove(cell)
                     show.update(1)
 
 
 def _outcomes(cells, store, executor, workers, retry, progress, wait):
     """(cell, record) in the order in which they end."""
-    path = str(store.path)
+    path = str(store.path.absolute())
     if executor is None and not workers:
         for cell in cells:
             yield cell, run_cell(cell, path, wait, progress, retry)
         return
-    own = executor is None
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn")) if own else executor
+    own, futures = executor is None, {}
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent) if own else executor
     try:
         futures = {pool.submit(run_cell, cell, path, wait, False, retry): cell for cell in cells}
         for future in as_completed(futures):
             cell = futures[future]
             try:
                 yield cell, future.result()
-            except (OSError, BrokenProcessPool):
+            except (CannotWrite, BrokenExecutor, CancelledError):
                 raise
             except Exception as error:  # the engine's own: what cannot be pickled, a worker that Dask gave up
                 yield cell, _give_up(store, cell, "failed", f"{type(error).__name__}: {error}", traceback.format_exc())
+    except KeyboardInterrupt:
+        store.stop()  # before the pool is waited for: its runs end within one epoch
+        raise
     finally:
+        for future in futures:
+            future.cancel()
         if own:
             pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for ever, and hold the locks of its run."""
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
 def _give_up(store: Store, cell: Cell, status: str, reason: str, trace: str = "") -> dict:

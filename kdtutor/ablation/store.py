@@ -17,7 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ..runs import RunDirectory, replace_file
+from ..runs import CannotWrite, RunDirectory, replace_file
 from .choice import short_hash
 from .grid import FORMAT, Cell
 
@@ -57,6 +57,10 @@ class Store:
         _write_json(self.folder(cell.key) / "failure.json", about)
         return about
 
+    def tell(self, cell: Cell, answers: str) -> None:
+        """Writes what the run is, and whether its teacher's answers are "stored" or "computed". For the process whose turn it is."""
+        _write_json(self.folder(cell.key) / "cell.json", {**cell.spec, "label": cell.label, "answers": answers})
+
     @contextmanager
     def turn(self, cell: Cell, wait: bool):
         """True inside if this process alone may work on the run now; False if another does (wait: until it no longer does)."""
@@ -69,13 +73,13 @@ class Store:
             yield False
             return
         except OSError as error:
-            raise OSError(f"cannot write {folder} ({error.strerror or error}): choose a store in a folder you may write to, on a disk "
+            raise CannotWrite(f"cannot write {folder} ({error.strerror or error}): choose a store in a folder you may write to, on a disk "
                           "with space.") from error
         try:
             for torn in folder.glob(".*.tmp"):  # of a process that was killed while it wrote
                 torn.unlink(missing_ok=True)
             if not (folder / "cell.json").exists():
-                _write_json(folder / "cell.json", {**cell.spec, "label": cell.label, "answers": "stored" if cell.answers else "computed"})
+                self.tell(cell, "computed")
             yield True
         finally:
             lock.release()
@@ -126,6 +130,7 @@ class Store:
         for row in rows:
             teacher = by_key.get(row["teacher"], row)
             row["teacher_accuracy"] = teacher.get("test_accuracy_last") if row["teacher"] else None
+            row["teacher_net"] = f"{teacher['net']}, {teacher['epochs']} epochs, seed {teacher['seed']}" if row["teacher"] else None
             same = all(teacher[k] == row[k] for k in ("label_noise", "imbalance"))
             row["teacher_sees"] = "same" if same else "clean"
         return pd.DataFrame(rows)

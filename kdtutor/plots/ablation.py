@@ -45,7 +45,7 @@ def draw_gains(table: pd.DataFrame, columns: int = 3):
         ax.set_xlabel("gain over labels, points")
     for ax in axes.flat[len(panels):]:
         ax.set_axis_off()
-    seeds = sorted({int(n) for n in flat["seeds"]})
+    seeds = sorted({int(n) for n in flat.get("pairs", flat["seeds"])})
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=10, title_fontsize=10,
                title=f"paired intervals over {' to '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seeds")
     return fig
