@@ -2,6 +2,7 @@
 
 import os
 import time
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -13,7 +14,7 @@ from kdtutor.methods import Hinton
 from kdtutor.widgets import bench
 
 TINY = dict(dataset="digits", teacher="mlp24", students=["mlp8"], seeds=(0, 1), epochs=2, images=200, fit={"lr": 0.1})
-FORM = dict(teacher="mlp24", students=["mlp8"], seeds=2, epochs=2, images=200)
+FORM = dict(teacher="mlp24", students=["mlp8"], seeds="0, 1", epochs=2, images=200)
 
 
 def wait(condition, seconds=120):
@@ -78,18 +79,18 @@ def said(client, code: str) -> str:
 @pytest.mark.parametrize("now", [False, True], ids=["restarted", "killed"])
 def test_a_grid_that_a_notebook_started_survives_its_kernel(tmp_path, kernel, now):
     manager, client = kernel
-    open_form = f"from kdtutor.widgets import bench; form = bench('s', **{FORM | {'seeds': 4, 'epochs': 300}}); "
-    assert "0 of 8 runs. Running" in said(client, open_form + "form.buttons['Start'].click(); print(form.message.value)")
+    open_form = f"from kdtutor.widgets import bench; form = bench('s', **{FORM | {'seeds': '0, 1, 2, 3', 'epochs': 300}}); "
+    assert "0 of 8 runs. Running" in said(client, open_form + "form.buttons['Start'].click(); print(form.state.value)")
     wait(lambda: list(tmp_path.glob("s/runs/*/metrics.jsonl")))
     manager.restart_kernel(now=now)
     client.wait_for_ready(timeout=60)
     assert background.running(tmp_path / "s"), (tmp_path / "s" / "grid.log").read_text()
-    found = said(client, "from kdtutor.widgets import bench; form = bench('s'); print(form.message.value, form.controls['epochs'].value)")
+    found = said(client, "from kdtutor.widgets import bench; form = bench('s'); print(form.state.value, form.controls['epochs'].value)")
     assert "of 8 runs. Running in the background" in found and found.split()[-1] == "300"
-    assert "Stopping" in said(client, "form.buttons['Stop'].click(); print(form.message.value)")
+    assert "Stopping" in said(client, "form.buttons['Stop'].click(); print(form.state.value)")
     wait(lambda: not background.running(tmp_path / "s"))
     # The kernel's own event loop looks on by itself, between cells.
-    wait(lambda: "Stopped. Start continues" in said(client, "print(form.message.value)"), seconds=20)
+    wait(lambda: "Stopped. Start continues" in said(client, "print(form.state.value)"), seconds=20)
 
 
 # the form ------------------------------------------------------------------------------------------------------------------
@@ -97,18 +98,18 @@ def test_a_grid_that_a_notebook_started_survives_its_kernel(tmp_path, kernel, no
 @pytest.mark.slow
 def test_the_form_from_the_first_run_to_the_table(tmp_path):
     form = bench(tmp_path, **FORM)
-    assert form.message.value == "Choose a grid, then Start." and form.figure.layout.display == "none"
+    assert form.state.value == "Choose a grid, then Start." and form.figure.layout.display == "none"
     assert form.grid() == Grid(**TINY)
     form.buttons["How long?"].click()
     assert "5 runs, 5 of them pending" in form.message.value
     form.buttons["Start"].click()
-    assert "Running in the background" in form.message.value
+    assert "Running in the background" in form.state.value
     wait(lambda: not background.running(tmp_path))
     form.buttons["Look now"].click()
-    assert form.message.value == "4 of 4 runs. Finished." and form.bar.value == form.bar.max == 4
+    assert form.state.value == "4 of 4 runs. Finished." and form.bar.value == form.bar.max == 4
     assert "Hinton" in form.table.value and form.figure.value[:4] == b"\x89PNG" and form.figure.layout.display == ""
     again = bench(tmp_path)
-    assert again.grid() == form.grid() and again.table.value == form.table.value and again.message.value == form.message.value
+    assert again.grid() == form.grid() and again.table.value == form.table.value and again.state.value == form.state.value
     form.buttons["Stop"].click()
     assert form.message.value == "Nothing runs here."
 
@@ -117,8 +118,9 @@ def test_the_form_from_the_first_run_to_the_table(tmp_path):
 def test_stop_holds_also_before_the_grid_has_begun(tmp_path):
     form = bench(tmp_path, **FORM | {"epochs": 1000})
     form.start()
-    assert "Stopping" in form.stop()
-    wait(lambda: "Stopped" in form.refresh())
+    form.stop()
+    assert "Stopping" in form.state.value
+    wait(lambda: form.refresh() or "Stopped" in form.state.value)
     assert not background.running(tmp_path) and Store(tmp_path).stopped
 
 
@@ -141,7 +143,37 @@ def test_a_failed_run_is_told_with_its_reason(tmp_path):
     home, cell = Store(tmp_path), grid.cells()[0]
     with home.turn(cell, wait=False):
         home.fail(cell, "diverged", "loss <nan>")
-    assert "CrossEntropy, seed 0: diverged: loss &lt;nan&gt;" in bench(tmp_path).message.value
+    assert "CrossEntropy, seed 0: diverged: loss &lt;nan&gt;" in bench(tmp_path).state.value
+
+
+def test_what_has_no_field_stays_as_it_was(tmp_path):
+    grid = Grid(**TINY | dict(seeds=(3, 40), teacher_sees=("same", "clean"), teacher_epochs=5, label_noise=(1 / 3,), epochs=2000,
+                              fit={"weight_decay": 0.01}))
+    write_grid(grid, tmp_path / "grid.toml")
+    form = bench(tmp_path, epochs=7)  # the store's grid comes first
+    assert form.grid() == grid
+    form.controls["lr"].value = 0.3
+    assert form.grid() == replace(grid, fit={"weight_decay": 0.01, "lr": 0.3})
+
+
+@pytest.mark.slow
+def test_another_grid_never_stands_under_an_old_table(tmp_path):
+    form = bench(tmp_path, **FORM)
+    form.start()
+    wait(lambda: not background.running(tmp_path))
+    form.refresh()
+    old = form.table.value
+    form.controls["lr"].value = 0.001
+    form.start()
+    assert form.table.value == "" and form.figure.layout.display == "none"
+    wait(lambda: not background.running(tmp_path))
+    form.refresh()
+    assert form.state.value == "4 of 4 runs. Finished." and form.table.value not in ("", old)
+    form.controls["lr"].value = 0.1  # all in the store
+    form.start()
+    wait(lambda: not background.running(tmp_path))
+    form.refresh()
+    assert form.table.value == old
 
 
 def test_an_unknown_field(tmp_path):
