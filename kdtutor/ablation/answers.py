@@ -58,7 +58,7 @@ def planned(cells: list[Cell], wanted: bool | None, store: Store | None = None) 
         asked, size = sum(c.spec["epochs"] for c in left), len(data.train) * data.views * len(data.classes) * 4
         there = store is not None and (store.folder(teacher.key) / file).exists()
         pays = there or size <= MOST and asked > MARGIN * data.views
-        found[file] = Plan(teacher.spec["net"], len(left), asked, data.views, size, pays if wanted is None else wanted)
+        found[file] = Plan(teacher.title, len(left), asked, data.views, size, pays if wanted is None else wanted)
     stored = {c.key: file for file, some in asking.items() if found[file].stored for c in some}
     return [replace(c, answers=stored.get(c.key)) for c in cells], list(found.values())
 

@@ -29,6 +29,12 @@ class Cell:
         return short_hash(self.spec)
 
     @property
+    def title(self) -> str:
+        """The network, and what was done to its data."""
+        noise, gamma = (self.spec[k] for k in ("label_noise", "imbalance"))
+        return self.spec["net"] + (f", label noise {noise:g}" if noise else "") + (f", gamma {gamma:g}" if gamma is not None else "")
+
+    @property
     def teacher_sees(self) -> str:
         """"same" data as the student, or "clean" ones; "same" also where there is no teacher."""
         same = not self.teacher or all(self.teacher.spec[k] == self.spec[k] for k in ("label_noise", "imbalance"))

@@ -97,7 +97,7 @@ def run(grid: Grid, store: str | Path, executor: Executor | None = None, *, work
             _all([c for c in some if records[c.key] == "pending" or retry and records[c.key] != "finished"], home, executor, workers, retry,
                  progress, what)
             for cell in teachers if what == "teachers" and progress else []:
-                print(f"teacher {cell.spec['net']}{_corruption(cell.spec)}: {_outcome(home.record(cell.key))}")
+                print(f"teacher {cell.title}: {_outcome(home.record(cell.key))}")
             if what == "teachers":
                 _answers(cells, plans, home, executor, progress)
     except KeyboardInterrupt:
@@ -203,9 +203,3 @@ def _give_up(store: Store, cell: Cell, status: str, reason: str, trace: str = ""
     with store.turn(cell, wait=True):
         record = store.record(cell.key)
         return record if record["status"] == "finished" else store.fail(cell, status, reason, trace)
-
-
-def _corruption(spec: dict) -> str:
-    noise = f", label noise {spec['label_noise']:g}" if spec["label_noise"] else ""
-    return noise + (f", gamma {spec['imbalance']:g}" if spec["imbalance"] is not None else "")
-
