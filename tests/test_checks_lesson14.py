@@ -6,9 +6,11 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
 from kdtutor.ablation import Grid
+from kdtutor.ablation.report import gain_interval
 from kdtutor.checks.lesson14 import check_count_runs, check_holm, check_paired_interval, count_runs, paired_interval
 from kdtutor.plots.statistics import holm, unpaired_interval
 
@@ -37,10 +39,19 @@ def by_scipy(method, baseline):
     return np.array([found.low, found.high])
 
 
-@pytest.mark.parametrize("right", [paired_interval, interval(), by_scipy])
+def as_tensor(method, baseline):
+    return torch.tensor(paired_interval(method, baseline))
+
+
+@pytest.mark.parametrize("right", [paired_interval, interval(), by_scipy, as_tensor])
 def test_paired_interval_right(right):
     verdict = check_paired_interval(right)
     assert verdict and "failed run" in verdict.message
+
+
+def sorted_first(method, baseline):
+    both = method.keys() & baseline.keys()
+    return gain_interval(np.subtract(sorted(method[s] for s in both), sorted(baseline[s] for s in both)))
 
 
 def unpaired(method, baseline):
@@ -53,7 +64,8 @@ def unpaired(method, baseline):
     (interval(t=lambda n: 2.0), "rule of thumb"), (interval(t=lambda n: stats.t.ppf(0.975, n)), "n − 1"),
     (interval(t=lambda n: stats.t.ppf(0.95, n - 1)), "90 %"), (interval(ddof=0), "ddof=1"), (interval(root=False), "√n"),
     (interval(t=lambda n: 1.0), "one standard error"), (interval(sign=-1), "sign"), (interval(swap=True), "swapped"),
-    (interval(by_seed=False), "by *seed*"), (interval(everyone=True), "*both*"), (lambda m, b: 1.0, "two numbers"),
+    (interval(by_seed=False), "by position"), (sorted_first, "not by size"), (lambda m, b: torch.tensor(1.0), "two numbers"),
+    (lambda m, b: torch.zeros(2, 2), "two numbers"), (interval(everyone=True), "*both*"), (lambda m, b: 1.0, "two numbers"),
     (lambda m, b: None, "None"), (lambda m, b: (0.0, 9.0), "off by"), (unsolved, "nothing to check yet")])
 def test_paired_interval_wrong(wrong, word):
     verdict = check_paired_interval(wrong)
@@ -88,10 +100,12 @@ def test_the_count_is_the_number_of_runs_that_a_grid_has(seeds, noise, students)
     (lambda s, m, x, n, t: product(s, m, x, n) + any(m.values()), "each rate of noise has its own"),
     (lambda s, m, x, n, t: product(s, m, x, [0]), "rates of noise are missing"),
     (lambda s, m, x, n, t: product(s, m, x, n) + len(n) * sum(m.values()), "every method"),
+    (lambda s, m, x, n, t: product(s, m, x, n) + len(n) * len(s) * any(m.values()), "every student"),
     (lambda s, m, x, n, t: product(s, m, x, n) + len(n) * len(x) * any(m.values()), "every seed"),
     (lambda s, m, x, n, t: product(s, m, x, n) + len(s) * len(x) * len(n) * sum(m.values()), "every run"),
     (lambda s, m, x, n, t: product(s, m, x, n) + len(n) * any(m.values()), "counted twice"),
     (lambda s, m, x, n, t: product(s, m, x, n) + len(n) * any(m.values()) * (t not in s), "one more"),
+    (lambda s, m, x, n, t: product(s, m, x, n) + len(n) * any(m.values()) * (t not in s or 0 not in x), "from the labels alone"),
     (lambda s, m, x, n, t: 7, "expected 3"), (lambda s, m, x, n, t: 3.0, "whole number"), (lambda s, m, x, n, t: None, "None"),
     (unsolved, "nothing to check yet")])
 def test_count_runs_wrong(wrong, word):
@@ -126,7 +140,11 @@ def off_by_one(p, alpha):
     return step_down(list(p) + [1.0], alpha)[:-1]
 
 
-@pytest.mark.parametrize("right", [holm, step_down, lambda p, a: np.array(step_down(p, a)).astype(int)])
+def strictly_below(p, alpha):
+    return step_down(p, np.nextafter(alpha, 0))
+
+
+@pytest.mark.parametrize("right", [holm, step_down, strictly_below, lambda p, a: np.array(step_down(p, a)).astype(int)])
 def test_holm_right(right):
     assert check_holm(right)
 
@@ -137,7 +155,7 @@ def test_holm_right(right):
     (lambda p, a: sorted(step_down(p, a), reverse=True), "sorted"), (lambda p, a: [not x for x in step_down(p, a)], "swapped"),
     (lambda p, a: step_down(p, a)[:-1], "shape"), (lambda p, a: [min(1, x * len(p)) for x in p], "True or False"),
     (off_by_one, "off by one"), (lambda p, a: step_down(p, 0.05), "α = 0.10"),
-    (lambda p, a: [x < a for x in p] if len(p) == 1 else step_down(p, a), "p = 0.05"),
+    (lambda p, a: [False] if len(p) == 1 else step_down(p, a), "p = 0.04"),
     (lambda p, a: None, "None"), (unsolved, "nothing to check yet")])
 def test_holm_wrong(wrong, word):
     verdict = check_holm(wrong)

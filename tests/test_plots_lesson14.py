@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.markers import CARETLEFT
 from pictures import drawn
 from scipy import stats
 
@@ -79,7 +80,19 @@ def test_published_gains_stand_in_their_cells_beside_ours():
     one, two, right, _ = drawn(plots.draw_published({"III": table, "IV": -table}, OURS)).axes
     assert words(one) == ["+1.2", "0.0", "−4.0", "+0.3"] and words(two)[0] == "−1.2"
     assert [t.get_text() for t in one.get_yticklabels()] == ["KD", "ONE"] and one.images[0].get_array().shape == (2, 2)
-    assert sum(len(c.lines[0].get_xdata()) for c in right.containers) == 1, "ONE has no measured gain, SP no published one"
+    assert [len(c.lines[0].get_xdata()) for c in right.containers] == [1, 0], "ONE has no measured gain, SP no published one"
+    assert [t.get_text() for t in right.get_yticklabels()] == ["KD", "ONE"] and right.get_xlim()[0] > -1
+
+
+def test_measured_gains_are_filled_where_clear_and_cut_off_at_an_arrow():
+    ours = pd.DataFrame({"gain": [1.0, -0.5, -8.0], "low": [0.2, -2.0, -18.0], "high": [1.8, 1.0, 2.0]}, index=["KD", "SP", "RKD"])
+    table = pd.DataFrame(np.ones((3, 8)), index=ours.index)
+    right = drawn(plots.draw_published({"III": table, "IV": table}, ours)).axes[2]
+    clear, hollow = (c.lines[0] for c in right.containers)
+    assert (clear.get_xdata().tolist(), hollow.get_xdata().tolist()) == ([1.0], [-0.5, -8.0])
+    assert clear.get_markerfacecolor() != hollow.get_markerfacecolor() == "white" and clear.get_color() == hollow.get_color()
+    arrow, = [line for line in right.lines if line.get_marker() == CARETLEFT]
+    assert arrow.get_xydata().tolist() == [[-10, 2]] and right.get_xlim()[0] == -10
 
 
 def test_gains_have_a_panel_per_setting_and_say_how_many_seeds():

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
+from matplotlib.markers import CARETLEFT
 from scipy import stats
 
 from .style import BLACK, BLUE, CYCLE, DASHES, MARKERS, ORANGE, figure, styled
@@ -186,15 +187,17 @@ def _signed(gain: float) -> str:
 
 
 @styled
-def draw_published(tables: Mapping[str, pd.DataFrame], ours: pd.DataFrame, title: str = "ours", limit: float = 3.0):
-    """Published gains over the baseline, as numbers on colours, and measured ones of the same methods beside them.
+def draw_published(tables: Mapping[str, pd.DataFrame], ours: pd.DataFrame, title: str = "ours", limit: float = 3.0,
+                   floor: float = -10.0):
+    """Published gains over the baseline, as numbers on colours, and measured ones beside them (filled: clear; hollow: not).
 
     tables: title -> gains in points, a row per method and a column per network, the same methods in each.   ours: a row per method,
-    columns gain, low, high; methods that it lacks stay empty.   limit: gains beyond it have the strongest colour.
+    columns gain, low, high; methods that it lacks stay empty.   limit: gains beyond it have the strongest colour.   floor: intervals that reach
+    below it are cut off there, at an arrow.
     """
     first = next(iter(tables.values()))
     methods, widths = list(first.index), [t.shape[1] for t in tables.values()]
-    fig, axes = figure(1, len(tables) + 1, width=12.5, height=0.36 * len(methods) + 1.9, width_ratios=[*widths, 5.5])
+    fig, axes = figure(1, len(tables) + 1, width=12.5, height=0.36 * len(methods) + 2.2, width_ratios=[*widths, 5.5])
     for ax, (name, table) in zip(axes, tables.items()):
         image = ax.imshow(table.loc[methods], cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto")
         for (row, column), gain in np.ndenumerate(table.loc[methods].to_numpy(float)):
@@ -206,15 +209,18 @@ def draw_published(tables: Mapping[str, pd.DataFrame], ours: pd.DataFrame, title
         ax.spines[:].set_visible(False)
         ax.grid(False)
     fig.colorbar(image, ax=list(axes[:-1]), location="bottom", shrink=0.4, aspect=40, extend="both",
-                 label="gain over the baseline, points (orange: worse)")
+                 label="gain, points (orange: worse)")
     right, shown = axes[-1], ours.reindex(methods)
-    y = np.arange(len(methods))
-    clear = ((shown["low"] > 0) | (shown["high"] < 0)).to_numpy()
-    open_question = ~clear & shown["gain"].notna().to_numpy()
-    for which, color, marker, face in ((clear, BLUE, "o", BLUE), (open_question, ORANGE, "s", "white")):
-        gain, low, high = (shown[c].to_numpy(float)[which] for c in ("gain", "low", "high"))
-        right.errorbar(gain, y[which], xerr=[gain - low, high - gain], fmt=marker, color=color, markerfacecolor=face, markersize=7,
-                       capsize=3, linewidth=1.6)
+    y, (gain, low, high) = np.arange(len(methods)), (shown[c].to_numpy(float) for c in ("gain", "low", "high"))
+    clear, known = (low > 0) | (high < 0), np.isfinite(gain)
+    left = floor if (known & (np.minimum(gain, low) < floor)).any() else None
+    for which, face in ((known & clear, BLACK), (known & ~clear, "white")):
+        right.errorbar(gain[which], y[which], xerr=[(gain - low)[which], (high - gain)[which]], fmt="o", color=BLACK, ecolor="0.45",
+                       markerfacecolor=face, markersize=5, capsize=3, linewidth=1.4)
+    beyond = known & (low < floor)
+    right.plot(np.full(beyond.sum(), floor), y[beyond], marker=CARETLEFT, linestyle="", color="0.45", markersize=9)
     right.axvline(0, color=BLACK, linestyle="--", linewidth=1.2)
-    right.set(ylim=(len(methods) - 0.5, -0.5), yticks=y, yticklabels=[], xlabel="gain, points", title=title)
+    right.set(ylim=(len(methods) - 0.5, -0.5), yticks=y, yticklabels=methods, xlabel="gain, points", title=title)
+    right.set_xlim(left=left)
+    right.tick_params(axis="y", length=0)
     return fig
