@@ -16,7 +16,7 @@ from provenance import write_csv
 from kdtutor.ablation import Grid, run
 
 LIGHT = ["SP(sp_weight=300)", "RKD(distance_weight=2.5, angle_weight=5.0)"]
-METHODS = {"same": ["CrossEntropy", "Hinton", *LIGHT, "DML"], "clean": ["CrossEntropy", "Hinton", LIGHT[0]]}
+METHODS = {"same": ["CrossEntropy", "Hinton", *LIGHT, "DML"], "clean": ["CrossEntropy", "Hinton"]}
 PUBLIC = ["SP", "RKD-DA"]
 COLUMNS = ["net", "method", "label_noise", "imbalance", "teacher_sees", "seed", "test_accuracy_last", "test_accuracy_best",
            "teacher_accuracy", "seconds"]

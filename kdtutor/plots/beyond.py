@@ -178,16 +178,16 @@ def draw_rates(panels: Mapping[str, pd.DataFrame], xlabel: str = "label noise: s
 
 @styled
 def draw_counts(counts: Mapping[str, Sequence[int]], classes: Sequence[str]):
-    """How many training images each class keeps, a line per name, on a logarithmic axis; the first line has its numbers written on."""
+    """How many training images each class keeps, a line per name, on a logarithmic axis; the first line's numbers stand below."""
     fig, ax = figure(width=9.5, height=3.7)
     for i, (name, values) in enumerate(counts.items()):
         ax.plot(range(len(classes)), values, color=CYCLE[i % 6], linestyle=DASHES[i % 6], marker=MARKERS[i % 6], markersize=7,
                 label=f"{name}: {sum(values)} images")
     for x, n in enumerate(next(iter(counts.values()))):
-        ax.annotate(str(n), (x, n), xytext=(0 if x else -17, -16 if x else -5), textcoords="offset points", ha="center", fontsize=9.5, color=CYCLE[0])
+        ax.text(x, 0.03, str(n), transform=ax.get_xaxis_transform(), ha="center", fontsize=9.5, color=CYCLE[0])
     low = min(map(min, counts.values()))
     ax.set_xticks(range(len(classes)), classes)
-    ax.set(yscale="log", xlim=(-0.7, len(classes) - 0.5), ylim=(0.45 * low, None), xlabel="class", ylabel="training images", title="Images per class")
+    ax.set(yscale="log", xlim=(-0.7, len(classes) - 0.5), ylim=(0.5 * low, None), xlabel="class", ylabel="training images", title="Images per class")
     ax.yaxis.set_major_formatter("{x:g}")
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return fig
