@@ -177,7 +177,7 @@ def test_workers_end_with_their_parent(tmp_path):
     assert workers
     process.kill()  # the parent alone, as a notebook's kernel is killed
     process.wait()
-    gone, alive = psutil.wait_procs(workers, timeout=20)
+    gone, alive = psutil.wait_procs(workers, timeout=60)
     assert not alive
 
 

@@ -90,7 +90,7 @@ def test_a_grid_that_a_notebook_started_survives_its_kernel(tmp_path, kernel, no
     assert "Stopping" in said(client, "form.buttons['Stop'].click(); print(form.state.value)")
     wait(lambda: not background.running(tmp_path / "s"))
     # The kernel's own event loop looks on by itself, between cells.
-    wait(lambda: "Stopped. Start continues" in said(client, "print(form.state.value)"), seconds=20)
+    wait(lambda: "Stopped. Start continues" in said(client, "print(form.state.value)"), seconds=60)
 
 
 # the form ------------------------------------------------------------------------------------------------------------------
