@@ -5,6 +5,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
+from kdtutor.plots import diagrams
 from kdtutor.plots import softening as plots
 from kdtutor.softening import soften
 
@@ -75,17 +76,17 @@ def test_entropy_curves_are_the_means_and_the_largest_is_marked():
 
 def test_the_map_places_every_name_and_marks_what_is_ready():
     field = {("response", "offline"): "Hinton 01, BSS 04", ("feature", "self"): "Own 11"}
-    ax = plots.draw_field(field, {"Hinton", "Other"}).axes[0]
+    ax = diagrams.draw_field(field, {"Hinton", "Other"}).axes[0]
     shown = texts(ax)
-    for word in ("Hinton", "BSS", "Own", "01", "04", "11", *plots.KINDS, *plots.SCHEMES):
+    for word in ("Hinton", "BSS", "Own", "01", "04", "11", *diagrams.KINDS, *diagrams.SCHEMES):
         assert word in shown
     assert shown.count("(no lesson)") == 7
-    bold = [t.get_text() for t in ax.texts if t.get_weight() == "bold" and t.get_text() not in (*plots.KINDS, *plots.SCHEMES)]
+    bold = [t.get_text() for t in ax.texts if t.get_weight() == "bold" and t.get_text() not in (*diagrams.KINDS, *diagrams.SCHEMES)]
     assert bold == ["Hinton", "ready"]
 
 
 def test_the_diagram_names_both_losses():
-    shown = " ".join(texts(plots.draw_distillation().axes[0]))
+    shown = " ".join(texts(diagrams.draw_distillation().axes[0]))
     for word in ("TEACHER", "STUDENT", "SOFT LOSS", "LABEL LOSS", "T²"):
         assert word in shown
 

@@ -81,8 +81,8 @@ def teacher_of(cell: Cell, store: Store, data) -> Teacher:
 
 def with_answers(teacher: Teacher, cell: Cell, store: Store) -> Teacher:
     """The teacher with its stored answers, where the cell reads them and they are there; the run's cell.json says which."""
-    file = store.folder(cell.teacher.key) / (cell.answers or "none")
-    stored = bool(cell.answers) and file.exists()
+    file = cell.answers and store.folder(cell.teacher.key) / cell.answers
+    stored = bool(file) and file.exists()
     store.tell(cell, "stored" if stored else "computed")
     return teacher.load_answers(file) if stored else teacher
 

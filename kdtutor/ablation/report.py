@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from ..papers import published
 from .answers import planned
 from .estimate import estimate
 from .grid import Cell, Grid
+from .intervals import gain_interval
 from .store import Store
 
 AXES = ["net", "label_noise", "imbalance", "teacher_sees"]
@@ -18,15 +18,6 @@ MORE = ["dataset", "data", "images", "epochs", "fit", "threads", "corruption_see
 # How the published tables call our methods, networks and axes.
 METHODS = {"Baseline": "CrossEntropy", "Vanilla": "CrossEntropy", "KD": "Hinton", "RKD": "RKD-DA"}
 COLUMNS = {"noise_rate": "label_noise", "gamma": "imbalance", "student": "net"}
-
-
-def gain_interval(differences: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
-    """The t interval of a mean of paired differences: mean ± t_(n-1) * std / sqrt(n). NaN for fewer than two."""
-    d = np.asarray(differences, float)
-    if len(d) < 2:
-        return float("nan"), float("nan")
-    half = stats.t.ppf((1 + confidence) / 2, len(d) - 1) * d.std(ddof=1) / len(d) ** 0.5
-    return float(d.mean() - half), float(d.mean() + half)
 
 
 class Results:
@@ -100,7 +91,7 @@ class Results:
         stay, with gaps. Networks are compared where both name them. Raises ``ValueError`` for an unknown table."""
         theirs = published(name).rename(columns=COLUMNS).replace({"method": METHODS})
         if "net" in theirs:
-            theirs["net"] = theirs["net"].str.lower().str.replace("-", "", n=1).str.replace("wrn", "wrn").str.replace("-", "_")
+            theirs["net"] = theirs["net"].str.lower().str.replace("-", "", n=1).str.replace("-", "_")
         ours = self._whole_table(**kwargs)
         for axis in {"label_noise", "imbalance"} - set(theirs):  # a table without corruption has nothing to say of corrupted data
             ours = ours[ours[axis] == 0]

@@ -129,7 +129,7 @@ def _answers(cells: Sequence[Cell], plans, store: Store, executor, progress: boo
 
 def _all(cells: Sequence[Cell], store: Store, executor, workers: int, retry: bool, progress: bool, what: str) -> None:
     """Calls ``run_cell`` for all; those that another grid is busy with are waited for at the end."""
-    pending, wait, deaths, since = list(cells), False, Counter(), time.time()
+    pending, wait, deaths = list(cells), False, Counter()
     with bar(progress and bool(cells), total=len(cells), desc=what, unit="run") as show:
         while pending and not store.stopped:
             # A pool dies as a whole: who begun then is suspect, and is tried again alone, so that nobody dies for another's fault.
@@ -182,7 +182,7 @@ def _outcomes(cells, store, executor, workers, retry, progress, wait):
                 raise
             except Exception as error:  # the engine's own: what cannot be pickled, a worker that Dask gave up
                 yield cell, _give_up(store, cell, "failed", f"{type(error).__name__}: {error}", traceback.format_exc())
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, GeneratorExit):  # the second: whoever asked for the outcomes was interrupted
         store.stop()  # before the pool is waited for: its runs end within one epoch
         raise
     finally:
