@@ -387,7 +387,7 @@ def test_fetch_into_an_unwritable_root(tmp_path):
 
 
 def test_names_and_available():
-    assert names() == ["digits", "scenes", "mnist", "fashion_mnist", "cifar10", "cifar100"]
+    assert names() == ["digits", "scenes", "mnist", "fashion_mnist", "cifar10", "cifar100", "voc2012", "cub200"]
     here = available("no-such-folder")
     assert list(here) == names() and here["digits"][0] and here["scenes"][0] and not here["mnist"][0]
 

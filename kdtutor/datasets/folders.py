@@ -4,6 +4,8 @@ import hashlib
 import os
 import shutil
 import uuid
+from collections.abc import Callable
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -42,12 +44,8 @@ def image_folder(folder: str | Path, size: int | tuple[int, int] | None = None) 
         raise ValueError(f"the classes in {folder} differ between train and test; {'; '.join(only)}.")
 
     files = [file for part in (train, test) for members in part.values() for file in members]
-    mark = hashlib.blake2b(repr([(path[len(str(folder)):], *stat) for path, *stat in files]).encode()).hexdigest()
     cache = folder / f".kdtutor-cache{f'-{height}x{width}' if size else ''}.safetensors"
-    x = _from_cache(cache, mark)
-    if x is None:
-        x = _decode([path for path, *_ in files], (width, height) if size else None)
-        _to_cache(cache, mark, x, like=files[0][0])
+    x = _remembered(cache, files, lambda: {"x": _decode([path for path, *_ in files], (width, height) if size else None)})["x"]
     y = torch.tensor([label for part in (train, test) for label, members in enumerate(part.values()) for _ in members])
     n = sum(map(len, train.values()))
     return Data(folder.resolve().name, tuple(train), Split(x[:n], y[:n]), Split(x[n:], y[n:]))
@@ -72,21 +70,16 @@ def _listing(part: Path) -> dict[str, list[tuple[str, int, int]]]:
 
 def _decode(paths: list[str], size: tuple[int, int] | None) -> Tensor:
     """All images as one (N, C, H, W) uint8 tensor. size: (width, height), the order of Pillow."""
-    from PIL import Image
+    from PIL.Image import Resampling
 
     images, grey = None, True
     with bar(len(paths) > 2000, total=len(paths), desc="decoding images", unit="img") as progress:
         for i, path in enumerate(paths):
-            try:
-                with Image.open(path) as image:
-                    if image.mode[0] in "IF":
-                        raise ValueError("more than 8 bits per channel; save it as an 8-bit image")
-                    grey &= image.mode in ("1", "L", "LA")
-                    image = image.convert("RGB")
-            except Exception as error:  # Pillow raises nearly every type of exception for damaged files
-                raise ValueError(f"{path} cannot be read as an image ({error}). Replace or remove the file.") from error
+            with _readable(path, "Replace or remove the file.") as image:
+                grey &= image.mode in ("1", "L", "LA")
+                image = image.convert("RGB")
             if size:
-                image = image.resize(size, Image.Resampling.BILINEAR)
+                image = image.resize(size, Resampling.BILINEAR)
             if images is None:
                 images = np.empty((len(paths), 3, image.height, image.width), np.uint8)
             elif images.shape[2:] != (image.height, image.width):
@@ -97,21 +90,47 @@ def _decode(paths: list[str], size: tuple[int, int] | None) -> Tensor:
     return torch.from_numpy(images[:, :1].copy() if grey else images)
 
 
-def _from_cache(cache: Path, mark: str) -> Tensor | None:
-    """The decoded images, or None if the cache is absent, unreadable or of other files."""
+@contextmanager
+def _readable(path: str | Path, remedy: str):
+    """An image that Pillow opened. Whatever fails while it is open is one ``ValueError`` with the path and the remedy."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            if image.mode[0] in "IF":
+                raise ValueError("more than 8 bits per channel; save it as an 8-bit image")
+            yield image
+    except Exception as error:  # Pillow raises nearly every type of exception for damaged files
+        raise ValueError(f"{path} cannot be read as an image ({error}). {remedy}") from error
+
+
+def _remembered(cache: Path, files: list[tuple[str, int, int]], decode: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """What ``decode()`` makes of files (path, bytes, time), from the cache as long as they stay the same."""
+    folder = str(cache.parent)  # it may lie elsewhere tomorrow
+    mark = hashlib.blake2b(repr([(path.removeprefix(folder), *stat) for path, *stat in files]).encode()).hexdigest()
+    stored = _from_cache(cache, mark)
+    if stored is None:
+        stored = decode()
+        _to_cache(cache, mark, stored, like=files[0][0])
+    return stored
+
+
+def _from_cache(cache: Path, mark: str) -> dict[str, Tensor] | None:
+    """The tensors as they were stored, or None if the cache is absent, unreadable or of other files."""
     try:
         with safe_open(cache, "pt") as stored:
-            return stored.get_tensor("x") if (stored.metadata() or {}).get("files") == mark else None
+            whole = (stored.metadata() or {}).get("files") == mark
+            return {name: stored.get_tensor(name) for name in stored.keys()} if whole else None  # noqa: SIM118 (not a dict)
     except (OSError, SafetensorError):
         return None
 
 
-def _to_cache(cache: Path, mark: str, x: Tensor, like: str) -> None:
+def _to_cache(cache: Path, mark: str, tensors: dict[str, Tensor], like: str) -> None:
     """Stores decoded images whole or not at all, readable by whoever may read the file ``like`` (safetensors would keep them
     to one user). A folder or disk that does not take them is no error."""
     part = cache.with_name(f"{cache.name}.{uuid.uuid4().hex}.part")  # unique: two processes may decode the same folder
     try:
-        save_file({"x": x}, part, {"files": mark})
+        save_file(tensors, part, {"files": mark})
         shutil.copymode(like, part)
         os.replace(part, cache)
     except (OSError, SafetensorError):

@@ -30,11 +30,12 @@ def load(name_or_path: str | Path, root: str | Path = "data", **options) -> Data
 
     name_or_path: "digits", "scenes" (no files needed); "mnist", "fashion_mnist", "cifar10", "cifar100" (torchvision's files
     under ``root``, or an image folder ``root/<name>/{train,test}/<class>/*``); any other folder of that layout, as a path or as
-    its name under ``root``.   options: ``n_test, seed`` for digits; ``n_train, n_test, size, seed`` for scenes; ``size`` for
-    image folders.
-    By default CIFAR batches are augmented with ``CropFlip(pad=4)`` and normalised per channel; all others are neither, their
-    pixels are in [0, 1].
-    Raises ``FileNotFoundError`` for a dataset that is not here (with the three ways to get it) and ``ValueError`` for an unknown
+    its name under ``root``; "voc2012", "cub200" (their publishers' files under ``root``; with foreground masks, see
+    ``datasets.masked``).   options: ``n_test, seed`` for digits; ``n_train, n_test, size, seed`` for scenes; ``size`` for
+    image folders and voc2012; ``size, box`` for cub200.
+    By default CIFAR batches are augmented with ``CropFlip(pad=4)`` and normalised per channel, voc2012 and cub200 are normalised
+    only; all others are neither, their pixels are in [0, 1].
+    Raises ``FileNotFoundError`` for a dataset that is not here (with the ways to get it) and ``ValueError`` for an unknown
     name or damaged files. Downloads nothing: see ``fetch``.
     """
     root, name = resolve(root), str(name_or_path)
@@ -64,7 +65,8 @@ def load(name_or_path: str | Path, root: str | Path = "data", **options) -> Data
 def fetch(name: str, root: str | Path = "data") -> Path | None:
     """Downloads a dataset into ``root`` unless it is there, checks it, and returns its folder (None: it needs no files).
 
-    Raises ``OSError`` if ``root`` cannot be written to or the download fails, ``ValueError`` for an unknown name or damaged files.
+    Raises ``OSError`` if ``root`` cannot be written to, the download fails or the files must be copied by hand, ``ValueError``
+    for an unknown name or damaged files.
     """
     root = resolve(root)
     if name in EMBEDDED:
@@ -72,6 +74,8 @@ def fetch(name: str, root: str | Path = "data") -> Path | None:
     if name not in PUBLISHED:
         raise unknown("dataset", name, names())
     if not available(root)[name][0]:
+        if not PUBLISHED[name].fetcher:
+            raise _missing(name, root, PUBLISHED[name].lacking(root / PUBLISHED[name].folder))
         try:  # tried for real: permission bits lie to root and on network disks
             root.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=root).close()
@@ -100,7 +104,7 @@ def available(root: str | Path = "data") -> dict[str, tuple[bool, str]]:
         elif _is_image_folder(root / name):
             found[name] = True, f"image folder {root / name}"
         else:
-            found[name] = False, f"kdtutor data fetch {name}"
+            found[name] = False, f"kdtutor data fetch {name}" if published.fetcher else f"to be copied by hand: {published.source}"
     own = sorted(folder for folder in root.iterdir() if _is_image_folder(folder)) if root.is_dir() else []
     return found | {folder.name: (True, f"image folder {folder}") for folder in own if folder.name not in found}
 
@@ -111,12 +115,15 @@ def _is_image_folder(folder: Path) -> bool:
 
 def _missing(name: str, root: Path, lacking: list[str]) -> FileNotFoundError:
     whole = len(lacking) == len(PUBLISHED[name].files)
+    fetch = f"Three ways to get data: run `kdtutor data fetch {name}`; " if PUBLISHED[name].fetcher else \
+        "It must be copied by hand, nothing here downloads it: "
     return FileNotFoundError(f"dataset {name!r} is not in {root}{'' if whole else ' (' + ', '.join(lacking) + ' missing)'}. "
-                             f"Three ways to get data: run `kdtutor data fetch {name}`; {_other_ways(name, root)}")
+                             f"{fetch}{_other_ways(name, root)}")
 
 
 def _other_ways(name: str, root: Path) -> str:
     published = PUBLISHED[name]
-    return (f"copy {', '.join(published.files)} to {(root / published.folder).absolute()}, or images to "
+    source, images = (f" (from {published.source})", "images, then without masks,") if published.source else ("", "images")
+    return (f"copy {', '.join(published.files)}{source} to {(root / published.folder).absolute()}, or {images} to "
             f"{(root / name).absolute()}/{{train,test}}/<class>/; "
             "or choose an embedded set that needs no files, load('digits') or load('scenes').")

@@ -1,4 +1,5 @@
-"""Readers for the published files of MNIST, Fashion-MNIST, CIFAR-10 and CIFAR-100, in the folders where torchvision puts them.
+"""Readers for the published files of MNIST, Fashion-MNIST, CIFAR-10 and CIFAR-100, in the folders where torchvision puts them, and
+the table of all published sets, ``PUBLISHED`` (the readers of those with foreground masks are in ``masked``).
 
 numpy reads them; torchvision itself is needed for downloading only. CIFAR's files are Python pickles, which can run any program
 when they are opened: the reader here rebuilds arrays of bytes and nothing else.
@@ -6,6 +7,7 @@ when they are opened: the reader here rebuilds arrays of bytes and nothing else.
 
 import gzip
 import io
+import os
 import pickle
 import zlib
 from collections.abc import Callable
@@ -18,24 +20,28 @@ import torch
 
 from .augment import CropFlip
 from .data import Data, Split
+from .masked import cub200, voc2012
 
 
 class Published(NamedTuple):
-    """A dataset of published files. folder: under the data root.   files: name -> how much the file must hold.   read: takes
-    folder and files, returns (class names, train, test).   fetcher: the class of ``torchvision.datasets`` that downloads it.
-    augment, mean, std: the defaults of ``Data``."""
+    """A dataset of published files. folder: under the data root.   files: name -> how much the file must hold; "a or b" is one
+    of two places.   read: takes folder, files and options, returns (class names, train, test).   fetcher: the class of
+    ``torchvision.datasets`` that downloads it; empty: its files are copied by hand.   augment, mean, std: the defaults of ``Data``.
+    source: where its publisher has it, in words."""
 
     folder: str
     files: dict[str, Any]
-    read: Callable[[Path, dict], tuple[tuple[str, ...], Split, Split]]
+    read: Callable[..., tuple[tuple[str, ...], Split, Split]]
     fetcher: str
     augment: Any = None
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    source: str = ""
 
     def lacking(self, folder: Path) -> list[str]:
-        """The files that are not in the folder, neither plain nor as .gz."""
-        return [name for name in self.files if not ((folder / name).is_file() or (folder / f"{name}.gz").is_file())]
+        """The files (or folders) that are not in the folder, neither plain nor as .gz."""
+        here = lambda name: any(os.path.exists(os.path.normpath(folder / name) + end) for end in ("", ".gz"))
+        return [names for names in self.files if not any(map(here, names.split(" or ")))]
 
 
 def damaged(path: Path, expected: str, found: str) -> ValueError:
@@ -128,6 +134,7 @@ IDX = {"train-images-idx3-ubyte": (60_000, 28, 28), "train-labels-idx1-ubyte": (
        "t10k-images-idx3-ubyte": (10_000, 28, 28), "t10k-labels-idx1-ubyte": (10_000,)}
 DIGITS = tuple("0123456789")
 FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and std per channel
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 PUBLISHED = {
@@ -140,4 +147,14 @@ PUBLISHED = {
     "cifar100": Published(
         "cifar-100-python", {"train": 50_000, "test": 10_000, "meta": 100}, read_cifar100, "CIFAR100",
         CropFlip(pad=4), (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+    "voc2012": Published(
+        "VOCdevkit/VOC2012", dict.fromkeys(("ImageSets/Segmentation/train.txt", "ImageSets/Segmentation/val.txt", "Annotations",
+                                            "JPEGImages", "SegmentationObject")),
+        lambda folder, _, **options: voc2012(folder, **options), "VOCSegmentation", None, *IMAGENET,
+        "VOCtrainval_11-May-2012.tar, on the page of the Pascal VOC challenge 2012"),
+    "cub200": Published(
+        "CUB_200_2011", dict.fromkeys(("images.txt", "image_class_labels.txt", "train_test_split.txt", "bounding_boxes.txt",
+                                       "classes.txt", "images", "segmentations or ../segmentations")),
+        lambda folder, _, **options: cub200(folder, **options), "", None, *IMAGENET,
+        "CUB_200_2011.tgz and segmentations.tgz, both on Caltech's page \"CUB-200-2011\""),
 }
