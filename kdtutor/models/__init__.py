@@ -7,7 +7,8 @@ from .build import FORMS, NAMES, build
 from .cifar_resnet import (cifar_resnet, resnet8, resnet14, resnet20, resnet26, resnet32, resnet44, resnet56, resnet110)
 from .densenet import densenet
 from .mlp import constrain_, mlp
+from .plain import alexnet, vgg
 from .wide_resnet import wrn
 
-__all__ = ["FORMS", "NAMES", "build", "cifar_resnet", "constrain_", "densenet", "mlp", "resnet8", "resnet14", "resnet20",
-           "resnet26", "resnet32", "resnet44", "resnet56", "resnet110", "wrn"]
+__all__ = ["FORMS", "NAMES", "alexnet", "build", "cifar_resnet", "constrain_", "densenet", "mlp", "resnet8", "resnet14", "resnet20",
+           "resnet26", "resnet32", "resnet44", "resnet56", "resnet110", "vgg", "wrn"]
