@@ -22,6 +22,7 @@ from .runs import RunDirectory, environment, save_weights
 from .schedules import constant, cosine, linear, sgd, steps
 from .taps import call, dry
 from .watch import NonFiniteError, diagnosis, warn_if_worse
+from .weight_path import WeightPath
 
 
 __all__ = ["History", "NonFiniteError", "accuracy", "constant", "cosine", "evaluate", "fit", "linear", "pick_device", "sgd", "steps"]
@@ -35,7 +36,7 @@ def pick_device(device: str | torch.device | None = None) -> torch.device:
 def fit(distiller: Distiller, data: Data, epochs: int, *, batch_size: int = 64, lr: float = 0.05, weight_decay: float = 5e-4,
         optimizer: OptimizerFactory | None = None, schedule: Callable[[float], float] = cosine, seed: int = 0,
         device: str | torch.device | None = None, precision: str = "float32", validation: float = 0.1, metric=accuracy,
-        test: bool = True, run_dir=None, snapshots: Sequence[int] = (), progress: bool = True,
+        test: bool = True, run_dir=None, snapshots: Sequence[int] = (), weight_path: str | None = None, progress: bool = True,
         stop: Callable[[], bool] | None = None) -> History:
     """Trains a distiller's plan, stage by stage and player by player. Returns a ``History``; the student is trained in place.
 
@@ -45,7 +46,8 @@ def fit(distiller: Distiller, data: Data, epochs: int, *, batch_size: int = 64, 
     precision: "float32", or "bf16" for mixed precision.   validation: fraction of the training set held out, the same examples
     for every seed; 0 trains on everything.   test: report the test metric of the last and of the best-on-validation weights.
     run_dir: writes the run there, and continues it if it was interrupted or killed; a finished run is read, not repeated.
-    snapshots: epochs after which the deployed weights are kept in run_dir (0: before training).   progress: show a bar.
+    snapshots: epochs after which the deployed weights are kept in run_dir (0: before training).   weight_path: a layer of the
+    deployed network whose weights' way is logged, "" for all of them (``WeightPath``).   progress: show a bar.
     stop: asked after every epoch; when it says True, the run ends there with status "stopped", to be continued in run_dir.
 
     Ctrl-C ends after the current step and returns the finished epochs with status "interrupted". Raises ``NonFiniteError`` for
@@ -71,11 +73,13 @@ def fit(distiller: Distiller, data: Data, epochs: int, *, batch_size: int = 64, 
         teacher.to(device, memory_format=torch.channels_last)
     _check_first_batch(distiller, data, train, device)
 
+    walked = None if weight_path is None else WeightPath(distiller.deploy(), weight_path)
     plan = _plan(distiller.stages(), epochs)
     make = optimizer or sgd(lr, weight_decay=weight_decay)
     history = History(spec=_spec(distiller, data, train, plan, epochs=epochs, batch_size=batch_size, optimizer=_name(make),
                                  schedule=_name(schedule), seed=seed, precision=precision, validation=validation,
-                                 metric=metric.__name__, versions=environment(device)))
+                                 metric=metric.__name__, versions=environment(device),
+                                 **({} if weight_path is None else {"weight_path": weight_path})))
     best = {"value": -math.inf, "state": None}
 
     def state(epoch, optimizers=()):
@@ -104,7 +108,7 @@ def fit(distiller: Distiller, data: Data, epochs: int, *, batch_size: int = 64, 
                 for epoch in range(max(first, done), first + count):
                     row = _epoch(distiller, stage, optimizers, data, train, batch_size, schedule, device, precision, show,
                                  seed=seed, epoch=epoch, passed=epoch - first, count=count, epochs=epochs,
-                                 note=_latest(history))
+                                 note=_latest(history), walked=walked)
                     if held_out is not None:
                         row["val_" + metric.__name__] = value = evaluate(distiller, data, held_out, metric=metric)
                         if value > best["value"]:
@@ -132,7 +136,7 @@ def fit(distiller: Distiller, data: Data, epochs: int, *, batch_size: int = 64, 
 
 
 def _epoch(distiller, stage, optimizers, data, train, batch_size, schedule, device, precision, show, *, seed, epoch, passed, count,
-           epochs, note) -> dict:
+           epochs, note, walked) -> dict:
     """One pass over the training data; returns the epoch's row."""
     # Seeds belong to epochs, so an epoch is the same whether the run was interrupted before it or not.
     torch.manual_seed(_mix(seed, epoch, "dropout"))
@@ -141,6 +145,8 @@ def _epoch(distiller, stage, optimizers, data, train, batch_size, schedule, devi
     sums, seen, began, shared = {}, 0, time.perf_counter(), len(stage.players) > 1
     amp = (lambda: torch.autocast(device.type, torch.bfloat16)) if precision == "bf16" else nullcontext
     distiller.train()
+    if walked:
+        walked.begin()
     for step, batch in enumerate(data.batches(train, batch_size, shuffle=order, augment=True, device=device, drop_last=True)):
         distiller.progress = (passed + step / total_steps) / count
         for player, optimizer in zip(stage.players, optimizers):
@@ -160,13 +166,15 @@ def _epoch(distiller, stage, optimizers, data, train, batch_size, schedule, devi
             for name, value in [("loss", loss), *terms.items()]:
                 key = name if name == "loss" else prefix + name
                 sums[key] = sums.get(key, 0.0) + value.detach()
+        if walked:
+            walked.step()
         seen += 1
         show.update(1)
         if step % max(1, total_steps // 5) == 0:
             show.set_description_str(f"epoch {epoch + 1}/{epochs} {stage.name}", refresh=False)
             show.set_postfix_str(" ".join(f"{k} {float(v) / seen:.3f}" for k, v in sums.items()) + note, refresh=False)
     row = {"epoch": epoch + 1, "stage": stage.name, "lr": optimizers[0].param_groups[0]["lr"],
-           **{k: float(v) / seen for k, v in sums.items()}, "seconds": time.perf_counter() - began}
+           **{k: float(v) / seen for k, v in sums.items()}, **(walked.row() if walked else {}), "seconds": time.perf_counter() - began}
     if not math.isfinite(row["loss"]):
         raise NonFiniteError(diagnosis(distiller, batch, terms, epoch + 1, seen))
     return row

@@ -1,0 +1,69 @@
+"""A layer's features of many images at once, from a network that nothing is done to."""
+
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from ..taps import Taps
+
+
+@contextmanager
+def still(net: nn.Module):
+    """Inside, the network is in eval mode and its weights ask for no gradients; after it, all is as it was, modules' modes included."""
+    modes, asked = [(m, m.training) for m in net.modules()], [(p, p.requires_grad) for p in net.parameters()]
+    try:
+        net.eval().requires_grad_(False)
+        yield net
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for parameter, wanted in asked:
+            parameter.requires_grad_(wanted)
+
+
+class Layer:
+    """``Layer(net, path)(x)``: the layer's features as rows (B, D); the forward pass ends there. relu: negative entries become 0.
+
+    Raises ``ValueError`` for a path that does not exist, with the near matches.
+    """
+
+    def __init__(self, net: nn.Module, path: str, relu: bool = False):
+        self.path, self.relu, self._taps = path, relu, Taps(net, [path], stop=True)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        rows = self._taps(x)[1][self.path].flatten(1)
+        return rows.relu() if self.relu else rows
+
+
+def ready(net: nn.Module, images: Tensor, device=None) -> Tensor:
+    """The images on the network's device, in the layout that convolutions like.
+
+    Raises ``ValueError`` unless they are float (N, C, H, W) without NaN or Inf, N at least 1.
+    """
+    if not isinstance(images, Tensor) or images.ndim != 4 or not len(images):
+        what = f"shape {tuple(images.shape)}" if isinstance(images, Tensor) else f"a {type(images).__name__}"
+        raise ValueError(f"images: got {what}, expected a tensor (N, C, H, W) with at least one image.")
+    if not images.is_floating_point():
+        raise ValueError(f"images are {images.dtype}; noise is measured in the units that the network sees: pass "
+                         "data.normalised(images).")
+    bad = (~torch.isfinite(images.flatten(1))).any(1)
+    if bad.any():
+        raise ValueError(f"{int(bad.sum())} of {len(images)} images hold NaN or Inf, the first at position {int(bad.nonzero()[0])}.")
+    weight = next((p for p in net.parameters() if p.is_floating_point()), images.float())
+    if weight.dtype in (torch.float16, torch.bfloat16):
+        raise ValueError(f"the network's weights are {weight.dtype}, where small differences drown in rounding: use net.float().")
+    return images.detach().to(weight.device, weight.dtype, memory_format=torch.channels_last)
+
+
+def clean_features(layer: Layer, x: Tensor, chunk: int) -> Tensor:
+    """The features of the images as they are: (N, D). Raises ``ValueError`` that counts images whose feature holds NaN or Inf."""
+    with torch.no_grad():
+        rows = torch.cat([layer(part) for part in x.split(chunk)])
+    if len(rows) != len(x):
+        raise ValueError(f"layer {layer.path!r} gives {len(rows)} rows for {len(x)} images: choose a layer that keeps the images apart.")
+    bad = (~torch.isfinite(rows)).any(1)
+    if bad.any():
+        raise ValueError(f"layer {layer.path!r} gives NaN or Inf for {int(bad.sum())} of {len(x)} images, the first at position "
+                         f"{int(bad.nonzero()[0])}: the network's weights or the images' normalisation are broken.")
+    return rows
