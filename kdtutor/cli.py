@@ -1,4 +1,4 @@
-"""The command line: ``kdtutor doctor | data | lessons | ablate``. Thin: each command calls one function of the package and prints."""
+"""The command line: ``kdtutor doctor | data | lessons | ablate | course``. Thin: a command calls one function and prints."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,6 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from .budget import BUDGETS
+from .course.cli import app as course
 from .errors import unknown
 
 
@@ -31,6 +32,7 @@ data = typer.Typer(help="The datasets: which are here, and how to get one.", **p
 lessons = typer.Typer(help="The lesson notebooks: list, execute, check.", **plain)
 app.add_typer(data, name="data")
 app.add_typer(lessons, name="lessons")
+app.add_typer(course, name="course")
 
 Root = Annotated[Path, typer.Option(help="The data directory.")]
 

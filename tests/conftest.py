@@ -35,3 +35,13 @@ def elsewhere(tmp_path, monkeypatch) -> Path:
 def repeatable():
     """Every test starts from the same global seed."""
     torch.manual_seed(0)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """The wrong answers to the assignments, and which part of the test cell caught each (tests/test_assignments.py)."""
+    reports = [r for outcome in ("passed", "failed") for r in terminalreporter.getreports(outcome) if getattr(r, "when", "") == "call"]
+    rows = [row for report in reports for key, found in report.user_properties if key == "mutants" for row in found]
+    if rows:
+        terminalreporter.section("wrong answers to the assignments, and what catches them")
+        for assignment, exercise, what, visible, hidden in sorted(map(tuple, rows), key=lambda row: row[:2]):
+            terminalreporter.line(f"{assignment} · {exercise} · {what}: hidden {'yes' if hidden else 'NO'}; visible: {visible or '-'}")

@@ -1,5 +1,34 @@
-"""Instant checks for the exercises: ``check_…(your_function)`` returns a verdict with a hint. One module per lesson."""
+"""Instant checks for the exercises: ``check_…(your_function)`` returns a verdict with a hint. One module per lesson or assignment.
 
+All are importable from here, ``from kdtutor.checks import check_soften``; a module loads when one of its checks is first used.
+"""
+
+import re
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+
+from .grading import expect, require
 from .verdict import Verdict
 
-__all__ = ["Verdict"]
+__all__ = ["Verdict", "expect", "require"]
+
+
+@cache
+def homes() -> dict[str, list[str]]:
+    """The name of every check, and the modules that define it: exactly one each."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(Path(__file__).parent.glob("*[0-9].py")):
+        for name in re.findall(r"^def (check_\w+)\(", path.read_text(encoding="utf-8"), re.M):
+            found.setdefault(name, []).append(path.stem)
+    return found
+
+
+def __getattr__(name: str):
+    if name in homes():
+        return getattr(import_module(f".{homes()[name][0]}", __name__), name)
+    raise AttributeError(f"module 'kdtutor.checks' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *homes()])

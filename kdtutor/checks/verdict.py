@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+UNSOLVED = "nothing to check yet: replace `raise NotImplementedError` with your solution."
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -32,7 +34,7 @@ def judge(function: Callable, *steps: Callable[[Callable], str | None], praise: 
         try:
             complaint = step(function)
         except NotImplementedError:
-            return Verdict(False, "nothing to check yet: replace `raise NotImplementedError` with your solution.")
+            return Verdict(False, UNSOLVED)
         except Exception as error:
             return Verdict(False, f"your function raised {type(error).__name__}: {error}")
         if complaint:
