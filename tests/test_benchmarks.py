@@ -111,3 +111,25 @@ def test_the_tables_over_noise_and_imbalance(repo, tiny_cifar):
     noise, unequal = (pd.read_csv(tiny_cifar / f"{name}_cifar10.csv", comment="#") for name in ("label_noise", "imbalance"))
     assert sorted(set(noise.label_noise)) == [0, 0.2, 0.4, 0.6] and sorted(set(unequal.imbalance)) == [0.2, 2]
     assert set(noise[noise.label_noise > 0].teacher_sees) == {"same", "clean"} and noise.method.nunique() == 7
+
+
+@pytest.mark.slow
+def test_speed_of_entropy_maps(repo, tmp_path):
+    run(repo, "benchmarks/concepts.py", "--networks", "vgg", "--layers", "fc2", "--images", "2", "--checkpoints", "1", "--epochs", "1", "--rounds", "1",
+        "--noise", "4", "--iterations", "60", "--threads", "1", "--out", str(tmp_path))
+    table = pd.read_csv(tmp_path / "concepts_speed.csv", comment="#").set_index("what")
+    assert list(table.index) == ["same recipe", "to the last step", "first-order start", "closed form"] and (table.ratio > 0).all()
+    assert table.largest_difference["same recipe"] < 1e-5 < table.largest_difference["closed form"]  # the loop's maps, draw for draw
+
+
+@pytest.mark.slow
+def test_the_tables_over_concepts(repo, tiny_cifar):
+    runs = ["--runs", str(tiny_cifar / "d"), "--out", str(tiny_cifar), "--networks", "alexnet", "--seeds", "0"]
+    run(repo, "benchmarks/concepts_replication.py", *runs, "--data", str(tiny_cifar), "--quick", "--analysed", "2", "--noise", "4")
+    table = pd.read_csv(tiny_cifar / "concepts_replication.csv", comment="#")
+    assert set(table.metric) == {"n_fg", "n_bg", "lambda", "d_mean", "d_std", "rho"} and set(table.model) == {"baseline", "distilled"}
+    assert set(table.dataset) == {"scenes", "cifar10"} and len(table) == 2 * 2 * 2 * 2 * 2 * 6  # data, layer, model, map, variant, metric
+    pytest.importorskip("captum")
+    run(repo, "benchmarks/concept_parts.py", *runs, "--images", "3", "--noise", "4")
+    table = pd.read_csv(tiny_cifar / "concept_parts.csv", comment="#")
+    assert {"optimised", "first order", "integrated gradients", "occlusion", "chance"} == set(table.method) and (table.cells > 0).all()

@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from kdtutor import models
-from kdtutor.models import build, cifar_resnet, constrain_, densenet, mlp, wrn
+from kdtutor.models import alexnet, build, cifar_resnet, constrain_, densenet, mlp, vgg, wrn
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -48,6 +48,8 @@ SMALL = {  # one of each family, small enough for real arithmetic
     "resnet": lambda: models.resnet14(width=1),
     "wrn": lambda: wrn(10, 1, dropout=0.3),
     "densenet": lambda: densenet(16, 4, dropout=0.2, compress_last=True),
+    "alexnet": lambda: alexnet(image_size=8, width=4, hidden=9, dropout=0.2),
+    "vgg": lambda: vgg((1, 2, 1), image_size=10, width=3, hidden=7, dropout=0.2),
 }
 small = pytest.mark.parametrize("make", SMALL.values(), ids=SMALL)
 CONVS = {"resnet14": lambda **k: models.resnet14(**k), "wrn16_1": lambda **k: wrn(16, 1, **k),
@@ -71,6 +73,22 @@ convs = pytest.mark.parametrize("make", CONVS.values(), ids=CONVS)
 def test_parameters_exactly(name, classes, exact):
     image = {"channels": 1, "image_size": 28} if name.startswith("mlp") else {}
     assert parameters(on_meta(build, name, classes, **image)) == exact
+
+
+def linears(inputs, hidden, classes):
+    return (inputs + 1) * hidden + (hidden + 1) * hidden + (hidden + 1) * classes
+
+
+@pytest.mark.parametrize("make, exact", [
+    # weights and biases of each convolution, then of fc1 to fc3, by hand; 32 pixels become 4 after three poolings, 20 become 2
+    (lambda: alexnet(), 24 * 76 + 48 * 601 + 72 * 433 + 48 * 649 + 48 * 433 + linears(48 * 16, 256, 10)),
+    (lambda: alexnet(7, 1, 20, width=8, hidden=30), 8 * 26 + 16 * 201 + 24 * 145 + 16 * 217 + 16 * 145 + linears(16 * 4, 30, 7)),
+    (lambda: vgg(), 24 * 28 + 48 * 217 + 96 * 433 + 96 * 865 + linears(96 * 16, 256, 10)),
+    (lambda: alexnet(4, 2, (16, 31), width=2, hidden=5), 2 * 51 + 4 * 51 + 6 * 37 + 4 * 55 + 4 * 37 + linears(4 * 2 * 3, 5, 4)),
+    (lambda: vgg((2, 1, 3), 5, 1, 8, 4, 6), 4 * 10 + 4 * 37 + 8 * 37 + 16 * 73 + 2 * 16 * 145 + linears(16, 6, 5)),
+])
+def test_parameters_of_the_plain_networks_by_hand(make, exact):
+    assert parameters(on_meta(make)) == exact
 
 
 @pytest.mark.parametrize("name, millions", [
@@ -157,6 +175,53 @@ def test_layers_have_the_names_that_lessons_tap():
     assert {"layer1", "layer2", "layer3", "pool", "fc"} <= set(names(dense))
     assert names(on_meta(mlp)) == ["input_dropout", "fc1", "relu1", "dropout1", "fc2", "relu2", "dropout2", "fc"]
     assert [len(resnet.layer1), len(wide.layer3), len(dense.layer2)] == [2, 2, 3]
+    ending = ["flatten", "fc1", "relu1", "fc2", "relu2", "fc3"]
+    dropped = ["flatten", "dropout1", "fc1", "relu1", "dropout2", "fc2", "relu2", "fc3"]
+    for make in (alexnet, vgg):
+        assert names(on_meta(make)) == ["features", *ending] and names(on_meta(make, dropout=0.5)) == ["features", *dropped]
+    plan = lambda net: [(m.kernel_size[0], m.out_channels) if isinstance(m, nn.Conv2d) else "pool"
+                        for m in net.features if not isinstance(m, nn.ReLU)]
+    assert plan(on_meta(alexnet, width=10)) == [(5, 10), "pool", (5, 20), "pool", (3, 30), (3, 20), (3, 20), "pool"]
+    assert plan(on_meta(vgg, (1, 2, 1), width=5)) == [(3, 5), "pool", (3, 10), (3, 10), "pool", (3, 20), "pool"]
+
+
+@pytest.mark.parametrize("make", [alexnet, vgg])
+def test_plain_networks_are_convolutions_with_relus_then_three_linear_layers(make):
+    net, seen = make(classes=4, channels=2, image_size=19, width=2, hidden=5), {}
+    for name, module in net.features.named_children():
+        module.register_forward_hook(lambda m, args, out, n=name: seen.update({n: tuple(out.shape[2:])}))
+    x = torch.randn(3, 2, 19, 19)
+    flat = net.features(x).flatten(1)
+    logits = net.fc3(net.fc2(net.fc1(flat).relu()).relu())
+    torch.testing.assert_close(net(x), logits)
+    assert logits.shape == (3, 4) and net.input_shape == (2, 19, 19) and net.classes == 4
+    kinds = [type(m) for m in net.features]
+    assert all(kinds[i + 1] is nn.ReLU for i, kind in enumerate(kinds) if kind is nn.Conv2d) and kinds.count(nn.MaxPool2d) == 3
+    assert sorted({side for shape in seen.values() for side in shape}) == [2, 4, 9, 19]  # convolutions keep the size, poolings halve it
+    with pytest.raises(RuntimeError):
+        net(torch.randn(3, 2, 27, 27))  # its linear layers have one size
+
+
+def test_plain_networks_keep_the_size_of_the_signal_in_fc1_and_fc2():
+    """He normal weights over the fan-in there, over the fan-out in convolutions, zero biases; small uniform ones in fc3."""
+    torch.manual_seed(0)
+    for net in (alexnet(width=32, hidden=400), vgg(width=32, hidden=400)):
+        for name, module in net.named_modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                assert (module.bias == 0).all(), name
+            if isinstance(module, nn.Conv2d):
+                fan_out = module.out_channels * math.prod(module.kernel_size)
+                assert module.weight.std().item() == pytest.approx(math.sqrt(2 / fan_out), rel=0.05), name
+        for layer in (net.fc1, net.fc2):
+            assert layer.weight.std().item() == pytest.approx(math.sqrt(2 / layer.in_features), rel=0.02)
+        assert net.fc3.weight.abs().max() <= 1 / math.sqrt(400)
+        assert net.fc3.weight.std().item() == pytest.approx(1 / math.sqrt(1200), rel=0.05)
+        with torch.no_grad():
+            inside, outside = net.features(torch.randn(32, 3, 32, 32)).flatten(1), []
+            for layer in (net.fc1, net.fc2):
+                inside = layer(inside).relu()
+                outside.append(inside.square().mean())
+        assert outside[1] / outside[0] == pytest.approx(1, rel=0.5)
 
 
 @small
@@ -232,7 +297,7 @@ def test_second_derivatives_exist(make):
     x = torch.randn(2, *net.input_shape, requires_grad=True)
     gradient, = torch.autograd.grad(net(x).square().sum(), x, create_graph=True)
     gradient.square().sum().backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for n, p in net.named_parameters() if n != "fc.bias")
+    assert all(p.grad is not None and p.grad.isfinite().all() for n, p in net.named_parameters() if n not in ("fc.bias", "fc3.bias"))
 
 
 def test_stem_and_width():
@@ -264,12 +329,13 @@ def test_same_seed_same_weights_and_copies_are_independent(make):
 
     first, again, other = made(3).state_dict(), made(3).state_dict(), made(4).state_dict()
     assert all(torch.equal(first[k], again[k]) for k in first)
-    assert not torch.equal(first["fc.weight"], other["fc.weight"])
+    last = list(first)[-2]
+    assert last in ("fc.weight", "fc3.weight") and not torch.equal(first[last], other[last])
     net = made(3)
     clone = copy.deepcopy(net)
     with torch.no_grad():
-        clone.fc.weight.zero_()
-    assert torch.equal(net.fc.weight, first["fc.weight"])
+        clone.get_parameter(last).zero_()
+    assert torch.equal(net.get_parameter(last), first[last])
     pickle.loads(pickle.dumps(net)).load_state_dict(first)
 
 
@@ -277,7 +343,9 @@ def test_same_seed_same_weights_and_copies_are_independent(make):
                                           (lambda p: densenet(10, 4, dropout=p), "layer2.0.dropout1"),
                                           (lambda p: densenet(10, 4, dropout=p), "transition1.dropout"),
                                           (lambda p: mlp(64, inputs=(3, 8, 8), dropout=p), "dropout1"),
-                                          (lambda p: mlp(64, inputs=(3, 8, 8), input_dropout=p), "input_dropout")])
+                                          (lambda p: mlp(64, inputs=(3, 8, 8), input_dropout=p), "input_dropout"),
+                                          (lambda p: alexnet(image_size=8, hidden=99, dropout=p), "dropout1"),
+                                          (lambda p: vgg(image_size=8, hidden=99, dropout=p), "dropout2")])
 def test_dropout_drops_its_share_in_training_only(make, module):
     net, seen = make(0.75), []
     net.get_submodule(module).register_forward_hook(lambda m, args, out: seen.append(((args[0] != 0), (out != 0))))
@@ -386,11 +454,14 @@ def test_every_listed_name_builds(name):
 def test_build_gives_what_the_functions_give():
     pairs = [(build("resnet26", 4), models.resnet26(4)), (build("resnet8x2", 4), cifar_resnet(8, 4, width=2)),
              (build("resnet8x4", stem=64), models.resnet8(width=4)), (build("wrn10_2", channels=1), wrn(10, 2, channels=1)),
-             (build("densenet10_4", 3), densenet(10, 4, 3)), (build("mlp9x8", 3, 1, 5), mlp((9, 8), 3, 25))]
+             (build("densenet10_4", 3), densenet(10, 4, 3)), (build("mlp9x8", 3, 1, 5), mlp((9, 8), 3, 25)),
+             (build("alexnet", 4, 1, 16, width=3, hidden=5), alexnet(4, 1, 16, 3, 5)),
+             (build("vgg", 4, image_size=(8, 16), blocks=(1, 1, 1), hidden=5), vgg((1, 1, 1), 4, image_size=(8, 16), hidden=5))]
     for named, direct in pairs:
         assert {k: v.shape for k, v in named.state_dict().items()} == {k: v.shape for k, v in direct.state_dict().items()}
     assert build("wrn10_1", dropout=0.3).layer1[0].dropout.p == 0.3
     assert build("mlp9", channels=1, image_size=8, input_dropout=0.2).input_dropout.p == 0.2
+    assert build("alexnet", dropout=0.3).dropout2.p == 0.3 and build("vgg", dropout=0.1).dropout1.p == 0.1
 
 
 @pytest.mark.parametrize("name", ["resnet8", "resnet14", "resnet20", "resnet26", "resnet32", "resnet44", "resnet56", "resnet110"])
@@ -413,6 +484,12 @@ def test_named_resnets_have_their_depth(name):
     (lambda: mlp(5, inputs=(3, 0, 4)), r"inputs\[1\]"), (lambda: mlp(5, dropout=float("nan")), "dropout"),
     (lambda: mlp(5, input_dropout=1), "input_dropout"), (lambda: mlp(5, max_norm=0), "max_norm"),
     (lambda: constrain_(nn.Linear(2, 2), -1.0), "max_norm"),
+    (lambda: alexnet(image_size=7), "image_size=7.*at least 8"), (lambda: alexnet(image_size=(12, 7)), r"\(12, 7\).*at least 8"),
+    (lambda: alexnet(1), "classes.*at least 2"), (lambda: alexnet(width=0), "width"), (lambda: alexnet(hidden=0), "hidden"),
+    (lambda: alexnet(channels=0), "channels"), (lambda: alexnet(dropout=1.0), "dropout"), (lambda: alexnet(width=1.5), "width"),
+    (lambda: vgg((1, 2)), r"blocks=\(1, 2\).*three blocks"), (lambda: vgg((1, 0, 1)), r"blocks\[1\]"), (lambda: vgg(width=-1), "width"),
+    (lambda: vgg(classes=1), "classes"), (lambda: build("vgg", image_size=4), r"image_size=\(4, 4\).*at least 8"),
+    (lambda: build("vgg11"), "'vgg'"), (lambda: build("AlexNet"), "'alexnet'"),
     (lambda: build("resnet18"), "14 or 20"), (lambda: build("wrn16-2"), "'wrn16_2'.*Forms: "),
     (lambda: build("ResNet20"), "resnet20"), (lambda: build("vit"), "Known: .*densenet112_33"),
     (lambda: build("resnet20", image_size=(1, 2, 3)), "image_size"), (lambda: build("resnet20", image_size=0), "height"),

@@ -10,20 +10,21 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import unknown
+from ..memory import keep_freed_memory
 from ..progress import bar
-from .features import Layer, clean_features, ready, still
+from .features import Layer, check_features, check_settings, clean_features, ready, still
 from .first_order import BOUNDS, descent, duration_until, optimum, sensitivity
 from .grid import check_grid, gather, spread
 from .maps import EntropyMaps, entropy, rank_correlation, report
 
 GROUP = 64  # images that share one drawing of the noise; the memory for it is that of ``noise`` images
-REFINE = 8  # real steps that a first-order start leaves before the target
-LOOK = 4  # steps between two looks at who has passed the target: a look makes a GPU wait
+REFINE = 10  # real steps that a first-order start leaves before the target
+LOOK = 4  # steps between two looks at who has passed the target, on a GPU: a look makes it wait
 
 
 def entropy_map(net: nn.Module, images: Tensor, layer: str, grid: int = 16, *, target: float | None = -2.8, start: str = "first order",
                 iterations: int = 80, noise: int = 96, lr: float | None = None, weight: float = 7.0, sigma_0: float = 0.01,
-                bounds: tuple[float, float] = BOUNDS, early_stop: bool = True, relu: bool = False, projections: int = 64, seed: int = 0,
+                bounds: tuple[float, float] = BOUNDS, early_stop: bool = True, relu: bool = False, projections: int = 128, seed: int = 0,
                 chunk: int = 192, progress: bool = True) -> EntropyMaps:
     """How much each cell of each image may vary before a layer notices: per-cell sigma and entropy H_i = log sigma_i + 1/2 log 2 pi e.
 
@@ -48,20 +49,24 @@ def entropy_map(net: nn.Module, images: Tensor, layer: str, grid: int = 16, *, t
     """
     if start not in ("first order", "constant"):
         raise unknown("start", start, ("first order", "constant"))
-    _check(iterations=iterations, noise=noise, chunk=chunk, weight=weight, sigma_0=sigma_0, lr=1.0 if lr is None else lr)
-    if not 0 < bounds[0] <= sigma_0 <= bounds[1]:
-        raise ValueError(f"bounds={bounds}, sigma_0={sigma_0}: expected 0 < lower <= sigma_0 <= upper.")
+    check_settings(bounds, sigma_0, iterations=iterations, noise=noise, chunk=chunk, weight=weight, lr=1.0 if lr is None else lr)
     x_all = ready(net, images)
+    if x_all.device.type == "cpu":
+        keep_freed_memory()
     check_grid(grid, *x_all.shape[-2:])
     rate = 1e-4 * grid**2 / 256 if lr is None else lr
     linear = dict(weight=weight, sigma_0=sigma_0, bounds=bounds)
     parts = []
     with still(net), bar(progress, total=len(x_all), desc=f"entropy maps of {layer}", unit="img") as show:
         read = Layer(net, layer, relu)
+        check_features(read, x_all, chunk)
         for x in x_all.split(GROUP):
             noisy = _Noisy(read, x, grid, noise, chunk, torch.Generator(x.device).manual_seed(seed))
             scale = noisy.scale(sigma_0)
-            g = sensitivity(net, x, layer, grid, projections=projections, relu=relu, seed=seed)
+            if not scale.isfinite().all():
+                raise ValueError(f"layer {layer!r} gives NaN or Inf under noise of sigma_0={sigma_0}, first for the image at position "
+                                 f"{len(parts) * GROUP + int((~scale.isfinite()).nonzero()[0])}: take a smaller sigma_0, or another layer.")
+            g = sensitivity(net, x, layer, grid, projections=projections, relu=relu, seed=seed, chunk=chunk)
             sigma = torch.full((len(x), grid, grid), sigma_0, dtype=x.dtype, device=x.device)
             if start == "first order":
                 ahead = None if target is None else duration_until(g, target, iterations * rate, **linear) - REFINE * rate
@@ -72,8 +77,8 @@ def entropy_map(net: nn.Module, images: Tensor, layer: str, grid: int = 16, *, t
             agreement = rank_correlation(-g.flatten(1), kept.flatten(1))
             parts.append([t.cpu() for t in (kept, scale, steps, agreement)])
             show.update(len(x))
-    settings = dict(start=start, iterations=iterations, noise=noise, lr=rate, early_stop=early_stop, relu=relu, seed=seed,
-                    size=tuple(images.shape[-2:]), **linear)
+    settings = dict(start=start, iterations=iterations, noise=noise, lr=rate, early_stop=early_stop, relu=relu,
+                    projections=projections, seed=seed, size=tuple(images.shape[-2:]), **linear)
     return report(EntropyMaps(*map(torch.cat, zip(*parts)), layer, target, settings))
 
 
@@ -114,7 +119,8 @@ class _Noisy:
             with torch.enable_grad():
                 features = self.read(x.requires_grad_()).unflatten(0, (len(which), len(part)))
             if not features.requires_grad:
-                continue  # a feature that does not depend on the image
+                raise ValueError(f"layer {self.read.path!r} moves with the image but has no gradient with respect to it: its forward pass "
+                                 "cuts the graph (detach, no_grad, rounding). Choose a layer that can be differentiated.")
             change = features.detach() - self.clean[rows[which]][:, None]
             change *= (2 / (self.noise * self.clean.shape[1] * scale[which]))[:, None, None]
             pulled, = torch.autograd.grad(features, x, change)
@@ -138,20 +144,12 @@ def _descend(noisy: _Noisy, sigma: Tensor, scale: Tensor, target, iterations: in
         kept[better], steps[better], nearest[better] = sigma[better], step, off[off < nearest[rows]]
         if target is not None:
             passed[rows] |= level >= target
-            if early_stop and step % LOOK == 0:
+            if early_stop and (step % LOOK == 0 or sigma.device.type == "cpu"):
                 rows = rows[~passed[rows]]
         if step == iterations or not len(rows):
             break
-        if step == iterations * 3 // 4:
+        if target is not None and step == iterations * 3 // 4:
             pull = torch.where(passed[:, None, None], pull, 1.5 * pull)
         down = noisy.gradient(rows, sigma[rows], scale[rows]) - pull[rows] / sigma[rows]
         sigma[rows] = (sigma[rows] - rate * down).clamp(*bounds)
     return kept, steps
-
-
-def _check(**settings) -> None:
-    for name, value in settings.items():
-        whole = name in ("iterations", "noise", "chunk")
-        if not (value > 0 and value < math.inf) or whole and value != int(value):
-            raise ValueError(f"{name}={value!r}: expected a {'whole ' if whole else ''}number above 0.")
-

@@ -1,5 +1,6 @@
 """A layer's features of many images at once, from a network that nothing is done to."""
 
+import math
 from contextlib import contextmanager
 
 import torch
@@ -14,7 +15,8 @@ def still(net: nn.Module):
     modes, asked = [(m, m.training) for m in net.modules()], [(p, p.requires_grad) for p in net.parameters()]
     try:
         net.eval().requires_grad_(False)
-        yield net
+        with torch.inference_mode(False):  # gradients of the image are needed, whatever the caller's mode
+            yield net
     finally:
         for module, mode in modes:
             module.training = mode
@@ -29,14 +31,18 @@ class Layer:
     """
 
     def __init__(self, net: nn.Module, path: str, relu: bool = False):
+        if not isinstance(path, str):
+            raise ValueError(f"layer is a {type(path).__name__}, expected a module path such as 'layer2.1': kdtutor.taps.layers(net) "
+                             "lists all.")
         self.path, self.relu, self._taps = path, relu, Taps(net, [path], stop=True)
 
     def __call__(self, x: Tensor) -> Tensor:
-        rows = self._taps(x)[1][self.path].flatten(1)
+        rows = self._taps(x)[1][self.path]
+        rows = rows.flatten(1) if rows.ndim > 1 else rows[:, None]
         return rows.relu() if self.relu else rows
 
 
-def ready(net: nn.Module, images: Tensor, device=None) -> Tensor:
+def ready(net: nn.Module, images: Tensor) -> Tensor:
     """The images on the network's device, in the layout that convolutions like.
 
     Raises ``ValueError`` unless they are float (N, C, H, W) without NaN or Inf, N at least 1.
@@ -56,14 +62,35 @@ def ready(net: nn.Module, images: Tensor, device=None) -> Tensor:
     return images.detach().to(weight.device, weight.dtype, memory_format=torch.channels_last)
 
 
+@torch.no_grad()
 def clean_features(layer: Layer, x: Tensor, chunk: int) -> Tensor:
-    """The features of the images as they are: (N, D). Raises ``ValueError`` that counts images whose feature holds NaN or Inf."""
-    with torch.no_grad():
-        rows = torch.cat([layer(part) for part in x.split(chunk)])
-    if len(rows) != len(x):
-        raise ValueError(f"layer {layer.path!r} gives {len(rows)} rows for {len(x)} images: choose a layer that keeps the images apart.")
-    bad = (~torch.isfinite(rows)).any(1)
+    """The features of the images as they are: (N, D)."""
+    return torch.cat([layer(part) for part in x.split(chunk)])
+
+
+@torch.no_grad()
+def check_features(layer: Layer, x: Tensor, chunk: int) -> int:
+    """The number of entries of an image's feature. Raises ``ValueError`` that counts images whose feature holds NaN or Inf, and for a
+    layer that mixes the images up. All images are looked at before any work is done."""
+    bad = []
+    for part in x.split(chunk):
+        rows = layer(part)
+        if len(rows) != len(part):
+            raise ValueError(f"layer {layer.path!r} gives {len(rows)} rows for {len(part)} images: choose a layer that keeps the images "
+                             "apart.")
+        bad.append((~torch.isfinite(rows)).any(1))
+    bad = torch.cat(bad)
     if bad.any():
         raise ValueError(f"layer {layer.path!r} gives NaN or Inf for {int(bad.sum())} of {len(x)} images, the first at position "
                          f"{int(bad.nonzero()[0])}: the network's weights or the images' normalisation are broken.")
-    return rows
+    return rows.shape[1]
+
+
+def check_settings(bounds, sigma_0: float, **settings) -> None:
+    """Raises ``ValueError`` for settings that cannot work, by name: all are numbers above 0, counts are whole."""
+    for name, value in settings.items():
+        whole = name in ("iterations", "noise", "chunk", "projections")
+        if not (value > 0 and value < math.inf) or whole and value != int(value):
+            raise ValueError(f"{name}={value!r}: expected a {'whole ' if whole else ''}number above 0.")
+    if not 0 < bounds[0] <= sigma_0 <= bounds[1]:
+        raise ValueError(f"bounds={bounds}, sigma_0={sigma_0}: expected 0 < lower <= sigma_0 <= upper.")

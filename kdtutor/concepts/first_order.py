@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import unknown
 from ..progress import bar
-from .features import Layer, ready, still
+from .features import Layer, check_features, check_settings, ready, still
 from .grid import check_grid, gather
 from .maps import HALF_LOG_2PIE, EntropyMaps, entropy, report
 
@@ -27,13 +27,19 @@ def sensitivity(net: nn.Module, images: Tensor, layer: str, grid: int = 16, *, p
     over that many v, the same ones for all images; where the feature has no more entries than that, its rows are taken one by one
     and g is exact.   relu: the feature after a ReLU.   chunk: images at once.   Raises ``ValueError`` as ``entropy_map`` does.
     """
+    return _columns(net, images, layer, grid, projections, relu, seed, chunk)[0]
+
+
+def _columns(net, images, layer, grid, projections, relu, seed, chunk, show=None) -> tuple[Tensor, int]:
+    """``sensitivity``, and the number of the feature's entries."""
+    check_settings(BOUNDS, BOUNDS[0], projections=projections, chunk=chunk)
+    images = ready(net, images)
     check_grid(grid, *images.shape[-2:])
-    if projections < 1:
-        raise ValueError(f"projections={projections}: expected at least 1 (64 estimate well).")
     g, read = torch.Generator().manual_seed(seed), Layer(net, layer, relu)
     found, v = [], None
     with still(net), torch.enable_grad():
-        for x in ready(net, images).split(chunk):
+        entries = check_features(read, images, chunk)
+        for x in images.split(chunk):
             x = x.clone().requires_grad_()
             rows = read(x)
             if v is None:
@@ -46,7 +52,9 @@ def sensitivity(net: nn.Module, images: Tensor, layer: str, grid: int = 16, *, p
                     pulled, = torch.autograd.grad(rows, x, direction.expand_as(rows), retain_graph=i + 1 < len(v))
                     total += pulled.square()
             found.append(gather(total.sum(1), grid) / count)
-    return torch.cat(found)
+            if show:
+                show.update(len(x))
+    return torch.cat(found), entries
 
 
 def optimum(g: Tensor, target: float | None = -2.8, weight: float = 7.0, sigma_0: float = 0.01, bounds=BOUNDS) -> Tensor:
@@ -111,20 +119,18 @@ def first_order_map(net: nn.Module, images: Tensor, layer: str, grid: int = 16, 
         raise unknown("kind", kind, ("optimum", "descent"))
     if kind == "descent" and target is None:
         raise ValueError("kind='descent' is a map on the way to a mean entropy: pass target=, or take kind='optimum'.")
-    images, parts = ready(net, images), []
+    check_settings(bounds, sigma_0, weight=weight)
+    images = ready(net, images)
     with bar(progress, total=len(images), desc="first-order maps", unit="img") as show:
-        for x in images.split(chunk):
-            parts.append(sensitivity(net, x, layer, grid, projections=projections, relu=relu, seed=seed, chunk=chunk))
-            show.update(len(x))
-    g = torch.cat(parts)
+        g, entries = _columns(net, images, layer, grid, projections, relu, seed, chunk, show)
     dead = g.flatten(1).sum(1) == 0
     if kind == "optimum":
         sigma = optimum(g, target, weight, sigma_0, bounds)
     else:
         settings = dict(weight=weight, sigma_0=sigma_0, bounds=bounds)
-        sigma = descent(g, duration_until(g, target, longest=1.0, **settings), **settings)
+        sigma = descent(g, duration_until(g, target, longest=g[0].numel(), **settings), **settings)
     sigma[dead] = math.nan
-    scale = sigma_0**2 * g.flatten(1).sum(1)
+    scale = sigma_0**2 * g.flatten(1).sum(1) / entries
     settings = dict(kind=kind, projections=projections, relu=relu, seed=seed, size=tuple(images.shape[-2:]),
                      weight=weight, sigma_0=sigma_0, bounds=bounds)
     no_steps, itself = torch.zeros(len(g), dtype=torch.int64), torch.ones(len(g))

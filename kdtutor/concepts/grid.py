@@ -1,12 +1,14 @@
 """Cells and pixels: an image is cut into grid x grid cells; a pixel belongs to the cell that nearest up-sampling would give it."""
 
+from numbers import Integral
+
 import torch
 from torch import Tensor
 
 
 def check_grid(grid: int, height: int, width: int) -> None:
     """Raises ``ValueError`` unless every cell would hold at least one pixel."""
-    if not isinstance(grid, int) or not 1 <= grid <= min(height, width):
+    if not isinstance(grid, Integral) or not 1 <= grid <= min(height, width):
         raise ValueError(f"grid={grid} for images of {height} x {width} pixels: expected a whole number from 1 to {min(height, width)}, "
                          "so that every cell holds a pixel (16 in the paper, for 224 pixels).")
 

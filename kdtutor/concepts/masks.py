@@ -34,6 +34,7 @@ def foreground(masks, grid: int = 16, share: float = 0.5, source: str = "given m
                              "which assumes that objects stand in the middle.")
         masks, source = masks.extra["object_mask"], "the dataset's object masks"
     masks = torch.as_tensor(masks)
+    masks = masks.squeeze(1) if masks.ndim == 4 and masks.shape[1] == 1 else masks
     if masks.ndim != 3:
         raise ValueError(f"masks have shape {tuple(masks.shape)}, expected (N, H, W): one mask per image, without channels.")
     if not 0 < share <= 1:
@@ -44,10 +45,12 @@ def foreground(masks, grid: int = 16, share: float = 0.5, source: str = "given m
 
 
 def central_box(n: int, grid: int = 16) -> Foreground:
-    """The authors' stand-in where a dataset has no masks: for n images the cells in the middle, rows and columns 2 to 13 of 16."""
-    if n < 1 or grid < 1:
-        raise ValueError(f"central_box({n}, grid={grid}): expected at least one image and one cell.")
-    low, high = grid // 6, grid * 5 // 6 + 1
+    """The authors' stand-in where a dataset has no masks: for n images the cells in the middle, rows and columns 2 to 13 of 16; of
+    other grids all but an eighth at each edge, at least one cell."""
+    if n < 1 or grid < 3:
+        raise ValueError(f"central_box({n}, grid={grid}): expected at least one image and 3 cells to a side, so that there is a middle.")
+    low = max(1, (grid + 4) // 8)
+    high = grid - low
     cells = torch.zeros(n, grid, grid, dtype=torch.bool)
     cells[:, low:high, low:high] = True
     return Foreground(cells, f"no masks: the central box, rows and columns {low} to {high - 1} of {grid}")

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import check_variant
-from .maps import EntropyMaps
-from .masks import Foreground, foreground
+from .given import notes_on, read_epochs, read_maps, read_masks
 from .report import METRICS, ConceptReport
 
 
@@ -37,7 +36,7 @@ def share_on_foreground(n_fg: Tensor, n_bg: Tensor) -> Tensor:
 
 def stability(concepts: Tensor) -> Tensor:
     """rho of each image: |S_M| / |S_1 or ... or S_M|, 0 where the union is empty.   concepts: (M, N, g, g) bool. Returns (N,)."""
-    return concepts[-1].sum((1, 2)) / concepts.any(0).sum((1, 2)).clamp(min=1)
+    return concepts[-1].sum((1, 2)).double() / concepts.any(0).sum((1, 2)).clamp(min=1)
 
 
 def richest(n_fg: Tensor) -> Tensor:
@@ -49,10 +48,11 @@ def concept_metrics(maps, masks, *, epochs: Sequence[int] | None = None, distanc
                     variant: str = "paper", resamples: int = 1000, confidence: float = 0.95, seed: int = 0) -> ConceptReport:
     """N_fg, N_bg, lambda (last checkpoint), D_mean, D_std and rho from the maps of some images over checkpoints of one network.
 
-    maps: ``EntropyMaps``, or entropies (N, g, g), or a sequence of them in the order of training, or (M, N, g, g).
-    masks: a ``Foreground``, pixel masks (N, H, W) of the images' size, cell masks (N, g, g), or a dataset's split with masks.
-    epochs: of the checkpoints; by default 1, 2, ...   distance: (M,) how far the weights had come at each checkpoint, the sum of
-    ||w_k - w_(k-1)|| / ||w_0|| (``weight_distance``); without it D_mean and D_std are NaN.   threshold: b, in nats.
+    maps: a ``Trajectory``; or ``EntropyMaps``, or entropies (N, g, g), or a sequence of them in the order of training, or (M, N, g, g).
+    masks: a ``Foreground``, pixel masks (N, H, W) of the images' size, cell masks (N, g, g), or a dataset's split with masks; None:
+    the ``central_box``, as the report will say.   epochs: of the checkpoints; by default the trajectory's, or 1, 2, ...
+    distance: (M,) how far the weights had come at each checkpoint, the sum of ||w_k - w_(k-1)|| / ||w_0|| (``weight_distance``);
+    without it D_mean and D_std are NaN.   threshold: b, in nats.
 
     variant "paper": D and rho look at checkpoints after training began (epoch > 0), D_std is the standard deviation over images,
     and ``distance`` should add up epochs.   variant "code": all checkpoints given, D_std is the variance, ``distance`` adds up steps.
@@ -60,21 +60,23 @@ def concept_metrics(maps, masks, *, epochs: Sequence[int] | None = None, distanc
     confidence, resamples, seed: of the bootstrap intervals over images (H-bar held fixed).
 
     Images are left out, and counted in the report's notes, if their map is dead or off target at any checkpoint. With a single
-    checkpoint D and rho are NaN, with a warning: they compare checkpoints. An image without foreground counts with N_fg = 0.
+    checkpoint D and rho are NaN, with a warning: they compare checkpoints. An image without foreground counts with N_fg = 0, and one
+    that never has a foreground concept in D with its first checkpoint, as the first maximum is taken.
     Raises ``ValueError`` for numbers or sizes that differ, no foreground or no background anywhere, or no image left.
     """
     check_variant(variant)
-    entropy, good, size = _stack(maps)
+    epochs = getattr(maps, "epochs", None) if epochs is None else epochs
+    entropy, good, size = read_maps(maps)
     m, n, grid = entropy.shape[:3]
-    fg = _cells(masks, n, grid, size)
-    epochs = list(range(1, m + 1)) if epochs is None else [int(e) for e in epochs]
-    if len(epochs) != m or any(b <= a for a, b in zip(epochs, epochs[1:])):
-        raise ValueError(f"epochs={epochs} for {m} checkpoints: expected one rising number for each.")
+    fg = read_masks(masks, n, grid, size)
+    epochs = read_epochs(epochs, m)
     if distance is not None and len(distance) != m:
         raise ValueError(f"distance has {len(distance)} numbers for {m} checkpoints: expected one for each.")
     if not threshold > 0:
         raise ValueError(f"threshold={threshold}: expected b > 0, in nats (0.2 in the authors' code).")
-    notes = _notes(fg, good)
+    if not 0 < confidence < 1 or resamples < 1:
+        raise ValueError(f"confidence={confidence}, resamples={resamples}: expected a share such as 0.95, and at least one.")
+    notes = notes_on(fg, good)
     kept = good.nonzero().flatten()
     entropy, cells = entropy[:, kept], fg.cells[kept]
 
@@ -85,7 +87,7 @@ def concept_metrics(maps, masks, *, epochs: Sequence[int] | None = None, distanc
     nothing = torch.full((len(kept),), torch.nan, dtype=torch.float64)
     if len(path) > 1:
         best = torch.tensor(path)[richest(n_fg[path])]
-        images["rho"] = stability(concepts[path] & cells).double()
+        images["rho"] = stability(concepts[path] & cells)
         images["epoch"] = torch.tensor(epochs)[best]
         images["distance"] = nothing if distance is None else torch.as_tensor(distance, dtype=torch.float64)[best]
     else:
@@ -103,61 +105,14 @@ def concept_metrics(maps, masks, *, epochs: Sequence[int] | None = None, distanc
 
 def effective_images(maps, masks, epochs: Sequence[int] | None = None, after: int = 40) -> Tensor:
     """(N,) bool: the authors' choice of images, those whose background has the higher mean entropy at every checkpoint from
-    epoch ``after`` on (or at the last). It favours the paper's picture of the object: a selection to report, not a default."""
-    entropy, good, size = _stack(maps)
-    cells = _cells(masks, *entropy.shape[1:3], size).cells
-    late = [k for k in range(len(entropy)) if epochs is not None and epochs[k] >= after] or [len(entropy) - 1]
-    mean = lambda side: (entropy[late] * side).sum((-1, -2)) / side.sum((-1, -2)).clamp(min=1)
+    epoch ``after`` on (or at the last). An image that is all foreground or all background is none of them. It favours the paper's
+    picture of the object: a selection to report, not a default."""
+    epochs = getattr(maps, "epochs", None) if epochs is None else epochs
+    entropy, good, size = read_maps(maps)
+    cells = read_masks(masks, *entropy.shape[1:3], size).cells
+    late = [] if epochs is None else [k for k, e in enumerate(read_epochs(epochs, len(entropy))) if e >= after]
+    mean = lambda side: (entropy[late or [-1]] * side).sum((-1, -2)) / side.sum((-1, -2))  # NaN, so False, where a side is empty
     return good & (mean(~cells) > mean(cells)).all(0)
-
-
-def _stack(maps) -> tuple[Tensor, Tensor, tuple[int, int] | None]:
-    """(M, N, g, g) entropies as float64, which images are good at all checkpoints (N,), the size of the images if it is known."""
-    several = list(maps) if isinstance(maps, (list, tuple)) or isinstance(maps, Tensor) and maps.ndim == 4 else [maps]
-    if not several:
-        raise ValueError("no maps: expected the EntropyMaps of one checkpoint or more.")
-    tensors = [torch.as_tensor(m.entropy if isinstance(m, EntropyMaps) else m).double() for m in several]
-    if tensors[0].ndim != 3 or tensors[0].shape[1] != tensors[0].shape[2] or any(t.shape != tensors[0].shape for t in tensors):
-        raise ValueError(f"maps have shapes {sorted({tuple(t.shape) for t in tensors})}: expected (N, g, g), the same images and grid at "
-                         "every checkpoint.")
-    entropy = torch.stack(tensors)
-    good = torch.isfinite(entropy).all(0).all(-1).all(-1)
-    named = [m for m in several if isinstance(m, EntropyMaps)]
-    for m in named:
-        if (m.layer, m.target) != (named[0].layer, named[0].target):
-            raise ValueError(f"maps of different layers or targets cannot be compared: {named[0]!r} and {m!r}.")
-        good &= m.reached
-    return entropy, good, named[0].settings.get("size") if named else None
-
-
-def _cells(masks, n: int, grid: int, size) -> Foreground:
-    if not isinstance(masks, Foreground):
-        pixels = masks.extra.get("object_mask") if hasattr(masks, "extra") else torch.as_tensor(masks)
-        if pixels is not None and pixels.ndim == 3 and size and tuple(pixels.shape[1:]) not in (tuple(size), (grid, grid)):
-            raise ValueError(f"masks of {pixels.shape[1]} x {pixels.shape[2]} pixels for images of {size[0]} x {size[1]}: resize one to "
-                             f"the other, or pass cells ({grid} x {grid}).")
-        masks = foreground(masks, grid)
-    if len(masks) != n or masks.cells.shape[1:] != (grid, grid):
-        raise ValueError(f"{len(masks)} masks of {masks.cells.shape[-1]} x {masks.cells.shape[-1]} cells for {n} maps of {grid} x {grid}: "
-                         "expected one mask for each image, on the same grid.")
-    return masks
-
-
-def _notes(fg: Foreground, good: Tensor) -> list[str]:
-    """What the report must state about the images; raises where nothing can be said at all."""
-    if not good.any():
-        raise ValueError(f"none of the {len(good)} images has a map that reached its target at every checkpoint: nothing to count.")
-    objects, all_of_it = fg.cells[good].flatten(1).any(1), fg.cells[good].flatten(1).all(1)
-    if not objects.any():
-        raise ValueError("no image has a foreground cell: the masks are empty, or the objects are smaller than half a cell.")
-    if all_of_it.all():
-        raise ValueError("no image has a background cell: without background there is no entropy to compare with.")
-    notes = [f"foreground: {fg.source}", f"{int(good.sum())} of {len(good)} images"]
-    for what, count in (("left out: their map is dead or off target at a checkpoint", (~good).sum()),
-                        ("without foreground: N_fg is 0", (~objects).sum()), ("without background: not in H-bar", all_of_it.sum())):
-        if count:
-            notes.append(f"{int(count)} images {what}")
-    return notes
 
 
 def _bootstrap(images: dict, variant: str, resamples: int, confidence: float, seed: int) -> tuple[dict, dict]:
@@ -169,7 +124,7 @@ def _bootstrap(images: dict, variant: str, resamples: int, confidence: float, se
                 "d_mean": far.mean(-1), "d_std": spread if variant == "code" else spread.sqrt(), "rho": images["rho"][rows].mean(-1)}
 
     n = len(images["n_fg"])
-    drawn = summary(torch.randint(n, (max(1, resamples), n), generator=torch.Generator().manual_seed(seed)))
+    drawn = summary(torch.randint(n, (resamples, n), generator=torch.Generator().manual_seed(seed)))
     ends = torch.tensor([(1 - confidence) / 2, (1 + confidence) / 2], dtype=torch.float64)
     values = {k: float(v) for k, v in summary(torch.arange(n)).items()}
     return values, {k: tuple(torch.quantile(drawn[k], ends).tolist()) for k in METRICS}

@@ -15,7 +15,8 @@ class ConceptReport:
 
     values: {metric: number} for n_fg, n_bg, lambda, d_mean, d_std, rho, also as attributes (``lam`` for lambda).
     intervals: {metric: (low, high)}, bootstrap over images.   per_image, course: columns of ``images()`` and ``epochs()``.
-    concepts: (M, N, g, g) bool, the concept cells.   cells: (N, g, g) bool, the foreground.   mask_source: where it comes from.
+    concepts: (M, n, g, g) bool, the concept cells of the n images that were kept, ``images()["image"]``; cells: (n, g, g) bool, their
+    foreground.   mask_source: where it comes from.
     notes: what was left out or could not be said.
     """
 

@@ -40,8 +40,9 @@ def trajectory(net: nn.Module, weights, images: Tensor, layer: str, *, make=entr
     """The maps of some images at every checkpoint: checkpoints one after the other, all images at each.
 
     net: gives the architecture only; a copy of it takes one set of weights after the other, so memory holds one network beside yours.
-    weights: a run's folder (``checkpoints``), or {epoch: file of ``save_weights``, state dict, or a function that loads one}.   make: ``entropy_map`` or ``first_order_map``, called
-    with ``settings``; the same seed, so the same noise, at every checkpoint.   Raises ``ValueError`` for weights that do not fit.
+    weights: a run's folder (``checkpoints``), or {epoch: file of ``save_weights``, state dict, or a function that loads one}.
+    make: ``entropy_map`` or ``first_order_map``, called with ``settings``; the same seed, so the same noise, at every checkpoint.
+    Raises ``ValueError`` for weights that do not fit and for what ``make`` refuses, naming the epoch.
     """
     files = weights if isinstance(weights, Mapping) else checkpoints(weights)
     own, epochs, maps = copy.deepcopy(net), sorted(files), []
@@ -51,8 +52,12 @@ def trajectory(net: nn.Module, weights, images: Tensor, layer: str, *, make=entr
             try:
                 own.load_state_dict(given) if isinstance(given, Mapping) else load_weights(own, given)
             except RuntimeError as error:
-                raise ValueError(f"the weights of epoch {epoch} belong to another architecture than {type(net).__name__}: {error}") from error
-            maps.append(make(own, images, layer, progress=False, **settings))
+                raise ValueError(f"the weights of epoch {epoch} belong to another architecture than {type(net).__name__}: "
+                                 f"{error}") from error
+            try:
+                maps.append(make(own, images, layer, progress=False, **settings))
+            except ValueError as error:
+                raise ValueError(f"checkpoint of epoch {epoch}: {error}") from error
             show.update(1)
     return Trajectory(epochs, maps)
 
