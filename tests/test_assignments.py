@@ -2,6 +2,7 @@
 and every wrong answer in tests/mutants is caught (the table is printed at the end of the run)."""
 
 import ast
+import dis
 import importlib
 import inspect
 import re
@@ -236,7 +237,7 @@ def replaying(function, visible, function_name, scope):
 
 
 @each
-def test_every_wrong_answer_is_caught(name, record_property):
+def test_every_wrong_answer_is_caught(name, record_property, monkeypatch):
     scope, found, missed, named = scope_of(name), [], [], {}
     assert {cell.id for cell, _ in exercises(name)} == set(table(name).WRONG) == set(table(name).RIGHT)
     for cell, stubs in exercises(name):
@@ -252,15 +253,42 @@ def test_every_wrong_answer_is_caught(name, record_property):
         if outcome(visible, scope | {function: copied}) is None:  # not where the inputs are themselves functions
             wrong["right for the visible inputs only"] = copied
         for what, mutant in wrong.items():
-            seen, unseen = outcome(visible, scope | {function: mutant}), outcome(hidden, scope | {function: mutant})
-            found.append((name, cell.id, what, str(seen).strip().splitlines()[0] if seen else "", unseen is not None))
+            seen, caught = outcome(visible, scope | {function: mutant}), True
+            for private in ("", "first", "second"):  # whatever the instructor chose
+                monkeypatch.setenv("KDTUTOR_GRADING_SEED", private)
+                caught &= outcome(hidden, scope | {function: mutant}) is not None
+            found.append((name, cell.id, what, str(seen).strip().splitlines()[0] if seen else "", caught))
             named[cell.id] = named.get(cell.id, 0) + (seen is not None)
-            if unseen is None:
+            if not caught:
                 missed.append(f"{cell.id}: {what}{' (the visible check sees it)' if seen else ''}")
     record_property("mutants", found)
     few = {id: count for id, count in named.items() if count < 5}
     assert not few, f"the visible check should catch at least five wrong answers by itself: {few}"
     assert not missed, "the hidden tests do not catch: " + "; ".join(missed)
+
+
+def names(source, *operations):
+    """The notebook's names that code reads ("LOAD_NAME", "LOAD_GLOBAL") or binds ("STORE_NAME"), as Python compiled it."""
+    codes, found = [compile("\n".join(line for line in source.splitlines() if not line.startswith("%")), "cell", "exec")], set()
+    while codes:
+        code = codes.pop()
+        found |= {i.argval for i in dis.get_instructions(code) if i.opname in operations}
+        codes += [constant for constant in code.co_consts if inspect.iscode(constant)]
+    return found
+
+
+@each
+def test_hidden_tests_leave_the_demonstrations_alone(name):
+    """Hidden tests run in the notebook, and on the instructor's side only: what they bind must not be what a later demo reads."""
+    bound = set()
+    for cell in read(name).cells:
+        if cell.cell_type == "code" and role(cell, "grade"):
+            bound |= names(parts(cell)[1], "STORE_NAME")
+        elif cell.cell_type == "code":
+            own = names(cell.source, "STORE_NAME")
+            read_here = names(cell.source, "LOAD_NAME", "LOAD_GLOBAL") - own
+            assert not read_here & bound, f"{cell.id} reads {read_here & bound}, which a hidden test bound"
+            bound -= own
 
 
 @each

@@ -48,7 +48,7 @@ def permute_dark_knowledge(teacher_probs: Tensor, generator: torch.Generator | N
 
     teacher_probs: (B, C). Returns (B, C): every row has the same values as before (so the same sum, maximum and entropy) and the
     teacher's argmax keeps its place; which wrong answer is similar to which is lost. generator: for a repeatable shuffle.
-    keys: (B, C) numbers in [0, 1) whose order is the shuffle, instead of fresh random ones (``persistent_keys``).
+    keys: (B, C) finite numbers whose order is the shuffle, instead of fresh random ones (``persistent_keys``).
 
     The paper does not say whether one permutation serves a row, a batch or the whole training; here it is fresh for every row, or
     with ``persistent_keys`` an example's own for the whole training. Raises ``ValueError`` unless there are two dimensions.
@@ -62,7 +62,7 @@ def permute_dark_knowledge(teacher_probs: Tensor, generator: torch.Generator | N
         keys = torch.rand(rows, classes, generator=generator, device=device)
     keys = keys.to(teacher_probs.device)
     # Random keys, the argmax's above all others: sorted, the first C - 1 are the other classes in random order.
-    shuffled = keys.scatter(1, top, 2.0).argsort(1)[:, :-1]
+    shuffled = keys.scatter(1, top, torch.inf).argsort(1)[:, :-1]
     places = torch.arange(classes - 1, device=top.device).expand(rows, -1)
     places = places + (places >= top)
     return teacher_probs.scatter(1, places, teacher_probs.gather(1, shuffled))
