@@ -30,7 +30,7 @@ def kd(*arguments):
 def test_a_new_course_holds_the_sources_and_nothing_that_was_generated(tmp_path):
     done = kd("course", "new", tmp_path / "kd")
     assert done.exit_code == 0 and f"nbgrader generate_assignment {assignments(tmp_path / 'kd')[0]}" in done.output
-    assert {p.name for p in (tmp_path / "kd").iterdir()} == {"README.md", "nbgrader_config.py", "source", ".gitignore"}
+    assert {p.name for p in (tmp_path / "kd").iterdir()} == {"README.md", "formgrader.png", "nbgrader_config.py", "source", ".gitignore"}
     assert NAME in assignments(tmp_path / "kd")
     for name in assignments(tmp_path / "kd"):
         assert (tmp_path / "kd" / "source" / name / f"{name}.ipynb").is_file()
@@ -53,7 +53,7 @@ def test_git_ignores_what_a_course_generates(tmp_path):
     (course / "gradebook.db").touch()
     (course / "grades.csv").touch()
     seen = subprocess.run(["git", "status", "--short", "-uall"], cwd=course, capture_output=True, text=True, check=True).stdout.split()
-    assert {name.split("/")[0] for name in seen[1::2]} == {".gitignore", "README.md", "nbgrader_config.py", "source"}
+    assert {name.split("/")[0] for name in seen[1::2]} == {".gitignore", "README.md", "formgrader.png", "nbgrader_config.py", "source"}
     assert set(GENERATED) <= set((course / ".gitignore").read_text().splitlines())
 
 

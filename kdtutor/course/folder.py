@@ -45,7 +45,7 @@ def new_course(directory: str | Path) -> Path:
         raise FileExistsError(f"{directory.resolve()} exists and is not empty: nothing was written. Choose a new directory.")
     names = assignments(base)
     directory.mkdir(parents=True, exist_ok=True)
-    for name in (CONFIG, "README.md"):
+    for name in (CONFIG, "README.md", "formgrader.png"):
         shutil.copyfile(base / name, directory / name)
     for name in names:
         shutil.copytree(base / "source" / name, directory / "source" / name,
