@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.skipif(
 # The lessons, and the control that is moved in each (None: only opened and run).
 LESSONS = {"00": "Temperature T", "01": None, "02": None, "03": "Generation (0: the teacher)", "04": "Step size", "05": "Student's value",
            "06": "Power p", "07": "Turn all (degrees)", "08": "How sure B is of the right class ★",
-           "09": "Exponent γ", "14": "Number of seeds"}
+           "09": "Exponent γ", "10": "Threshold b, nats", "14": "Number of seeds"}
 LAPTOP = {"width": 1366, "height": 900}
 SETTINGS = {  # every cell in the page, also those out of sight; no dialogs about news
     "@jupyterlab/notebook-extension/tracker": '{"windowingMode": "none"}',
