@@ -12,8 +12,8 @@ __version__ = "0.1.0"
 
 _HOMES = {"History": "training", "evaluate": "training", "fit": "training", "Teacher": "teacher", "published": "papers",
           "measured": "papers"}
-_MODULES = ("ablation", "checks", "concepts", "datasets", "gradients", "landmarks", "lessons", "methods", "models", "papers", "plots", "runs", "schedules",
-            "softening", "taps", "teacher", "training", "widgets")
+_MODULES = ("ablation", "checks", "concepts", "course", "datasets", "gradients", "landmarks", "lessons", "methods", "models", "papers",
+            "plots", "runs", "schedules", "softening", "taps", "teacher", "training", "widgets")
 __all__ = ["budget", "pick", *_HOMES, *_MODULES]
 
 

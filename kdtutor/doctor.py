@@ -161,7 +161,7 @@ def datasets(root: Path) -> Iterator[Line]:
         if present or embedded:
             yield Line(present, f"dataset {name}", detail, REINSTALL)
         else:
-            yield Line(True, f"dataset {name}", f"absent (optional): kdtutor data fetch {name}")
+            yield Line(True, f"dataset {name}", f"absent (optional): {detail}")
 
 
 CHECKS: list[Callable[[Path], Iterator[Line]]] = [
