@@ -114,12 +114,13 @@ def test_data_directory_that_cannot_be_written(monkeypatch, tmp_path):
 
 
 def test_datasets_that_are_absent(monkeypatch):
-    here = {"digits": (False, "scikit-learn is broken"), "scenes": (True, "generated"), "mnist": (False, "not in data"),
-            "cifar10": (True, "50000 + 10000 images")}
+    here = {"digits": (False, "scikit-learn is broken"), "scenes": (True, "generated"), "mnist": (False, "kdtutor data fetch mnist"),
+            "cub200": (False, "to be copied by hand: its publisher's page"), "cifar10": (True, "50000 + 10000 images")}
     monkeypatch.setattr(datasets, "available", lambda root: here)
     report = {line.name: line for line in lines(doctor.datasets)}
     assert [name for name, line in report.items() if not line.ok] == ["dataset digits"]
     assert report["dataset mnist"].detail == "absent (optional): kdtutor data fetch mnist"
+    assert report["dataset cub200"].detail == "absent (optional): to be copied by hand: its publisher's page"
     assert report["dataset cifar10"].detail == "50000 + 10000 images"
 
 
