@@ -16,7 +16,7 @@ from .grid import check_grid, gather
 from .maps import HALF_LOG_2PIE, EntropyMaps, entropy, report
 
 BOUNDS = (1e-3, 1.0)  # of sigma, as in the authors' code
-STEPS = 200  # halvings that locate a crossing: more than a double has digits
+STEPS = 80  # halvings that locate a crossing: of any range here to the last digit of a double
 
 
 def sensitivity(net: nn.Module, images: Tensor, layer: str, grid: int = 16, *, projections: int = 64, relu: bool = False, seed: int = 0,
