@@ -16,7 +16,7 @@ from captum.attr import IntegratedGradients, Occlusion
 from provenance import write_csv
 
 from kdtutor import concepts, datasets, models
-from kdtutor.concepts.grid import gather
+from kdtutor.concepts.cells import gather
 from kdtutor.concepts.parts import average_precision, part_cells, precision_recall, top_cells
 from kdtutor.runs import load_weights
 

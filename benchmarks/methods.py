@@ -29,8 +29,8 @@ from training import calibrated, random_data
 
 from kdtutor import Teacher, models
 from kdtutor.datasets import Batch, Split
-from kdtutor.landmarks import before_relu
-from kdtutor.memory import keep_freed_memory
+from kdtutor.taps.default_layers import before_relu
+from kdtutor.training.memory import keep_freed_memory
 from kdtutor.methods import CRD, DML, ONE, catalog
 from kdtutor.methods.feature.activation_boundary import activation_boundary_loss
 from kdtutor.methods.feature.attention_transfer import attention_loss

@@ -18,8 +18,7 @@ from provenance import mean_std, write_csv
 
 from kdtutor import Teacher, fit
 from kdtutor.datasets import load
-from kdtutor.methods import (CRD, DML, ONE, RKD, AttentionTransfer, Composition, CrossEntropy, Hinton, SimilarityPreserving,
-                             catalog)
+from kdtutor.methods import CRD, DML, ONE, RKD, AttentionTransfer, Composition, CrossEntropy, Hinton, SimilarityPreserving, catalog
 from kdtutor.models import resnet8, resnet20
 
 COMPOSED = {"AT+KD": AttentionTransfer, "CRD+KD": CRD}

@@ -6,15 +6,13 @@ needs torch, numpy and safetensors only; pandas, matplotlib and the widgets load
 
 from importlib import import_module
 
-from .budget import budget, pick
-
 __version__ = "0.1.0"
 
-_HOMES = {"History": "training", "evaluate": "training", "fit": "training", "Teacher": "teacher", "published": "papers",
-          "measured": "papers"}
-_MODULES = ("ablation", "checks", "concepts", "course", "datasets", "gradients", "landmarks", "lessons", "methods", "models", "papers",
-            "plots", "runs", "schedules", "softening", "taps", "teacher", "training", "widgets")
-__all__ = ["budget", "pick", *_HOMES, *_MODULES]
+_HOMES = {"budget": "workbook.budget", "pick": "workbook.budget", "History": "training", "evaluate": "training", "fit": "training", "Teacher": "teacher", "published": "ablation.published",
+          "measured": "ablation.published"}
+_MODULES = ("ablation", "checks", "concepts", "course", "datasets", "display", "distiller", "lessons", "methods", "models", "runs",
+            "softening", "taps", "teacher", "training", "workbook")
+__all__ = [*_HOMES, *_MODULES]
 
 
 def __getattr__(name: str):

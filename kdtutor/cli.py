@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from .budget import BUDGETS
+from .workbook.budget import BUDGETS
 from .course.cli import app as course
 from .errors import unknown
 
@@ -53,7 +53,7 @@ def main(debug: Annotated[bool, typer.Option("--debug", help="Show the whole tra
 @app.command()
 def doctor(root: Root = Path("data")):
     """Say, line by line, whether everything a lesson needs is here. Exit status 1 if something fails."""
-    from .doctor import diagnose
+    from .workbook.doctor import diagnose
 
     failed = 0
     for line in diagnose(root):
@@ -86,7 +86,7 @@ def fetch_data(name: str, root: Root = Path("data")):
 @lessons.command("list")
 def list_lessons():
     """The lessons, in order."""
-    from .lessons import lessons as all_lessons
+    from .workbook.notebooks import lessons as all_lessons
 
     for path in all_lessons():
         typer.echo(path.stem)
@@ -94,7 +94,7 @@ def list_lessons():
 
 def chosen(names: list[str]) -> list[Path]:
     """The lessons with these names; a number ("01"), the name and the path all do. None given: all."""
-    from .lessons import lessons as all_lessons
+    from .workbook.notebooks import lessons as all_lessons
 
     known = {path.stem: path for path in all_lessons()}
     found = []
@@ -112,7 +112,7 @@ def run_lessons(names: Annotated[list[str] | None, typer.Argument(help="Numbers 
                 budget: Annotated[str | None, typer.Option(help=f"{', '.join(BUDGETS)}; without it KDTUTOR_BUDGET, or cpu.")] = None,
                 save: Annotated[bool, typer.Option("--save/--no-save", help="Write the outputs into the notebooks.")] = True):
     """Execute lessons from top to bottom and save them, normalised, with their outputs. Exit status 1 if one fails."""
-    from .lessons import LessonError, run
+    from .workbook.notebooks import LessonError, run
 
     failed = False
     for path in chosen(names or []):
@@ -128,7 +128,7 @@ def run_lessons(names: Annotated[list[str] | None, typer.Argument(help="Numbers 
 @lessons.command("check")
 def check_lessons(names: Annotated[list[str] | None, typer.Argument(help="Numbers or names; none: all.")] = None):
     """Say what is wrong with the committed notebooks. Exit status 1 if anything is."""
-    from .lessons import problems
+    from .workbook.notebooks import problems
 
     failed = False
     for path in chosen(names or []):

@@ -38,7 +38,7 @@ def repeatable():
 
 
 def pytest_terminal_summary(terminalreporter):
-    """The wrong answers to the assignments, and which part of the test cell caught each (tests/test_assignments.py)."""
+    """The wrong answers to the assignments, and which part of the test cell caught each (tests/course/test_assignments.py)."""
     reports = [r for outcome in ("passed", "failed") for r in terminalreporter.getreports(outcome) if getattr(r, "when", "") == "call"]
     rows = [row for report in reports for key, found in report.user_properties if key == "mutants" for row in found]
     if rows:

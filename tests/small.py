@@ -6,7 +6,7 @@ from torch import nn
 
 from kdtutor.datasets import Data, Split
 from kdtutor.methods import Distiller, Player, Stage
-from kdtutor.methods.distiller import as_teacher
+from kdtutor.distiller.plan import as_teacher
 from kdtutor.models import mlp
 from kdtutor.taps import Taps
 

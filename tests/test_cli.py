@@ -27,7 +27,7 @@ def notebooks(monkeypatch):
         module.ran.append((path.stem, budget, save))
         return 12.3
 
-    module = ModuleType("kdtutor.lessons")
+    module = ModuleType("kdtutor.workbook.notebooks")
     module.broken = []
     paths = [Path("notebooks", f"{name}.ipynb") for name in ("00_start_here", "01_distilling_mnist", "02_soft_targets")]
     module.ran = []
@@ -35,8 +35,8 @@ def notebooks(monkeypatch):
     module.LessonError = type("LessonError", (RuntimeError,), {})
     module.run = run
     module.problems = lambda path: ["error output", "too large"] if "mnist" in path.stem else []
-    monkeypatch.setitem(sys.modules, "kdtutor.lessons", module)
-    monkeypatch.setattr(kdtutor, "lessons", module, raising=False)
+    monkeypatch.setitem(sys.modules, "kdtutor.workbook.notebooks", module)
+    monkeypatch.setattr(kdtutor.workbook, "notebooks", module, raising=False)
     return module
 
 

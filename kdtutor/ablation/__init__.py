@@ -8,9 +8,9 @@
 
 from .choice import MethodChoice, sweep
 from .estimate import estimate
-from .files import read_grid, write_grid
+from .grid_file import read_grid, write_grid
 from .grid import Cell, Grid
-from .report import Results, forecast, load, status
+from .results import Results, forecast, load, status
 from .runner import run
 from .store import Store
 

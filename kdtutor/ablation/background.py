@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from .files import read_grid, write_grid
+from .grid_file import read_grid, write_grid
 from .grid import Grid
 from .runner import run
 from .store import Store

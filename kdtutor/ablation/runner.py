@@ -18,12 +18,12 @@ from pathlib import Path
 
 import torch
 
-from ..progress import bar
+from ..display.progress import bar
 from ..runs import CannotWrite
 from ..training import NonFiniteError, fit
-from .answers import fill, planned, teacher_of, with_answers
+from .teacher_cache import fill, planned, teacher_of, with_answers
 from .grid import Cell, Grid
-from .report import Results
+from .results import Results
 from .store import Store
 
 

@@ -14,19 +14,26 @@ from .verdict import Verdict
 __all__ = ["Verdict", "expect", "require"]
 
 
+# Where checks are defined: a module per lesson, a module per assignment. They are looked up by name, never imported before they are
+# used, because they stand above this room: lessons and assignments import ``checks.verdict``.
+HOMES = ("lessons/*/checks.py", "course/assignments/*.py")
+
+
 @cache
 def homes() -> dict[str, list[str]]:
     """The name of every check, and the modules that define it: exactly one each."""
     found: dict[str, list[str]] = {}
-    for path in sorted(Path(__file__).parent.glob("*[0-9].py")):
+    package = Path(__file__).parents[1]
+    for path in sorted(p for pattern in HOMES for p in package.glob(pattern)):
+        module = ".".join((package.name, *path.relative_to(package).with_suffix("").parts))
         for name in re.findall(r"^def (check_\w+)\(", path.read_text(encoding="utf-8"), re.M):
-            found.setdefault(name, []).append(path.stem)
+            found.setdefault(name, []).append(module)
     return found
 
 
 def __getattr__(name: str):
     if name in homes():
-        return getattr(import_module(f".{homes()[name][0]}", __name__), name)
+        return getattr(import_module(homes()[name][0]), name)
     raise AttributeError(f"module 'kdtutor.checks' has no attribute {name!r}")
 
 

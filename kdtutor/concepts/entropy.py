@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import unknown
-from ..memory import keep_freed_memory
-from ..progress import bar
+from ..training.memory import keep_freed_memory
+from ..display.progress import bar
 from .features import Layer, check_features, check_settings, clean_features, ready, still
 from .first_order import BOUNDS, descent, duration_until, optimum, sensitivity
-from .grid import check_grid, gather, spread
+from .cells import check_grid, gather, spread
 from .maps import EntropyMaps, entropy, rank_correlation, report
 
 GROUP = 64  # images that share one drawing of the noise; the memory for it is that of ``noise`` images

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import unknown
-from ..progress import bar
+from ..display.progress import bar
 from .features import Layer, check_features, check_settings, ready, still
-from .grid import check_grid, gather
+from .cells import check_grid, gather
 from .maps import HALF_LOG_2PIE, EntropyMaps, entropy, report
 
 BOUNDS = (1e-3, 1.0)  # of sigma, as in the authors' code

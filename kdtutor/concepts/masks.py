@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .grid import check_grid, gather
+from .cells import check_grid, gather
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import check_variant
-from ..progress import bar
+from ..display.progress import bar
 from ..runs import load_weights
 from .entropy import entropy_map
 from .maps import EntropyMaps

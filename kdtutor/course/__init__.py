@@ -4,8 +4,8 @@
 ``guard`` runs in a submission's kernel. Only ``grade`` needs nbgrader: ``pip install "kdtutor[classroom]"``.
 """
 
-from .folder import assignments, new_course
+from .folder import assignment_names, new_course
 from .grading import Outcome, grade
 from .seeds import hidden_generator
 
-__all__ = ["Outcome", "assignments", "grade", "hidden_generator", "new_course"]
+__all__ = ["Outcome", "assignment_names", "grade", "hidden_generator", "new_course"]

@@ -12,10 +12,10 @@ app = typer.Typer(help="The classroom: make a course directory, grade submission
 @app.command()
 def new(directory: Annotated[Path, typer.Argument(help="A new or empty directory.")]):
     """Make a course directory for nbgrader from the workbook's assignments."""
-    from . import assignments, new_course
+    from . import assignment_names, new_course
 
     course = new_course(directory)
-    names = assignments(course)
+    names = assignment_names(course)
     typer.echo(f"{course} is a course with {len(names)} assignments: {', '.join(names)}.\nNext:\n  cd {directory}\n"
                f"  nbgrader generate_assignment {names[0]}\nThen hand out release/{names[0]}. All steps: README.md in that directory.")
 

@@ -9,7 +9,7 @@ CONFIG = "nbgrader_config.py"
 GENERATED = ("release", "submitted", "autograded", "feedback", "downloaded", "gradebook.db", "*.csv", ".ipynb_checkpoints")
 
 
-def assignments(course: str | Path) -> list[str]:
+def assignment_names(course: str | Path) -> list[str]:
     """The names of the assignments of a course directory. Raises ``FileNotFoundError`` if it is none."""
     course = Path(course)
     if not (course / CONFIG).is_file():
@@ -20,7 +20,7 @@ def assignments(course: str | Path) -> list[str]:
 
 def find_assignment(course: str | Path, name: str) -> str:
     """The name, if the course has an assignment of that name; else raises ``ValueError`` with those that it has."""
-    known = assignments(course)
+    known = assignment_names(course)
     if name not in known:
         raise unknown("assignment", name, known)
     return name
@@ -43,7 +43,7 @@ def new_course(directory: str | Path) -> Path:
     directory, base = Path(directory), ours()
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise FileExistsError(f"{directory.resolve()} exists and is not empty: nothing was written. Choose a new directory.")
-    names = assignments(base)
+    names = assignment_names(base)
     directory.mkdir(parents=True, exist_ok=True)
     for name in (CONFIG, "README.md", "formgrader.png"):
         shutil.copyfile(base / name, directory / name)

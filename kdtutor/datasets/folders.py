@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..progress import bar
+from ..display.progress import bar
 from .data import Data, Split
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp")

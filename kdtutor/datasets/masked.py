@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 import numpy as np
 import torch
 
-from ..progress import bar
+from ..display.progress import bar
 from .data import Split
 from .folders import _readable, _remembered
 

@@ -9,10 +9,10 @@ from types import MappingProxyType
 from typing import Any
 
 from .baseline import CrossEntropy
-from .composition import Composition
-from .distiller import Batch, Distiller, Player, Stage
+from ..distiller.composition import Composition
+from ..distiller.plan import Batch, Distiller, Player, Stage
 from .feature import FSP, ActivationBoundary, AttentionTransfer, FitNet, FullActivationTransfer, GradientAttentionTransfer, JacobianMatching
-from .offline import Offline, Reading
+from ..distiller.offline import Offline, Reading
 from .online import DML, ONE
 from .relation import CRD, RKD, SimilarityPreserving
 from .response import BSS, Hinton

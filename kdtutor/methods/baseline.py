@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 
 from ..taps import call
-from .distiller import Batch, Distiller
+from ..distiller.plan import Batch, Distiller
 
 
 class CrossEntropy(Distiller):

@@ -4,7 +4,7 @@ Each has ``input_shape`` (C, H, W) and ``classes``. Weights come from torch's ra
 """
 
 from .build import FORMS, NAMES, build
-from .cifar_resnet import (cifar_resnet, resnet8, resnet14, resnet20, resnet26, resnet32, resnet44, resnet56, resnet110)
+from .cifar_resnet import cifar_resnet, resnet8, resnet14, resnet20, resnet26, resnet32, resnet44, resnet56, resnet110
 from .densenet import densenet
 from .mlp import constrain_, mlp
 from .plain import alexnet, vgg

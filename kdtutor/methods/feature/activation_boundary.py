@@ -8,13 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...errors import check_same_shape, check_variant
-from ...landmarks import before_relu, parameters_before, stages
+from ...taps.default_layers import before_relu, parameters_before, stages
 from ...softening import distillation_kl
 from ...taps import dry
 from ...teacher import Teacher
-from ..distiller import Batch, Player, Stage
-from ..offline import Layers, Offline, Reading, label_term, weight
-from ..tensors import precise, same_size
+from ...distiller.plan import Batch, Player, Stage
+from ...distiller.offline import Layers, Offline, Reading, label_term, weight
+from ...distiller.tensors import precise, same_size
 
 CODE = 3 / 1000  # the factor of the authors' code
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from ...errors import check_same_shape, check_variant, unknown
 from ...teacher import Teacher
-from ..offline import Layers, Offline, Reading, label_term, weight
-from ..tensors import check_maps, directions, precise, same_size
+from ...distiller.offline import Layers, Offline, Reading, label_term, weight
+from ...distiller.tensors import check_maps, directions, precise, same_size
 
 KINDS = ("sum", "max")
 

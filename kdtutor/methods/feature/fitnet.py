@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from torch.optim import RMSprop
 
 from ...errors import check_same_shape, check_temperature, check_variant
-from ...landmarks import nonlinearity, parameters_before, stages
+from ...taps.default_layers import nonlinearity, parameters_before, stages
 from ...softening import distillation_kl
 from ...teacher import Teacher
-from ..distiller import Batch, Player, Stage
-from ..offline import Layers, Offline, Reading, label_term, weight
-from ..tensors import same_size, squared_distance
+from ...distiller.plan import Batch, Player, Stage
+from ...distiller.offline import Layers, Offline, Reading, label_term, weight
+from ...distiller.tensors import same_size, squared_distance
 
 
 def hint_loss(guided: Tensor, hint: Tensor, variant: str = "paper") -> Tensor:

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import check_same_device, check_same_shape, check_variant
-from ...landmarks import parameters_before, stages
+from ...taps.default_layers import parameters_before, stages
 from ...teacher import Teacher
-from ..distiller import Batch, Player, Stage
-from ..offline import Layers, Offline, Reading, label_term, weight
-from ..tensors import check_maps, full_precision, precise, same_size
+from ...distiller.plan import Batch, Player, Stage
+from ...distiller.offline import Layers, Offline, Reading, label_term, weight
+from ...distiller.tensors import check_maps, full_precision, precise, same_size
 
 
 @full_precision

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import check_same_shape, check_variant
-from ...landmarks import stages
+from ...taps.default_layers import stages
 from ...teacher import Teacher
-from ..offline import Layers, Offline, Reading, label_term, weight
+from ...distiller.offline import Layers, Offline, Reading, label_term, weight
 from .attention_transfer import _normalised, attention_loss, attention_map
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ...errors import check_variant, check_weights
 from ...softening import distillation_kl
 from ...taps import call
-from ..distiller import Batch, Distiller, Player, Stage, check_batch, check_classes
+from ...distiller.plan import Batch, Distiller, Player, Stage, check_batch, check_classes
 
 
 def mutual_loss(logits: Tensor, peers: Sequence[Tensor], variant: str = "paper") -> Tensor:

@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...errors import check_same_device, check_temperature, check_variant, check_weights
-from ...landmarks import stages
+from ...taps.default_layers import stages
 from ...models.common import initialise
 from ...softening import distillation_kl
 from ...taps import Taps, dry, example_input
-from ..distiller import Batch, Distiller, check_batch
+from ...distiller.plan import Batch, Distiller, check_batch
 
 
 def gated_logits(branch_logits: Tensor, gate: Tensor) -> Tensor:

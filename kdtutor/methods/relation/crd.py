@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from ...datasets import Data, Split
 from ...errors import check_temperature, unknown
-from ...landmarks import embedding
+from ...taps.default_layers import embedding
 from ...teacher import Teacher
-from ..offline import Layers, Offline, Reading, label_term, weight
-from ..tensors import full_precision
+from ...distiller.offline import Layers, Offline, Reading, label_term, weight
+from ...distiller.tensors import full_precision
 
 MODES = ("exact", "relax")
 

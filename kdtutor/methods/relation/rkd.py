@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from ...errors import check_variant, check_weights
-from ...landmarks import embedding
+from ...taps.default_layers import embedding
 from ...teacher import Teacher
-from ..offline import Layers, Offline, Reading, label_term, weight
-from ..tensors import check_relations, directions, full_precision, gram, precise, tamed, unit_vectors, unit_vectors_backward
+from ...distiller.offline import Layers, Offline, Reading, label_term, weight
+from ...distiller.tensors import check_relations, directions, full_precision, gram, precise, tamed, unit_vectors, unit_vectors_backward
 
 BLOCK = 2**20  # cosines at once on a CPU, 4 MiB in float32: they stay in its cache, and the B^3 of them are never all there
 

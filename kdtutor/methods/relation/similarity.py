@@ -5,10 +5,10 @@ Two images that the teacher finds similar should be similar for the student: the
 
 from torch import Tensor, nn
 
-from ...landmarks import stages
+from ...taps.default_layers import stages
 from ...teacher import Teacher
-from ..offline import Layers, Offline, Reading, label_term, weight
-from ..tensors import check_relations, directions, gram, precise, rows, tamed
+from ...distiller.offline import Layers, Offline, Reading, label_term, weight
+from ...distiller.tensors import check_relations, directions, gram, precise, rows, tamed
 
 
 def similarity_matrix(features: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from ...errors import check_temperature
 from ...softening import distillation_kl, soften
 from ...taps import call, input_gradient
 from ...teacher import Teacher
-from ..offline import Offline, Reading, label_term, weight
+from ...distiller.offline import Offline, Reading, label_term, weight
 
 Bounds = tuple[float, float] | None
 

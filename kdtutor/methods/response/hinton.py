@@ -9,7 +9,7 @@ from torch import nn
 from ...errors import check_temperature
 from ...softening import distillation_kl
 from ...teacher import Teacher
-from ..offline import Offline, Reading, label_term
+from ...distiller.offline import Offline, Reading, label_term
 
 
 class Hinton(Offline):

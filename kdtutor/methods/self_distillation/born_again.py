@@ -16,8 +16,8 @@ from ...errors import check_same_shape
 from ...softening import distillation_kl, soften
 from ...teacher import Teacher
 from ..baseline import CrossEntropy
-from ..distiller import Distiller
-from ..offline import Offline, Reading, label_term
+from ...distiller.plan import Distiller
+from ...distiller.offline import Offline, Reading, label_term
 
 
 def cwtm_weights(teacher_logits: Tensor) -> Tensor:

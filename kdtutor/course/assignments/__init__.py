@@ -1,0 +1,1 @@
+"""The checks of the assignments, one module each, named as its notebook."""

@@ -1,0 +1,1 @@
+"""How things are shown: the style of figures, the panel of widgets, the one progress bar."""

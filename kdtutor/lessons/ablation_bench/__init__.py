@@ -1,0 +1,1 @@
+"""Lesson 14, the ablation bench: figures, widgets and checks."""

@@ -1,0 +1,1 @@
+"""Lesson 03, Born-Again networks: figures, widgets and checks."""

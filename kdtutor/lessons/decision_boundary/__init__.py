@@ -1,0 +1,1 @@
+"""Lesson 04, the decision boundary: figures, widgets and checks."""

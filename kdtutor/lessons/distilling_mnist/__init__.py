@@ -1,0 +1,1 @@
+"""Lesson 01, distilling MNIST: figures, widgets and checks."""

@@ -1,0 +1,1 @@
+"""Lesson 10, explaining distillation: figures, widgets and checks."""

@@ -1,0 +1,1 @@
+"""Lesson 08, learning together: figures, widgets and checks."""

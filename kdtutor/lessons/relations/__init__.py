@@ -1,0 +1,1 @@
+"""Lesson 07, relations: figures, widgets and checks."""

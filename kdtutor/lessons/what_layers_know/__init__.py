@@ -1,0 +1,1 @@
+"""Lesson 05, what the layers know: figures, widgets and checks."""

@@ -1,0 +1,1 @@
+"""Lesson 06, where the network looks: figures, widgets and checks."""

@@ -1,0 +1,1 @@
+"""Lesson 02, why soft targets work: figures, widgets and checks."""

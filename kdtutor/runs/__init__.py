@@ -1,0 +1,14 @@
+"""What makes two runs the same (``identity``), the run directory, and state files."""
+
+from .directory import (
+    CannotWrite,
+    RunDirectory,
+    environment,
+    load_state,
+    load_weights,
+    replace_file,
+    save_state,
+    save_weights,
+)
+
+__all__ = ["CannotWrite", "RunDirectory", "environment", "load_state", "load_weights", "replace_file", "save_state", "save_weights"]

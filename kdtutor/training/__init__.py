@@ -1,0 +1,9 @@
+"""``fit()`` and its parts: the loop, the plan, the spec, evaluation, history, schedules and the watch."""
+
+from .evaluation import accuracy, evaluate
+from .history import History
+from .loop import fit, pick_device
+from .schedules import constant, cosine, linear, sgd, steps
+from .watch import NonFiniteError
+
+__all__ = ["History", "NonFiniteError", "accuracy", "constant", "cosine", "evaluate", "fit", "linear", "pick_device", "sgd", "steps"]

@@ -1,0 +1,1 @@
+"""What keeps the workbook in order: running and normalising notebooks, the doctor, the budget."""
