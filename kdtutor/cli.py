@@ -1,4 +1,6 @@
-"""The command line: ``kdtutor doctor | data | lessons | ablate | course``. Thin: a command calls one function and prints."""
+"""The command line: ``kdtutor doctor | data | lessons | ablate | course``. Thin: a command calls
+one function and prints.
+"""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,13 +8,15 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from .workbook.budget import BUDGETS
 from .course.cli import app as course
 from .errors import unknown
+from .workbook.budget import BUDGETS
 
 
 class PlainErrors(TyperGroup):
-    """Bad input and the file system answer with one line and exit status 1; ``--debug`` shows where it came from."""
+    """Bad input and the file system answer with one line and exit status 1; ``--debug`` shows where
+    it came from.
+    """
 
     def invoke(self, ctx):
         try:
@@ -26,8 +30,15 @@ class PlainErrors(TyperGroup):
             raise typer.Exit(1) from None
 
 
-plain = {"no_args_is_help": True, "rich_markup_mode": None, "add_completion": False, "pretty_exceptions_enable": False}
-app = typer.Typer(cls=PlainErrors, help="A workbook for knowledge distillation. Start with: make lab", **plain)
+plain = {
+    "no_args_is_help": True,
+    "rich_markup_mode": None,
+    "add_completion": False,
+    "pretty_exceptions_enable": False,
+}
+app = typer.Typer(
+    cls=PlainErrors, help="A workbook for knowledge distillation. Start with: make lab", **plain
+)
 data = typer.Typer(help="The datasets: which are here, and how to get one.", **plain)
 lessons = typer.Typer(help="The lesson notebooks: list, execute, check.", **plain)
 app.add_typer(data, name="data")
@@ -40,19 +51,28 @@ Root = Annotated[Path, typer.Option(help="The data directory.")]
 def _version(wanted: bool):
     if wanted:
         from . import __version__
+
         typer.echo(__version__)
         raise typer.Exit()
 
 
 @app.callback()
-def main(debug: Annotated[bool, typer.Option("--debug", help="Show the whole traceback of an error.")] = False,
-         version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False):
+def main(
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the whole traceback of an error.")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+):
     pass
 
 
 @app.command()
 def doctor(root: Root = Path("data")):
-    """Say, line by line, whether everything a lesson needs is here. Exit status 1 if something fails."""
+    """Say, line by line, whether everything a lesson needs is here. Exit status 1 if something
+    fails.
+    """
     from .workbook.doctor import diagnose
 
     failed = 0
@@ -108,10 +128,18 @@ def chosen(names: list[str]) -> list[Path]:
 
 
 @lessons.command("run")
-def run_lessons(names: Annotated[list[str] | None, typer.Argument(help="Numbers or names; none: all.")] = None,
-                budget: Annotated[str | None, typer.Option(help=f"{', '.join(BUDGETS)}; without it KDTUTOR_BUDGET, or cpu.")] = None,
-                save: Annotated[bool, typer.Option("--save/--no-save", help="Write the outputs into the notebooks.")] = True):
-    """Execute lessons from top to bottom and save them, normalised, with their outputs. Exit status 1 if one fails."""
+def run_lessons(
+    names: Annotated[list[str] | None, typer.Argument(help="Numbers or names; none: all.")] = None,
+    budget: Annotated[
+        str | None, typer.Option(help=f"{', '.join(BUDGETS)}; without it KDTUTOR_BUDGET, or cpu.")
+    ] = None,
+    save: Annotated[
+        bool, typer.Option("--save/--no-save", help="Write the outputs into the notebooks.")
+    ] = True,
+):
+    """Execute lessons from top to bottom and save them, normalised, with their outputs. Exit status
+    1 if one fails.
+    """
     from .workbook.notebooks import LessonError, run
 
     failed = False
@@ -126,7 +154,9 @@ def run_lessons(names: Annotated[list[str] | None, typer.Argument(help="Numbers 
 
 
 @lessons.command("check")
-def check_lessons(names: Annotated[list[str] | None, typer.Argument(help="Numbers or names; none: all.")] = None):
+def check_lessons(
+    names: Annotated[list[str] | None, typer.Argument(help="Numbers or names; none: all.")] = None,
+):
     """Say what is wrong with the committed notebooks. Exit status 1 if anything is."""
     from .workbook.notebooks import problems
 
@@ -134,19 +164,32 @@ def check_lessons(names: Annotated[list[str] | None, typer.Argument(help="Number
     for path in chosen(names or []):
         found = problems(path)
         failed = failed or bool(found)
-        typer.echo(f"{'FAIL' if found else 'OK  '} {path.stem}{': ' + '; '.join(found) if found else ''}")
+        typer.echo(
+            f"{'FAIL' if found else 'OK  '} {path.stem}{': ' + '; '.join(found) if found else ''}"
+        )
     if failed:
         raise typer.Exit(1)
 
 
 @app.command()
-def ablate(what: Annotated[str, typer.Argument(help="A grid as a TOML file; or status, table, stop.")],
-           store: Annotated[Path, typer.Option(help="The folder of the runs.")],
-           workers: Annotated[int, typer.Option(help="Processes; 0: in this one.")] = 0,
-           dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many runs there are and how long they will take.")] = False,
-           retry: Annotated[bool, typer.Option("--retry", help="Begin failed runs again.")] = False,
-           export: Annotated[Path | None, typer.Option(help="Write the table to .md, .tex, .csv or .parquet.")] = None):
-    """Run a grid and print its table; or look at a store: status (runs by state), table, stop (end its grids within an epoch)."""
+def ablate(
+    what: Annotated[str, typer.Argument(help="A grid as a TOML file; or status, table, stop.")],
+    store: Annotated[Path, typer.Option(help="The folder of the runs.")],
+    workers: Annotated[int, typer.Option(help="Processes; 0: in this one.")] = 0,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Only say how many runs there are and how long they will take."
+        ),
+    ] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Begin failed runs again.")] = False,
+    export: Annotated[
+        Path | None, typer.Option(help="Write the table to .md, .tex, .csv or .parquet.")
+    ] = None,
+):
+    """Run a grid and print its table; or look at a store: status (runs by state), table, stop (end
+    its grids within an epoch).
+    """
     from . import ablation
 
     if what == "stop":

@@ -1,17 +1,22 @@
-"""What all tests share: the smoke budget, quiet and repeatable training on one thread, and places to work in."""
+"""What all tests share: the smoke budget, quiet and repeatable training on one thread, and places
+to work in.
+"""
 
 import os
 from pathlib import Path
 
 # Before torch, matplotlib or a notebook's kernel start: kernels and subprocesses inherit it.
-os.environ.update(KDTUTOR_BUDGET="smoke", KDTUTOR_PROGRESS="0", MPLBACKEND="Agg", OMP_NUM_THREADS="1")
+os.environ.update(
+    KDTUTOR_BUDGET="smoke", KDTUTOR_PROGRESS="0", MPLBACKEND="Agg", OMP_NUM_THREADS="1"
+)
 
 import hypothesis
 import pytest
 import torch
 
 torch.set_num_threads(1)
-# The same examples in every run, and no deadline: how long one takes says more about a busy machine than about the code.
+# The same examples in every run, and no deadline: how long one takes says more about a busy machine
+# than about the code.
 hypothesis.settings.register_profile("kdtutor", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("kdtutor")
 
@@ -26,7 +31,9 @@ def repo() -> Path:
 
 @pytest.fixture
 def elsewhere(tmp_path, monkeypatch) -> Path:
-    """An empty working directory: what is written by accident lands here, and nothing of the checkout is found by accident."""
+    """An empty working directory: what is written by accident lands here, and nothing of the
+    checkout is found by accident.
+    """
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -38,10 +45,28 @@ def repeatable():
 
 
 def pytest_terminal_summary(terminalreporter):
-    """The wrong answers to the assignments, and which part of the test cell caught each (tests/course/test_assignments.py)."""
-    reports = [r for outcome in ("passed", "failed") for r in terminalreporter.getreports(outcome) if getattr(r, "when", "") == "call"]
-    rows = [row for report in reports for key, found in report.user_properties if key == "mutants" for row in found]
+    """The wrong answers to the assignments, and which part of the test cell caught each
+    (tests/course/test_assignments.py).
+    """
+    reports = [
+        r
+        for outcome in ("passed", "failed")
+        for r in terminalreporter.getreports(outcome)
+        if getattr(r, "when", "") == "call"
+    ]
+    rows = [
+        row
+        for report in reports
+        for key, found in report.user_properties
+        if key == "mutants"
+        for row in found
+    ]
     if rows:
         terminalreporter.section("wrong answers to the assignments, and what catches them")
-        for assignment, exercise, what, visible, hidden in sorted(map(tuple, rows), key=lambda row: row[:2]):
-            terminalreporter.line(f"{assignment} · {exercise} · {what}: hidden {'yes' if hidden else 'NO'}; visible: {visible or '-'}")
+        for assignment, exercise, what, visible, hidden in sorted(
+            map(tuple, rows), key=lambda row: row[:2]
+        ):
+            terminalreporter.line(
+                f"{assignment} · {exercise} · {what}: hidden {'yes' if hidden else 'NO'}; "
+                f"visible: {visible or '-'}"
+            )

@@ -1,4 +1,6 @@
-"""What the tests of the methods share: random features, what every loss must pass, small networks that teach and learn."""
+"""What the tests of the methods share: random features, what every loss must pass, small networks
+that teach and learn.
+"""
 
 import functools
 import os
@@ -17,16 +19,22 @@ from kdtutor.runs import load_state
 
 def rand(*shape, seed=0, scale=1.0):
     """Normal numbers in float64: exact enough to compare formulas."""
-    return scale * torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return scale * torch.randn(
+        *shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
 
 
 def close(value, expected, rel=1e-9):
-    value, expected = (v.item() if isinstance(v, torch.Tensor) else float(v) for v in (value, expected))
+    value, expected = (
+        v.item() if isinstance(v, torch.Tensor) else float(v) for v in (value, expected)
+    )
     assert value == pytest.approx(expected, rel=rel, abs=1e-12)
 
 
 def teaches_the_student_alone(loss, s, t, gradcheck=True):
-    """The gradient reaches the student, is right, and never reaches the teacher; either tensor matters; half is computed in float32."""
+    """The gradient reaches the student, is right, and never reaches the teacher; either tensor
+    matters; half is computed in float32.
+    """
     student, teacher = s.clone().requires_grad_(), t.clone().requires_grad_()
     loss(student, teacher).backward()
     assert teacher.grad is None and student.grad.abs().sum() > 0
@@ -43,10 +51,20 @@ def teaches_the_student_alone(loss, s, t, gradcheck=True):
 
 
 def stays_finite(loss, s, t, sizes=(0.0, 1e4)):
-    """Value and gradient at extreme sizes, at student == teacher, zeros, duplicates. 0.0 stands for all zeros."""
+    """Value and gradient at extreme sizes, at student == teacher, zeros, duplicates. 0.0 stands for
+    all zeros.
+    """
     s, t = s.float(), t.float()
-    cases = [(s, s[:, :]), (t, t), (s[:1].expand_as(s), t), (s, t[:1].expand_as(t)), (s[:1].expand_as(s), t[:1].expand_as(t))]
-    cases += [pair for size in sizes for pair in ((size * s, t), (s, size * t), (size * s, size * t))]
+    cases = [
+        (s, s[:, :]),
+        (t, t),
+        (s[:1].expand_as(s), t),
+        (s, t[:1].expand_as(t)),
+        (s[:1].expand_as(s), t[:1].expand_as(t)),
+    ]
+    cases += [
+        pair for size in sizes for pair in ((size * s, t), (s, size * t), (size * s, size * t))
+    ]
     for case, (a, b) in enumerate(cases):
         if case < 2 and s.shape != t.shape:
             continue
@@ -59,7 +77,9 @@ def stays_finite(loss, s, t, sizes=(0.0, 1e4)):
 def names_both_shapes(loss, s, t, *words):
     with pytest.raises(ValueError) as error:
         loss(s, t)
-    assert all(str(w) in str(error.value) for w in words or (tuple(s.shape), tuple(t.shape))), error.value
+    assert all(str(w) in str(error.value) for w in words or (tuple(s.shape), tuple(t.shape))), (
+        error.value
+    )
 
 
 def names_both_devices(loss, s, t):
@@ -70,7 +90,7 @@ def ignores_duplication(loss, s, t):
     close(loss(torch.cat([s, s]), torch.cat([t, t])), loss(s, t))
 
 
-# networks -----------------------------------------------------------------------------------------------------------------
+# --- networks
 
 images = functools.partial(blobs, n=160, side=8)
 
@@ -100,7 +120,9 @@ def batch(n=6, side=8, channels=1, classes=3, seed=0):
 
 
 def learns(make, *terms, epochs=4, lr=0.05, factor=0.9, stage=None):
-    """A short training lowers every named term and leaves the teacher's weights and batch-norm statistics alone. Returns the distiller."""
+    """A short training lowers every named term and leaves the teacher's weights and batch-norm
+    statistics alone. Returns the distiller.
+    """
     teacher = taught()
     before = weights(teacher)
     distiller = make(small(2), teacher)
@@ -117,11 +139,15 @@ def learns(make, *terms, epochs=4, lr=0.05, factor=0.9, stage=None):
 def foreign(name, seed=0):
     """One of torchvision's networks for three classes, as small as it goes."""
     torch.manual_seed(seed)
-    return getattr(torchvision.models, name)(num_classes=3, **({"width_mult": 0.25} if name == "mobilenet_v2" else {}))
+    return getattr(torchvision.models, name)(
+        num_classes=3, **({"width_mult": 0.25} if name == "mobilenet_v2" else {})
+    )
 
 
 def works_with_torchvision(make, *names):
-    """Terms and their gradient for a mobilenet that learns from a resnet at 32x32. make: (student, teacher, example) -> distiller."""
+    """Terms and their gradient for a mobilenet that learns from a resnet at 32x32. make: (student,
+    teacher, example) -> distiller.
+    """
     some = batch(4, 32, 3)
     student = foreign("mobilenet_v2", seed=1).train().requires_grad_(True)
     distiller = make(student, foreign("resnet18"), some.x[:2]).train()
@@ -151,7 +177,9 @@ class Killed(BaseException):
 
 
 def resumes(make, folder, monkeypatch, data=None, epochs=4, moment=4):
-    """Killed after its ``moment``-th write and started again, a run ends with the same weights as one that was never interrupted."""
+    """Killed after its ``moment``-th write and started again, a run ends with the same weights as
+    one that was never interrupted.
+    """
     settings = dict(batch_size=30, lr=0.02, validation=0, test=False, progress=False)
     data = data or images()
     want = make()
@@ -164,6 +192,7 @@ def resumes(make, folder, monkeypatch, data=None, epochs=4, moment=4):
         real(*args)
         if not left:
             raise Killed
+
     monkeypatch.setattr(runs.directory.os, "replace", killing)
     with pytest.raises(Killed):
         fit(make(), data, epochs, run_dir=folder, **settings)

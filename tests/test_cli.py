@@ -19,6 +19,7 @@ def kd(*arguments):
 @pytest.fixture
 def notebooks(monkeypatch):
     """Three lessons without notebooks; ``ran`` fills with what was executed."""
+
     def run(path, budget, save):
         if budget not in (None, "smoke", "cpu", "full"):
             raise ValueError("unknown budget: smoke, cpu or full")
@@ -29,7 +30,10 @@ def notebooks(monkeypatch):
 
     module = ModuleType("kdtutor.workbook.notebooks")
     module.broken = []
-    paths = [Path("notebooks", f"{name}.ipynb") for name in ("00_start_here", "01_distilling_mnist", "02_soft_targets")]
+    paths = [
+        Path("notebooks", f"{name}.ipynb")
+        for name in ("00_start_here", "01_distilling_mnist", "02_soft_targets")
+    ]
     module.ran = []
     module.lessons = lambda: paths
     module.LessonError = type("LessonError", (RuntimeError,), {})
@@ -48,23 +52,40 @@ def test_version_and_help():
 
 
 def test_data_list(monkeypatch):
-    monkeypatch.setattr(datasets, "available", lambda root: {"digits": (True, "embedded"), "mnist": (False, f"not in {root}")})
+    monkeypatch.setattr(
+        datasets,
+        "available",
+        lambda root: {"digits": (True, "embedded"), "mnist": (False, f"not in {root}")},
+    )
     lines = kd("data", "list", "--root", "elsewhere").output.splitlines()
-    assert [line.split() for line in lines] == [["digits", "present", "embedded"], ["mnist", "absent", "not", "in", "elsewhere"]]
+    assert [line.split() for line in lines] == [
+        ["digits", "present", "embedded"],
+        ["mnist", "absent", "not", "in", "elsewhere"],
+    ]
 
 
 def test_data_list_names_every_dataset(elsewhere):
     done = kd("data", "list")
-    assert done.exit_code == 0 and {"digits", "scenes", "mnist", "cifar100"} <= {line.split()[0] for line in done.output.splitlines()}
+    assert done.exit_code == 0 and {"digits", "scenes", "mnist", "cifar100"} <= {
+        line.split()[0] for line in done.output.splitlines()
+    }
 
 
 def test_data_fetch(monkeypatch):
-    monkeypatch.setattr(datasets, "fetch", lambda name, root: None if name == "digits" else root / name)
-    assert kd("data", "fetch", "mnist", "--root", "here").output == f"mnist is in {Path('here', 'mnist')}.\n"
+    monkeypatch.setattr(
+        datasets, "fetch", lambda name, root: None if name == "digits" else root / name
+    )
+    assert (
+        kd("data", "fetch", "mnist", "--root", "here").output
+        == f"mnist is in {Path('here', 'mnist')}.\n"
+    )
     assert kd("data", "fetch", "digits").output == "digits needs no files: nothing to fetch.\n"
 
 
-@pytest.mark.parametrize("error", [ValueError("unknown dataset 'mnits'.\nDid you mean 'mnist'?"), OSError("no\n network")])
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("unknown dataset 'mnits'.\nDid you mean 'mnist'?"), OSError("no\n network")],
+)
 def test_errors_are_one_line_unless_debugging(monkeypatch, error):
     def fail(name, root):
         raise error
@@ -87,24 +108,36 @@ def test_fetch_of_an_unknown_dataset_names_the_near_match(elsewhere):
 
 
 def test_lessons_list(notebooks):
-    assert kd("lessons", "list").output.split() == ["00_start_here", "01_distilling_mnist", "02_soft_targets"]
+    assert kd("lessons", "list").output.split() == [
+        "00_start_here",
+        "01_distilling_mnist",
+        "02_soft_targets",
+    ]
 
 
-@pytest.mark.parametrize("names, ran", [
-    ([], ["00_start_here", "01_distilling_mnist", "02_soft_targets"]),
-    (["02", "00_start_here"], ["02_soft_targets", "00_start_here"]),
-    (["notebooks/01_distilling_mnist.ipynb"], ["01_distilling_mnist"]),
-])
+@pytest.mark.parametrize(
+    "names, ran",
+    [
+        ([], ["00_start_here", "01_distilling_mnist", "02_soft_targets"]),
+        (["02", "00_start_here"], ["02_soft_targets", "00_start_here"]),
+        (["notebooks/01_distilling_mnist.ipynb"], ["01_distilling_mnist"]),
+    ],
+)
 def test_lessons_run(notebooks, names, ran):
     done = kd("lessons", "run", *names, "--budget", "smoke", "--no-save")
-    assert done.exit_code == 0 and done.output.splitlines() == [f"OK   {stem}: 12 s" for stem in ran]
+    assert done.exit_code == 0 and done.output.splitlines() == [
+        f"OK   {stem}: 12 s" for stem in ran
+    ]
     assert notebooks.ran == [(stem, "smoke", False) for stem in ran]
 
 
 def test_lesson_that_fails_stops_no_other(notebooks):
     notebooks.broken.append("00_start_here")
     done = kd("lessons", "run")
-    assert done.exit_code == 1 and "FAIL 00_start_here: code cell 3:\nZeroDivisionError\n" in done.output
+    assert (
+        done.exit_code == 1
+        and "FAIL 00_start_here: code cell 3:\nZeroDivisionError\n" in done.output
+    )
     assert notebooks.ran == [("01_distilling_mnist", None, True), ("02_soft_targets", None, True)]
 
 
@@ -117,5 +150,9 @@ def test_lessons_run_bad_names(notebooks):
 def test_lessons_check(notebooks):
     done = kd("lessons", "check")
     assert done.exit_code == 1
-    assert done.output.splitlines() == ["OK   00_start_here", "FAIL 01_distilling_mnist: error output; too large", "OK   02_soft_targets"]
+    assert done.output.splitlines() == [
+        "OK   00_start_here",
+        "FAIL 01_distilling_mnist: error output; too large",
+        "OK   02_soft_targets",
+    ]
     assert kd("lessons", "check", "00", "02").exit_code == 0

@@ -1,7 +1,8 @@
-"""A grid in a process of its own, which goes on when the one that started it ends: a notebook's kernel may restart at any time.
+"""A grid in a process of its own, which goes on when the one that started it ends: a notebook's
+kernel may restart at any time.
 
-The store is all that the two share: grid.toml (what runs), background.lock (held while it runs), grid.log (what it printed), and STOP.
-"""
+The store is all that the two share: grid.toml (what runs), background.lock (held while it runs),
+grid.log (what it printed), and STOP."""
 
 import os
 import subprocess
@@ -11,8 +12,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from .grid_file import read_grid, write_grid
 from .grid import Grid
+from .grid_file import read_grid, write_grid
 from .runner import run
 from .store import Store
 
@@ -25,7 +26,8 @@ with FileLock(store + "/background.lock", timeout=10):  # others only look wheth
     from kdtutor.ablation.background import work
     work(store, int(workers), retry == "True", float(began))
 """
-# A kernel that shuts down kills its process group and, on Windows, all of its children: so the grid has a session of its own, and the
+# A kernel that shuts down kills its process group and, on Windows, all of its children: so the grid
+# has a session of its own, and the
 # process in between, which ends at once, leaves it an orphan.
 ORPHAN = """
 import subprocess, sys
@@ -36,31 +38,58 @@ with open(sys.argv[1], "wb") as log:
 
 
 def start(grid: Grid, store: str | Path, workers: int = 0, retry: bool = False) -> None:
-    """Starts ``run(grid, store, workers=workers)`` in the background and returns as soon as it holds its lock.
+    """Starts ``run(grid, store, workers=workers)`` in the background and returns as soon as it
+    holds its lock.
 
-    Raises ``ValueError`` for a grid with objects in it (a file cannot hold them) or one that cannot work, ``RuntimeError`` where a
-    grid runs in this store already or the process did not come up.
+    Raises ``ValueError`` for a grid with objects in it (a file cannot hold them) or one that cannot
+    work, ``RuntimeError`` where a grid runs in this store already or the process did not come up.
     """
     if running(store):
-        raise RuntimeError(f"a grid runs in {store} already: stop it first, or choose another store.")
+        raise RuntimeError(
+            f"a grid runs in {store} already: stop it first, or choose another store."
+        )
     grid.cells()  # raises here, not in a log
     home, began = Store(store), time.time()
     write_grid(grid, home.path / "grid.toml")
     path = home.path.absolute()
-    work = [sys.executable, "-W", "ignore", "-c", WORK, str(path), str(workers), str(retry), str(began)]
+    work = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-c",
+        WORK,
+        str(path),
+        str(workers),
+        str(retry),
+        str(began),
+    ]
     package = str(Path(__file__).parents[2])
-    env = os.environ | {"KDTUTOR_PROGRESS": "0", "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))}
-    subprocess.run([sys.executable, "-c", ORPHAN, str(path / "grid.log"), *work], env=env, check=True)
+    env = os.environ | {
+        "KDTUTOR_PROGRESS": "0",
+        "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")])),
+    }
+    subprocess.run(
+        [sys.executable, "-c", ORPHAN, str(path / "grid.log"), *work], env=env, check=True
+    )
     deadline = time.monotonic() + 60
     while not running(store):
         if time.monotonic() > deadline or last_words(store):
-            raise RuntimeError(f"the grid did not start: {last_words(store) or 'its process says nothing'} (see {path / 'grid.log'}).")
+            raise RuntimeError(
+                f"the grid did not start: {last_words(store) or 'its process says nothing'} (see "
+                f"{path / 'grid.log'})."
+            )
         time.sleep(0.05)
 
 
 def work(store: str, workers: int, retry: bool, began: float) -> None:
-    """What the process does: runs the grid of the store, unless it was asked to stop since ``began``; prints the table."""
-    print(run(read_grid(Path(store) / "grid.toml"), store, workers=workers, retry=retry, since=began).table().to_string())
+    """What the process does: runs the grid of the store, unless it was asked to stop since
+    ``began``; prints the table.
+    """
+    print(
+        run(read_grid(Path(store) / "grid.toml"), store, workers=workers, retry=retry, since=began)
+        .table()
+        .to_string()
+    )
 
 
 def running(store: str | Path) -> bool:

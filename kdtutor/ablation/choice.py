@@ -1,8 +1,9 @@
-"""What a grid is made of, by name or by object: methods with their settings, networks, datasets. All become plain data and back.
+"""What a grid is made of, by name or by object: methods with their settings, networks, datasets.
+All become plain data and back.
 
-A choice is named in a way that two equal choices share and two different ones do not: "RKD-DA" and "RKD" are one method; an object
-is known by its name and by a digest of what it is (a network's layers, a class's source, a dataset's examples).
-"""
+A choice is named in a way that two equal choices share and two different ones do not: "RKD-DA" and
+"RKD" are one method; an object is known by its name and by a digest of what it is (a network's
+layers, a class's source, a dataset's examples)."""
 
 import ast
 import functools
@@ -30,11 +31,12 @@ def short_hash(value) -> str:
 
 @dataclass(frozen=True)
 class MethodChoice:
-    """A method with settings. label: how tables call it.   parts: {name: (class, settings)}, more than one for a composition.
+    """A method with settings. label: how tables call it.   parts: {name: (class, settings)}, more
+    than one for a composition.
 
-    ``MethodChoice.of`` takes a class, its name or the papers' short name ("SP"), these with settings ("RKD(distance_weight=10)"),
-    ``functools.partial(RKD, distance_weight=10)``, and sums of names ("AT+Hinton"). Raises ``ValueError`` with the near matches.
-    """
+    ``MethodChoice.of`` takes a class, its name or the papers' short name ("SP"), these with
+    settings ("RKD(distance_weight=10)"), ``functools.partial(RKD, distance_weight=10)``, and sums
+    of names ("AT+Hinton"). Raises ``ValueError`` with the near matches."""
 
     label: str
     parts: dict[str, tuple[type[Distiller], dict[str, Any]]] = field(compare=False)
@@ -45,39 +47,66 @@ class MethodChoice:
             return choice
         if isinstance(choice, str):
             parts = {text.split("(")[0].strip(): _parse(text) for text in _summands(choice)}
-            label = methods.method(choice).name if _in_catalog(choice) and choice.lower() == methods.method(choice).name.lower() else choice
+            label = (
+                methods.method(choice).name
+                if _in_catalog(choice) and choice.lower() == methods.method(choice).name.lower()
+                else choice
+            )
             return cls(label.replace(" ", ""), parts)
         settings = dict(choice.keywords) if isinstance(choice, functools.partial) else {}
         kind = choice.func if isinstance(choice, functools.partial) else choice
-        if not (isinstance(kind, type) and issubclass(kind, Distiller)) or getattr(choice, "args", ()):
-            raise ValueError(f"{choice!r} is no method: expected a Distiller class, functools.partial(a class, setting=value, ...), or a "
-                             "name such as 'Hinton' or 'RKD(distance_weight=10)'.")
+        if not (isinstance(kind, type) and issubclass(kind, Distiller)) or getattr(
+            choice, "args", ()
+        ):
+            raise ValueError(
+                f"{choice!r} is no method: expected a Distiller class, functools.partial(a class, "
+                "setting=value, ...), or a "
+                "name such as 'Hinton' or 'RKD(distance_weight=10)'."
+            )
         shown = f"({', '.join(f'{k}={v!r}' for k, v in settings.items())})" if settings else ""
         return cls(kind.__name__ + shown, {kind.__name__: (kind, settings)})
 
     @property
     def needs_teacher(self) -> bool:
-        return any("teacher" in inspect.signature(kind).parameters for kind, _ in self.parts.values())
+        return any(
+            "teacher" in inspect.signature(kind).parameters for kind, _ in self.parts.values()
+        )
 
     def plain(self) -> list[dict]:
         """What it is, as plain data: equal for equal methods, whatever they were called."""
         found = []
         for name, (kind, settings) in self.parts.items():
             known = {k: v for k, v in settings.items() if _differs(kind, k, v)}
-            found.append({"class": kind.__qualname__ if kind.__module__.startswith("kdtutor.") else _about(kind), "settings": known}
-                         | ({"name": name} if len(self.parts) > 1 else {}))
+            found.append(
+                {
+                    "class": kind.__qualname__
+                    if kind.__module__.startswith("kdtutor.")
+                    else _about(kind),
+                    "settings": known,
+                }
+                | ({"name": name} if len(self.parts) > 1 else {})
+            )
         return found
 
     def build(self, make_student: Callable[[int], nn.Module], teacher: Teacher | None) -> Distiller:
-        """The distiller around make_student(0); methods of several networks get make_student(1), ... as well."""
+        """The distiller around make_student(0); methods of several networks get make_student(1),
+        ... as well.
+        """
         student = make_student(0)
-        made = {name: self._one(kind, dict(settings), student, make_student, teacher) for name, (kind, settings) in self.parts.items()}
+        made = {
+            name: self._one(kind, dict(settings), student, make_student, teacher)
+            for name, (kind, settings) in self.parts.items()
+        }
         return next(iter(made.values())) if len(made) == 1 else Composition(made)
 
     def _one(self, kind, settings, student, make_student, teacher) -> Distiller:
         wanted = inspect.signature(kind).parameters
         peers = settings.pop("peers", 2)
-        wrong = [k for k in settings if k not in wanted and not any(p.kind is p.VAR_KEYWORD for p in wanted.values())]
+        wrong = [
+            k
+            for k in settings
+            if k not in wanted and not any(p.kind is p.VAR_KEYWORD for p in wanted.values())
+        ]
         if wrong:
             raise methods_error(kind, wrong[0], wanted)
         if "students" in wanted:
@@ -85,19 +114,33 @@ class MethodChoice:
         if "teacher" not in wanted:
             return kind(student, **settings)
         if teacher is None:
-            raise ValueError(f"{self.label} learns from a teacher, and this grid has none: Grid(teacher='resnet20', ...).")
+            raise ValueError(
+                f"{self.label} learns from a teacher, and this grid has none: "
+                "Grid(teacher='resnet20', ...)."
+            )
         return kind(student, teacher, **settings)
 
 
 def methods_error(kind, name, wanted) -> ValueError:
     from ..errors import unknown
-    return unknown(f"setting of {kind.__name__}", name, [k for k in wanted if k not in ("student", "teacher", "students")])
+
+    return unknown(
+        f"setting of {kind.__name__}",
+        name,
+        [k for k in wanted if k not in ("student", "teacher", "students")],
+    )
 
 
 def sweep(method, **values) -> list:
-    """One method at several settings: sweep("Hinton", temperature=[1, 4, 16]) -> ["Hinton(temperature=1)", ...]."""
+    """One method at several settings: sweep("Hinton", temperature=[1, 4, 16]) ->
+    ["Hinton(temperature=1)", ...].
+    """
     import itertools
-    rows = [dict(row) for row in itertools.product(*([(k, v) for v in options] for k, options in values.items()))]
+
+    rows = [
+        dict(row)
+        for row in itertools.product(*([(k, v) for v in options] for k, options in values.items()))
+    ]
     name = method if isinstance(method, str) else method.__name__
     if not _in_catalog(name):  # a class of the user's own has no name to look up
         return [functools.partial(method, **row) for row in rows]
@@ -105,22 +148,35 @@ def sweep(method, **values) -> list:
 
 
 def network(choice, data: Data, seed: int) -> nn.Module:
-    """A network by name (``models.build``), fitted to the data's images and classes, or from a function without arguments."""
+    """A network by name (``models.build``), fitted to the data's images and classes, or from a
+    function without arguments.
+    """
     torch.manual_seed(seed)
     if callable(choice):
         return choice()
     shape = leaves(data.train.x)[0].shape[1:]
     size = tuple(shape[1:]) if len(shape) == 3 else (1, shape[0])
-    return models.build(choice, classes=len(data.classes), channels=shape[0] if len(shape) == 3 else 1, image_size=size)
+    return models.build(
+        choice,
+        classes=len(data.classes),
+        channels=shape[0] if len(shape) == 3 else 1,
+        image_size=size,
+    )
 
 
 def network_name(choice) -> str:
-    """A network's name in specs; a function's has a digest of the network that it makes and of the user's own classes in it."""
+    """A network's name in specs; a function's has a digest of the network that it makes and of the
+    user's own classes in it.
+    """
     if not callable(choice):
         return str(choice)
     with torch.random.fork_rng():
         net = choice()
-    own = {type(m) for m in net.modules() if not type(m).__module__.startswith(("torch.", "torchvision.", "kdtutor."))}
+    own = {
+        type(m)
+        for m in net.modules()
+        if not type(m).__module__.startswith(("torch.", "torchvision.", "kdtutor."))
+    }
     return f"{getattr(choice, '__qualname__', type(choice).__name__)}/{short_hash([repr(net), sorted(map(_about, own))])}"
 
 
@@ -131,10 +187,16 @@ def dataset_name(choice) -> str:
 
 @functools.lru_cache(maxsize=8)
 def dataset_digest(choice, root: str) -> str:
-    """A digest of all that training sees of a dataset: images, labels, augmentation, normalisation, classes."""
+    """A digest of all that training sees of a dataset: images, labels, augmentation, normalisation,
+    classes.
+    """
     data = dataset(choice, root)
     splits = [[s.source, digest([s.index, *leaves(s.y)])] for s in (data.train, data.test)]
-    augment = repr(data.augment) if data.augment is None or data.views is not None else _code(data.augment)
+    augment = (
+        repr(data.augment)
+        if data.augment is None or data.views is not None
+        else _code(data.augment)
+    )
     return short_hash([splits, augment, list(data.mean), list(data.std), list(data.classes)])
 
 
@@ -173,7 +235,9 @@ def _summands(text: str) -> list[str]:
 
 
 def _parse(text: str) -> tuple[type[Distiller], dict]:
-    """"RKD-D(layers='fc:input')" -> the class and its settings, those of the catalog's row included."""
+    """ "RKD-D(layers='fc:input')" -> the class and its settings, those of the catalog's row
+    included.
+    """
     name, bracket, rest = text.strip().partition("(")
     row = methods.method(name.strip())
     if not bracket:
@@ -182,10 +246,15 @@ def _parse(text: str) -> tuple[type[Distiller], dict]:
         call = ast.parse(f"f({rest}", mode="eval").body
         if call.args:
             raise ValueError("settings are given by name")
-        return row.distiller, dict(row.settings) | {k.arg: ast.literal_eval(k.value) for k in call.keywords}
+        return row.distiller, dict(row.settings) | {
+            k.arg: ast.literal_eval(k.value) for k in call.keywords
+        }
     except (SyntaxError, ValueError, AttributeError) as error:
-        raise ValueError(f"method {text!r} cannot be read ({error}): expected a name with plain settings, such as "
-                         "'RKD(distance_weight=10)'.") from None
+        raise ValueError(
+            f"method {text!r} cannot be read ({error}): expected a name with plain settings, such "
+            "as "
+            "'RKD(distance_weight=10)'."
+        ) from None
 
 
 def _differs(kind, name: str, value) -> bool:
@@ -194,8 +263,14 @@ def _differs(kind, name: str, value) -> bool:
 
 
 def _about(kind: type) -> str:
-    """A class of the user's own: its name and a digest of its source and of its own bases', so that a changed class is another method."""
-    own = [k for k in kind.__mro__ if not k.__module__.startswith(("torch.", "torchvision.", "kdtutor.", "builtins"))]
+    """A class of the user's own: its name and a digest of its source and of its own bases', so that
+    a changed class is another method.
+    """
+    own = [
+        k
+        for k in kind.__mro__
+        if not k.__module__.startswith(("torch.", "torchvision.", "kdtutor.", "builtins"))
+    ]
     return f"{kind.__qualname__}/{short_hash([_source(k) for k in own])}"
 
 
@@ -203,7 +278,11 @@ def _source(kind: type):
     try:
         return inspect.getsource(kind)
     except (OSError, TypeError):  # a class that was defined in a notebook or at a prompt
-        return [[name, _code(value)] for name, value in sorted(vars(kind).items()) if not name.startswith("__") or callable(value)]
+        return [
+            [name, _code(value)]
+            for name, value in sorted(vars(kind).items())
+            if not name.startswith("__") or callable(value)
+        ]
 
 
 def _code(value) -> Any:

@@ -16,16 +16,27 @@ BATCHES = 8
 
 
 def estimate(cells: list[Cell], store: Store | None = None) -> list[dict]:
-    """[{"net", "method", "runs", "pending", "seconds"}]: seconds of all pending runs of a kind, by one short training of each kind.
+    """[{"net", "method", "runs", "pending", "seconds"}]: seconds of all pending runs of a kind, by
+    one short training of each kind.
 
-    The teacher's runs come first. The timed training has a few batches, its own network and no store; evaluation is left out.
-    """
+    The teacher's runs come first. The timed training has a few batches, its own network and no
+    store; evaluation is left out."""
     teachers = list({c.teacher.key: c.teacher for c in cells if c.teacher}.values())
     rows = {}
     for role, some in (("teacher", teachers), ("student", cells)):
         for cell in some:
-            row = rows.setdefault((role, cell.spec["net"], cell.label), {"role": role, "net": cell.spec["net"], "method": cell.label,
-                                                                          "runs": 0, "pending": 0, "seconds": 0.0, "cell": cell})
+            row = rows.setdefault(
+                (role, cell.spec["net"], cell.label),
+                {
+                    "role": role,
+                    "net": cell.spec["net"],
+                    "method": cell.label,
+                    "runs": 0,
+                    "pending": 0,
+                    "seconds": 0.0,
+                    "cell": cell,
+                },
+            )
             row["runs"] += 1
             row["pending"] += store is None or store.record(cell.key)["status"] == "pending"
     for row in rows.values():
@@ -44,12 +55,16 @@ def _epoch_seconds(cell: Cell) -> float:
             data, settings = cell.data(), {"batch_size": 64, **cell.spec["fit"], "validation": 0}
             few = min(len(data.train), BATCHES * settings["batch_size"])
             small = replace(data, train=data.train.select(torch.arange(few)))
-            teacher = Teacher(network(cell.teacher.objects["net"], data, 0)) if cell.teacher else None
+            teacher = (
+                Teacher(network(cell.teacher.objects["net"], data, 0)) if cell.teacher else None
+            )
             distiller = cell.distiller(data, teacher)
             epochs = 2 * len(distiller.stages())
-            fit(distiller, small, epochs, progress=False, test=False, **settings)      # warms up
+            fit(distiller, small, epochs, progress=False, test=False, **settings)  # warms up
             began = time.perf_counter()
-            fit(cell.distiller(data, teacher), small, epochs, progress=False, test=False, **settings)
+            fit(
+                cell.distiller(data, teacher), small, epochs, progress=False, test=False, **settings
+            )
             return (time.perf_counter() - began) / epochs * len(data.train) / few
     finally:
         torch.set_num_threads(threads)

@@ -1,4 +1,6 @@
-"""A grid: every combination of method, student, corruption and seed, as plain specs with a hash each."""
+"""A grid: every combination of method, student, corruption and seed, as plain specs with a hash
+each.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,21 +10,37 @@ from typing import Any
 
 from ..datasets import Data, with_imbalance, with_label_noise
 from ..teacher import Teacher
-from .choice import MethodChoice, dataset, dataset_digest, dataset_name, network, network_name, short_hash
+from .choice import (
+    MethodChoice,
+    dataset,
+    dataset_digest,
+    dataset_name,
+    network,
+    network_name,
+    short_hash,
+)
 
-FORMAT = 2  # of the specs: another number is another store. 2: label noise is drawn apart from the validation split
+# of the specs: another number is another store. 2: label noise is drawn apart from the validation
+# split
+FORMAT = 2
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One run: ``spec`` is plain data and decides everything, ``key`` its hash; ``objects`` is what the spec's names stand for."""
+    """One run: ``spec`` is plain data and decides everything, ``key`` its hash; ``objects`` is what
+    the spec's names stand for.
+    """
 
     spec: dict
     objects: dict = field(compare=False, repr=False)
     label: str = field(default="", compare=False)
     teacher: "Cell | None" = field(default=None, compare=False, repr=False)
-    asks_only: bool = field(default=False, compare=False, repr=False)     # takes nothing but answers from its teacher
-    answers: str | None = field(default=None, compare=False, repr=False)  # the file that the teacher's answers are read from
+    asks_only: bool = field(
+        default=False, compare=False, repr=False
+    )  # takes nothing but answers from its teacher
+    answers: str | None = field(
+        default=None, compare=False, repr=False
+    )  # the file that the teacher's answers are read from
 
     @property
     def key(self) -> str:
@@ -32,42 +50,60 @@ class Cell:
     def title(self) -> str:
         """The network, and what was done to its data."""
         noise, gamma = (self.spec[k] for k in ("label_noise", "imbalance"))
-        return self.spec["net"] + (f", label noise {noise:g}" if noise else "") + (f", gamma {gamma:g}" if gamma is not None else "")
+        return (
+            self.spec["net"]
+            + (f", label noise {noise:g}" if noise else "")
+            + (f", gamma {gamma:g}" if gamma is not None else "")
+        )
 
     @property
     def teacher_sees(self) -> str:
-        """"same" data as the student, or "clean" ones; "same" also where there is no teacher."""
-        same = not self.teacher or all(self.teacher.spec[k] == self.spec[k] for k in ("label_noise", "imbalance"))
+        """ "same" data as the student, or "clean" ones; "same" also where there is no teacher."""
+        same = not self.teacher or all(
+            self.teacher.spec[k] == self.spec[k] for k in ("label_noise", "imbalance")
+        )
         return "same" if same else "clean"
 
     def data(self) -> Data:
-        """The training data as this cell sees them: a subset, then corrupted. The test set is always whole and clean."""
+        """The training data as this cell sees them: a subset, then corrupted. The test set is
+        always whole and clean.
+        """
         s, data = self.spec, dataset(self.objects["dataset"], self.objects["root"])
         if s["images"]:
             data = data.subset(s["images"])
         if s["imbalance"] is not None:
             data = with_imbalance(data, s["imbalance"])
-        return with_label_noise(data, s["label_noise"], seed=s["corruption_seed"]) if s["label_noise"] else data
+        return (
+            with_label_noise(data, s["label_noise"], seed=s["corruption_seed"])
+            if s["label_noise"]
+            else data
+        )
 
     def distiller(self, data: Data, teacher: Teacher | None):
-        """The method around fresh networks. A student's seed decides its weights and order, whatever the method."""
-        make = lambda member: network(self.objects["net"], data, 1000 + self.spec["seed"] + 100_000 * member)
+        """The method around fresh networks. A student's seed decides its weights and order,
+        whatever the method.
+        """
+        make = lambda member: network(
+            self.objects["net"], data, 1000 + self.spec["seed"] + 100_000 * member
+        )
         return self.objects["method"].build(make, teacher)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """method x student x label noise x imbalance x teacher's labels x seed, on one dataset with one kind of teacher.
+    """method x student x label noise x imbalance x teacher's labels x seed, on one dataset with one
+    kind of teacher.
 
-    dataset: a name or folder for ``datasets.load``, or a ``Data``.   students, teacher: names for ``models.build``, or functions
-    without arguments that make a network.   methods: see ``MethodChoice``; ``sweep`` gives one at several settings.
-    label_noise: rates of ``with_label_noise``.   imbalance: gammas of ``with_imbalance``, None for none.
-    teacher_sees: "same" data as the student, corruption included, or "clean" data without it. The study does not say which.
-    images: train on a stratified subset of so many.   teacher_epochs: None for as many as the students'.
-    store_answers: compute the teachers' answers once for all runs that ask for nothing else; None: where that repays.
-    threads: of every run, so that where it runs does not change its result.   fit: further settings for ``fit`` (lr, batch_size,
-    weight_decay, precision, validation). Raises ``ValueError`` for what cannot work.
-    """
+    dataset: a name or folder for ``datasets.load``, or a ``Data``.   students, teacher: names for
+    ``models.build``, or functions without arguments that make a network.   methods: see
+    ``MethodChoice``; ``sweep`` gives one at several settings. label_noise: rates of
+    ``with_label_noise``.   imbalance: gammas of ``with_imbalance``, None for none. teacher_sees:
+    "same" data as the student, corruption included, or "clean" data without it. The study does not
+    say which. images: train on a stratified subset of so many.   teacher_epochs: None for as many
+    as the students'. store_answers: compute the teachers' answers once for all runs that ask for
+    nothing else; None: where that repays. threads: of every run, so that where it runs does not
+    change its result.   fit: further settings for ``fit`` (lr, batch_size, weight_decay, precision,
+    validation). Raises ``ValueError`` for what cannot work."""
 
     dataset: Any = "digits"
     students: Sequence[Any] = ("resnet8",)
@@ -97,35 +133,71 @@ class Grid:
             object.__setattr__(self, name, tuple(value))
         twice = {s for s in self.seeds if self.seeds.count(s) > 1}
         if twice:
-            raise ValueError(f"seeds {sorted(twice)} occur twice: equal runs are done once, so they would count double.")
+            raise ValueError(
+                f"seeds {sorted(twice)} occur twice: equal runs are done once, so they would "
+                "count double."
+            )
         if set(self.teacher_sees) - {"same", "clean"}:
-            raise ValueError(f"teacher_sees={list(self.teacher_sees)}: expected 'same' (the student's data) or 'clean'.")
+            raise ValueError(
+                f"teacher_sees={list(self.teacher_sees)}: expected 'same' (the student's data) or "
+                "'clean'."
+            )
         allowed = {"batch_size", "lr", "weight_decay", "precision", "validation"}
         if set(self.fit) - allowed:
-            raise ValueError(f"fit={sorted(set(self.fit) - allowed)}: a grid sets {sorted(allowed)}.")
+            raise ValueError(
+                f"fit={sorted(set(self.fit) - allowed)}: a grid sets {sorted(allowed)}."
+            )
         for name in ("epochs", "threads", "teacher_epochs", "images"):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            if value is not None and (
+                not isinstance(value, int) or isinstance(value, bool) or value < 1
+            ):
                 raise ValueError(f"{name}={value!r}: expected a whole number of at least 1.")
-        if odd := [s for s in (*self.seeds, self.teacher_seed, self.corruption_seed) if not isinstance(s, int) or isinstance(s, bool)]:
+        if odd := [
+            s
+            for s in (*self.seeds, self.teacher_seed, self.corruption_seed)
+            if not isinstance(s, int) or isinstance(s, bool)
+        ]:
             raise ValueError(f"seeds={odd}: expected whole numbers.")
         if self.fit.get("precision", "bf16") not in ("float32", "bf16"):
-            raise ValueError(f"fit: precision={self.fit['precision']!r}: expected 'float32' or 'bf16'.")
+            raise ValueError(
+                f"fit: precision={self.fit['precision']!r}: expected 'float32' or 'bf16'."
+            )
         for name, value in self.fit.items():
-            if name != "precision" and not (isinstance(value, (int, float)) and 0 <= value < float("inf")):
+            if name != "precision" and not (
+                isinstance(value, (int, float)) and 0 <= value < float("inf")
+            ):
                 raise ValueError(f"fit: {name}={value!r}: expected a finite number of at least 0.")
         object.__setattr__(self, "methods", tuple(map(MethodChoice.of, self.methods)))
         if self.teacher is None and any(m.needs_teacher for m in self.methods):
             needy = [m.label for m in self.methods if m.needs_teacher]
-            raise ValueError(f"{', '.join(needy)} learn from a teacher, and this grid has none: Grid(teacher='resnet20', ...).")
+            raise ValueError(
+                f"{', '.join(needy)} learn from a teacher, and this grid has none: "
+                "Grid(teacher='resnet20', ...)."
+            )
 
     def cells(self) -> list[Cell]:
-        """All runs of students, each once, with the teacher's run that it needs. Checks every student against every method."""
+        """All runs of students, each once, with the teacher's run that it needs. Checks every
+        student against every method.
+        """
         cells = {}
-        for student, noise, gamma, sees, method, seed in product(self.students, self.label_noise, self.imbalance, self.teacher_sees,
-                                                                 self.methods, self.seeds):
-            cell = self._cell(student, method, seed, self.epochs, noise, gamma,
-                              self._teacher(noise, gamma, sees) if method.needs_teacher else None)
+        for student, noise, gamma, sees, method, seed in product(
+            self.students,
+            self.label_noise,
+            self.imbalance,
+            self.teacher_sees,
+            self.methods,
+            self.seeds,
+        ):
+            cell = self._cell(
+                student,
+                method,
+                seed,
+                self.epochs,
+                noise,
+                gamma,
+                self._teacher(noise, gamma, sees) if method.needs_teacher else None,
+            )
             cells.setdefault(cell.key, cell)
         asking = self._try(list(cells.values()))
         return [replace(cell, asks_only=cell.label in asking) for cell in cells.values()]
@@ -136,38 +208,73 @@ class Grid:
 
     def _teacher(self, noise, gamma, sees) -> Cell:
         noise, gamma = (noise, gamma) if sees == "same" else (0.0, None)
-        return self._cell(self.teacher, MethodChoice.of("CrossEntropy"), self.teacher_seed, self.teacher_epochs or self.epochs, noise,
-                          gamma, None)
+        return self._cell(
+            self.teacher,
+            MethodChoice.of("CrossEntropy"),
+            self.teacher_seed,
+            self.teacher_epochs or self.epochs,
+            noise,
+            gamma,
+            None,
+        )
 
     def _cell(self, net, method, seed, epochs, noise, gamma, teacher) -> Cell:
-        spec = {"format": FORMAT, "dataset": dataset_name(self.dataset),
-                "data": dataset_digest(self.dataset, str(self.root)), "images": self.images, "label_noise": float(noise),
-                "imbalance": None if gamma is None else float(gamma), "corruption_seed": self.corruption_seed,
-                "net": network_name(net), "method": method.plain(), "teacher": teacher.key if teacher else None, "seed": int(seed),
-                "epochs": epochs, "threads": self.threads, "fit": dict(self.fit)}
+        spec = {
+            "format": FORMAT,
+            "dataset": dataset_name(self.dataset),
+            "data": dataset_digest(self.dataset, str(self.root)),
+            "images": self.images,
+            "label_noise": float(noise),
+            "imbalance": None if gamma is None else float(gamma),
+            "corruption_seed": self.corruption_seed,
+            "net": network_name(net),
+            "method": method.plain(),
+            "teacher": teacher.key if teacher else None,
+            "seed": int(seed),
+            "epochs": epochs,
+            "threads": self.threads,
+            "fit": dict(self.fit),
+        }
         objects = {"dataset": self.dataset, "root": str(self.root), "net": net, "method": method}
         return Cell(spec, objects, method.label, teacher)
 
     def _try(self, cells: list[Cell]) -> set[str]:
-        """Builds every student with every method once, untrained: what cannot work is found before anything runs. Returns the methods
-        that ask a teacher for answers only."""
+        """Builds every student with every method once, untrained: what cannot work is found before
+        anything runs. Returns the methods that ask a teacher for answers only.
+        """
         import torch
+
         seen, asking = set(), set()
         with torch.random.fork_rng():
             for cell in cells:
-                what = (cell.spec["net"], cell.label, cell.spec["label_noise"], cell.spec["imbalance"])
+                what = (
+                    cell.spec["net"],
+                    cell.label,
+                    cell.spec["label_noise"],
+                    cell.spec["imbalance"],
+                )
                 if what in seen:
                     continue
                 seen.add(what)
                 data = cell.data()
-                teacher = Teacher(network(cell.teacher.objects["net"], data, 0)) if cell.teacher else None
+                teacher = (
+                    Teacher(network(cell.teacher.objects["net"], data, 0)) if cell.teacher else None
+                )
                 try:
                     distiller = cell.distiller(data, teacher)
                     if len(distiller.stages()) > cell.spec["epochs"]:
-                        raise ValueError(f"it has {len(distiller.stages())} stages and needs as many epochs, not {cell.spec['epochs']}.")
+                        raise ValueError(
+                            f"it has {len(distiller.stages())} stages and needs as many epochs, "
+                            f"not {cell.spec['epochs']}."
+                        )
                 except (ValueError, TypeError) as error:
-                    raise ValueError(f"{cell.label} with student {cell.spec['net']!r} cannot run: {error}") from error
-                # A class of the user's own may ask about other pixels than the batch's, such as mixed images.
-                if getattr(distiller, "asks_only", False) and type(distiller).__module__.startswith("kdtutor."):
+                    raise ValueError(
+                        f"{cell.label} with student {cell.spec['net']!r} cannot run: {error}"
+                    ) from error
+                # A class of the user's own may ask about other pixels than the batch's, such as
+                # mixed images.
+                if getattr(distiller, "asks_only", False) and type(distiller).__module__.startswith(
+                    "kdtutor."
+                ):
                     asking.add(cell.label)
         return asking

@@ -24,8 +24,8 @@ def read_grid(path: str | Path) -> Grid:
         [fit]
         lr = 0.1
 
-    Raises ``ValueError`` that names the file, the line and the key for a wrong key, a value of the wrong kind or broken TOML.
-    """
+    Raises ``ValueError`` that names the file, the line and the key for a wrong key, a value of the
+    wrong kind or broken TOML."""
     path = Path(path)
     text = path.read_text(encoding="utf-8")
     try:
@@ -45,23 +45,41 @@ def read_grid(path: str | Path) -> Grid:
         return Grid(**values)
     except (ValueError, TypeError) as error:
         named = next((k for k in values if re.match(rf"\W*{k}\b", str(error))), None)
-        raise ValueError(f"{path}{f', line {_line(text, named)}' if named else ''}: {error}") from error
+        raise ValueError(
+            f"{path}{f', line {_line(text, named)}' if named else ''}: {error}"
+        ) from error
 
 
 def write_grid(grid: Grid, path: str | Path) -> Path:
-    """Writes a grid as the file that ``read_grid`` reads. Raises ``ValueError`` for one that holds objects: a file holds names only."""
+    """Writes a grid as the file that ``read_grid`` reads. Raises ``ValueError`` for one that holds
+    objects: a file holds names only.
+    """
     values = {f.name: getattr(grid, f.name) for f in dataclasses.fields(grid)}
-    values |= {"methods": [m.label for m in grid.methods], "root": str(grid.root), "teacher": grid.teacher or "none",
-               "imbalance": ["none" if gamma is None else gamma for gamma in grid.imbalance]}
+    values |= {
+        "methods": [m.label for m in grid.methods],
+        "root": str(grid.root),
+        "teacher": grid.teacher or "none",
+        "imbalance": ["none" if gamma is None else gamma for gamma in grid.imbalance],
+    }
     named = [values["dataset"], values["teacher"], *values["students"]]
-    odd = [repr(v) for v in named if not isinstance(v, str)] + [m.label for m in grid.methods if not _readable(m)]
+    odd = [repr(v) for v in named if not isinstance(v, str)] + [
+        m.label for m in grid.methods if not _readable(m)
+    ]
     if odd:
-        raise ValueError(f"{', '.join(odd)}: only names can stand in a file. Run a grid with objects by run(grid, store).")
+        raise ValueError(
+            f"{', '.join(odd)}: only names can stand in a file. Run a grid with objects by "
+            "run(grid, store)."
+        )
     fit = values.pop("fit")
     lines = [f"{k} = {json.dumps(v)}" for k, v in values.items() if v is not None]
-    lines += ["[fit]", *(f"{k} = {json.dumps(v)}" for k, v in fit.items())]  # JSON's strings, numbers and lists are TOML's
+    lines += [
+        "[fit]",
+        *(f"{k} = {json.dumps(v)}" for k, v in fit.items()),
+    ]  # JSON's strings, numbers and lists are TOML's
     path = Path(path)
-    replace_file(path, lambda temporary: temporary.write_text("\n".join(lines) + "\n", encoding="utf-8"))
+    replace_file(
+        path, lambda temporary: temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    )
     return path
 
 

@@ -1,4 +1,6 @@
-"""What came out of a grid: tables with paired confidence intervals, the published figures beside them, a figure, exports."""
+"""What came out of a grid: tables with paired confidence intervals, the published figures beside
+them, a figure, exports.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,47 +8,80 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .published import published
-from .teacher_cache import planned
 from .estimate import estimate
 from .grid import Cell, Grid
 from .intervals import gain_interval
+from .published import published
 from .store import Store
+from .teacher_cache import planned
 
 AXES = ["net", "label_noise", "imbalance", "teacher_sees"]
-MORE = ["dataset", "data", "images", "epochs", "fit", "threads", "corruption_seed"]  # of other grids in the same store
+MORE = [
+    "dataset",
+    "data",
+    "images",
+    "epochs",
+    "fit",
+    "threads",
+    "corruption_seed",
+]  # of other grids in the same store
 # How the published tables call our methods, networks and axes.
 METHODS = {"Baseline": "CrossEntropy", "Vanilla": "CrossEntropy", "KD": "Hinton", "RKD": "RKD-DA"}
 COLUMNS = {"noise_rate": "label_noise", "gamma": "imbalance", "student": "net"}
 
 
 class Results:
-    """The runs of a grid, or of a whole store. ``frame()`` has a row per run, failed and pending ones included."""
+    """The runs of a grid, or of a whole store. ``frame()`` has a row per run, failed and pending
+    ones included.
+    """
 
     def __init__(self, store: Store, cells: Sequence[Cell] | None = None):
         self.store, self.cells = store, cells
 
     def frame(self) -> pd.DataFrame:
-        """A row per run of a student: net, method, label_noise, imbalance, teacher_sees, seed, status, reason, accuracies, seconds."""
+        """A row per run of a student: net, method, label_noise, imbalance, teacher_sees, seed,
+        status, reason, accuracies, seconds.
+        """
         frame = self.store.frame()
         known = set(frame["key"]) if len(frame) else set()
         if self.cells is not None:
-            absent = [{"key": c.key, **c.spec, "method": c.label, "teacher_sees": c.teacher_sees, "status": "pending"}
-                      for c in self.cells if c.key not in known]
+            absent = [
+                {
+                    "key": c.key,
+                    **c.spec,
+                    "method": c.label,
+                    "teacher_sees": c.teacher_sees,
+                    "status": "pending",
+                }
+                for c in self.cells
+                if c.key not in known
+            ]
             frame = pd.concat([f for f in (frame, pd.DataFrame(absent)) if len(f)]).set_index("key")
             frame = frame.loc[[c.key for c in self.cells]].reset_index()
             return frame.assign(method=[c.label for c in self.cells])
         students = self.store.students()
-        absent = pd.DataFrame([{"key": key, "status": "pending"} for key in dict.fromkeys(students) if key not in known])
+        absent = pd.DataFrame(
+            [
+                {"key": key, "status": "pending"}
+                for key in dict.fromkeys(students)
+                if key not in known
+            ]
+        )
         if not len(frame):
             return absent
         frame = frame[frame["key"].isin(students) | ~frame["key"].isin(frame["teacher"].dropna())]
         frame = frame.sort_values([*AXES, "method", "seed"], ignore_index=True)
         return pd.concat([frame, absent], ignore_index=True) if len(absent) else frame
 
-    def table(self, metric: str = "test_accuracy_last", baseline: str = "CrossEntropy", confidence: float = 0.95) -> pd.DataFrame:
-        """Per method and setting: seeds, mean and std in percent, the gain over the baseline of the same seeds with its confidence
-        interval and the number of pairs, "clear" where that interval leaves out 0, and the runs' value at the best epoch on validation.
+    def table(
+        self,
+        metric: str = "test_accuracy_last",
+        baseline: str = "CrossEntropy",
+        confidence: float = 0.95,
+    ) -> pd.DataFrame:
+        """Per method and setting: seeds, mean and std in percent, the gain over the baseline of the
+        same seeds with its confidence interval and the number of pairs, "clear" where that interval
+        leaves out 0, and the runs' value at the best epoch on validation.
 
         Raises ``ValueError`` for a metric that no run has.
         """
@@ -54,22 +89,36 @@ class Results:
         table = table.drop(columns=[c for c in _axes(table) if table[c].nunique(dropna=False) == 1])
         return table.set_index([*_axes(table), "method"])
 
-    def _whole_table(self, metric: str = "test_accuracy_last", baseline: str = "CrossEntropy", confidence: float = 0.95) -> pd.DataFrame:
+    def _whole_table(
+        self,
+        metric: str = "test_accuracy_last",
+        baseline: str = "CrossEntropy",
+        confidence: float = 0.95,
+    ) -> pd.DataFrame:
         """``table`` with all axes as columns, also those that do not vary."""
         frame = self.frame()
         if metric not in frame:
-            raise ValueError(f"no finished run has {metric!r}; there is {sorted(c for c in frame if 'accuracy' in c) or 'nothing yet'}.")
+            raise ValueError(
+                f"no finished run has {metric!r}; there is "
+                f"{sorted(c for c in frame if 'accuracy' in c) or 'nothing yet'}."
+            )
         frame = frame[frame["method"].notna()]
         # Runs of other grids in the same store are other settings, never more seeds of one.
         more = [c for c in MORE if frame[c].astype(str).nunique() > 1]
         if frame.dropna(subset=["teacher"])["teacher_net"].nunique() > 1:
             more.append("teacher_net")
-        frame = frame.assign(imbalance=frame["imbalance"].astype(float).fillna(0.0), value=100 * frame[metric],
-                             **{c: frame[c].fillna("").astype(str) for c in more})
+        frame = frame.assign(
+            imbalance=frame["imbalance"].astype(float).fillna(0.0),
+            value=100 * frame[metric],
+            **{c: frame[c].fillna("").astype(str) for c in more},
+        )
         axes, rows = [*AXES, *more], []
         setting = ["net", "label_noise", "imbalance", *(c for c in more if c != "teacher_net")]
         base = frame[frame["method"] == baseline].dropna(subset=["value"])
-        for column in ("teacher_sees", "teacher_net"):  # a baseline that learns from a teacher is paired with runs of the same teacher
+        for column in (
+            "teacher_sees",
+            "teacher_net",
+        ):  # a baseline that learns from a teacher is paired with runs of the same teacher
             if base.duplicated([*setting, "seed"]).any() and column in frame:
                 setting.append(column)
         base = base.set_index([*setting, "seed"])["value"]
@@ -77,29 +126,57 @@ class Results:
             done = runs.dropna(subset=["value"]).set_index([*setting, "seed"])["value"]
             paired = (done - base.reindex(done.index)).dropna()
             low, high = gain_interval(paired, confidence)
-            best = 100 * runs[metric.replace("_last", "_best")].dropna() if metric.replace("_last", "_best") in runs else done[:0]
-            rows.append({**dict(zip([*axes, "method"], key)), "seeds": len(done), "mean": done.mean(), "std": done.std(ddof=1),
-                         "best_on_validation": best.mean(), "gain": paired.mean() if key[-1] != baseline else np.nan,
-                         "low": low if key[-1] != baseline else np.nan, "high": high if key[-1] != baseline else np.nan,
-                         "pairs": len(paired) if key[-1] != baseline else 0, "unfinished": len(runs) - len(done)})
+            best = (
+                100 * runs[metric.replace("_last", "_best")].dropna()
+                if metric.replace("_last", "_best") in runs
+                else done[:0]
+            )
+            rows.append(
+                {
+                    **dict(zip([*axes, "method"], key)),
+                    "seeds": len(done),
+                    "mean": done.mean(),
+                    "std": done.std(ddof=1),
+                    "best_on_validation": best.mean(),
+                    "gain": paired.mean() if key[-1] != baseline else np.nan,
+                    "low": low if key[-1] != baseline else np.nan,
+                    "high": high if key[-1] != baseline else np.nan,
+                    "pairs": len(paired) if key[-1] != baseline else 0,
+                    "unfinished": len(runs) - len(done),
+                }
+            )
         table = pd.DataFrame(rows).round(9)  # equal runs gain 0, not 3e-15
         table["clear"] = (table["low"] > 0) | (table["high"] < 0)
         return table
 
     def against(self, name: str, **kwargs) -> pd.DataFrame:
-        """``table()`` beside a published one: "published" mean and std, and its gain over its own baseline. Rows that only one has
-        stay, with gaps. Networks are compared where both name them. Raises ``ValueError`` for an unknown table."""
+        """``table()`` beside a published one: "published" mean and std, and its gain over its own
+        baseline. Rows that only one has stay, with gaps. Networks are compared where both name
+        them. Raises ``ValueError`` for an unknown table.
+        """
         theirs = published(name).rename(columns=COLUMNS).replace({"method": METHODS})
         if "net" in theirs:
-            theirs["net"] = theirs["net"].str.lower().str.replace("-", "", n=1).str.replace("-", "_")
+            theirs["net"] = (
+                theirs["net"].str.lower().str.replace("-", "", n=1).str.replace("-", "_")
+            )
         ours = self._whole_table(**kwargs)
-        for axis in {"label_noise", "imbalance"} - set(theirs):  # a table without corruption has nothing to say of corrupted data
+        for axis in {"label_noise", "imbalance"} - set(
+            theirs
+        ):  # a table without corruption has nothing to say of corrupted data
             ours = ours[ours[axis] == 0]
-        on = [c for c in ("net", "label_noise", "imbalance", "method") if c in theirs and (c in ours or c == "method")]
+        on = [
+            c
+            for c in ("net", "label_noise", "imbalance", "method")
+            if c in theirs and (c in ours or c == "method")
+        ]
         others = [c for c in on if c != "method"]
-        base = theirs[theirs["method"] == "CrossEntropy"].set_index(others)["mean"] if others else None
+        base = (
+            theirs[theirs["method"] == "CrossEntropy"].set_index(others)["mean"] if others else None
+        )
         if base is not None:
-            theirs["published_gain"] = theirs["mean"] - [base.get(k, np.nan) for k in theirs.set_index(others).index]
+            theirs["published_gain"] = theirs["mean"] - [
+                base.get(k, np.nan) for k in theirs.set_index(others).index
+            ]
             theirs.loc[theirs["method"] == "CrossEntropy", "published_gain"] = np.nan
         theirs = theirs.rename(columns={"mean": "published", "std": "published_std"})
         theirs = theirs[[*on, *(c for c in theirs if c.startswith("published"))]]
@@ -108,8 +185,11 @@ class Results:
         return both.set_index([*_axes(both), "method"])
 
     def plot(self, **kwargs):
-        """Gains over the baseline with their intervals, a panel per setting. Returns the matplotlib figure."""
+        """Gains over the baseline with their intervals, a panel per setting. Returns the matplotlib
+        figure.
+        """
         from .figure import draw_gains
+
         return draw_gains(self.table(**kwargs))
 
     def export(self, path: str | Path, **kwargs) -> Path:
@@ -122,7 +202,9 @@ class Results:
             try:
                 self.frame().astype({"fit": str, "method": str}, errors="ignore").to_parquet(path)
             except ImportError:
-                raise ValueError("writing .parquet needs pyarrow: pip install pyarrow, or export to .csv.") from None
+                raise ValueError(
+                    "writing .parquet needs pyarrow: pip install pyarrow, or export to .csv."
+                ) from None
         elif path.suffix == ".csv":
             self.frame().to_csv(path, index=False)
         elif path.suffix in (".md", ".tex"):
@@ -137,57 +219,122 @@ def _axes(table: pd.DataFrame) -> list[str]:
 
 
 def load(store: str | Path) -> Results:
-    """The results of every grid in a store, also while they run. Raises ``FileNotFoundError`` where there is no store."""
+    """The results of every grid in a store, also while they run. Raises ``FileNotFoundError`` where
+    there is no store.
+    """
     return Results(Store(store, create=False))
 
 
 def status(results: Results) -> str:
-    """A line per state with the number of runs, and a line per run that could not finish, with its reason."""
+    """A line per state with the number of runs, and a line per run that could not finish, with its
+    reason.
+    """
     frame = results.frame()
     if not len(frame):
         return "no runs yet"
     lines = [f"{count:6} {state}" for state, count in frame["status"].value_counts().items()]
     if "reason" in frame:
-        lines += [f"{r.key}  {r.method}, {r.net}, seed {r.seed}: {r.status}: {str(r.reason).splitlines()[0]}"
-                  for r in frame.dropna(subset=["reason"]).itertuples()]
+        lines += [
+            f"{r.key}  {r.method}, {r.net}, seed {r.seed}: {r.status}: "
+            f"{str(r.reason).splitlines()[0]}"
+            for r in frame.dropna(subset=["reason"]).itertuples()
+        ]
     return "\n".join(lines)
 
 
 def forecast(grid: Grid, store: str | Path, workers: int = 1) -> str:
-    """What a grid would do in this store: runs, those pending, and the time that they would take with so many workers."""
+    """What a grid would do in this store: runs, those pending, and the time that they would take
+    with so many workers.
+    """
     home = Store(store) if (Path(store) / "store.json").exists() else None
     cells, plans = planned(grid.cells(), grid.store_answers, home)
     table = pd.DataFrame(estimate(cells, home))
     whole = table["seconds"].sum() / workers
     notes = "".join(f"\n{plan} The time above is without that." for plan in plans if plan.stored)
-    return (table.assign(seconds=table["seconds"].round(1)).to_string(index=False)
-            + f"\n{table['runs'].sum()} runs, {table['pending'].sum()} of them pending: about {_duration(whole)} with {workers} at once." + notes)
+    return (
+        table.assign(seconds=table["seconds"].round(1)).to_string(index=False)
+        + f"\n{table['runs'].sum()} runs, {table['pending'].sum()} of them pending: about "
+        f"{_duration(whole)} with {workers} at once." + notes
+    )
 
 
 def _duration(seconds: float) -> str:
     hours, rest = divmod(round(seconds), 3600)
-    return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s" if rest >= 60 else f"{rest} s"
+    return (
+        f"{hours} h {rest // 60} min"
+        if hours
+        else f"{rest // 60} min {rest % 60} s"
+        if rest >= 60
+        else f"{rest} s"
+    )
 
 
 def typeset(table: pd.DataFrame, kind: str) -> str:
-    """A ``Results.table`` as "md", "tex" or "html": mean ± std, the gain with its interval. Nothing is bold; a star marks a clear gain."""
+    """A ``Results.table`` as "md", "tex" or "html": mean ± std, the gain with its interval. Nothing
+    is bold; a star marks a clear gain.
+    """
     flat = table.reset_index()
     head = [*_axes(flat), "method"]
     number = lambda x, sign="": "" if pd.isna(x) else format(x, f"{sign}.2f")
     pm = {"tex": "$\\pm$", "html": "&plusmn;"}.get(kind, "±")
-    lines = [[*(c.replace("_", " ") for c in head), "seeds", "accuracy", "gain", "interval", "pairs", "best on validation"]]
+    lines = [
+        [
+            *(c.replace("_", " ") for c in head),
+            "seeds",
+            "accuracy",
+            "gain",
+            "interval",
+            "pairs",
+            "best on validation",
+        ]
+    ]
     for _, r in flat.iterrows():
         gain = "" if pd.isna(r["gain"]) else number(r["gain"], "+") + (" *" if r["clear"] else "")
-        lines.append([*(str(r[c]) for c in head), str(r["seeds"]), f"{number(r['mean'])} {pm} {number(r['std'])}", gain,
-                      "" if pd.isna(r["low"]) else f"[{number(r['low'], '+')}, {number(r['high'], '+')}]", str(r["pairs"] or ""),
-                      number(r["best_on_validation"])])
+        lines.append(
+            [
+                *(str(r[c]) for c in head),
+                str(r["seeds"]),
+                f"{number(r['mean'])} {pm} {number(r['std'])}",
+                gain,
+                "" if pd.isna(r["low"]) else f"[{number(r['low'], '+')}, {number(r['high'], '+')}]",
+                str(r["pairs"] or ""),
+                number(r["best_on_validation"]),
+            ]
+        )
     if kind == "tex":
-        rows = [" & ".join(cell.replace("_", "\\_").replace("%", "\\%") for cell in line) + r" \\" for line in lines]
-        return "\n".join([rf"\begin{{tabular}}{{{'l' * len(head)}rrrrrr}}", r"\toprule", rows[0], r"\midrule", *rows[1:], r"\bottomrule",
-                          r"\end{tabular}", "% * the interval leaves out 0"]) + "\n"
+        rows = [
+            " & ".join(cell.replace("_", "\\_").replace("%", "\\%") for cell in line) + r" \\"
+            for line in lines
+        ]
+        return (
+            "\n".join(
+                [
+                    rf"\begin{{tabular}}{{{'l' * len(head)}rrrrrr}}",
+                    r"\toprule",
+                    rows[0],
+                    r"\midrule",
+                    *rows[1:],
+                    r"\bottomrule",
+                    r"\end{tabular}",
+                    "% * the interval leaves out 0",
+                ]
+            )
+            + "\n"
+        )
     if kind == "html":
-        rows = ["".join(f"<t{'dh'[not i]} style='padding: 2px 10px; text-align: {'left' if j < len(head) else 'right'}'>{cell}</t{'dh'[not i]}>"
-                        for j, cell in enumerate(line)) for i, line in enumerate(lines)]
+        rows = [
+            "".join(
+                f"<t{'dh'[not i]} style='padding: 2px 10px; text-align: "
+                f"{'left' if j < len(head) else 'right'}'>{cell}</t{'dh'[not i]}>"
+                for j, cell in enumerate(line)
+            )
+            for i, line in enumerate(lines)
+        ]
         return f"<table>{''.join(f'<tr>{row}</tr>' for row in rows)}</table><small>* the interval leaves out 0</small>"
     rows = ["| " + " | ".join(line) + " |" for line in lines]
-    return "\n".join([rows[0], "|" + "---|" * len(lines[0]), *rows[1:], "", "\\* the interval leaves out 0"]) + "\n"
+    return (
+        "\n".join(
+            [rows[0], "|" + "---|" * len(lines[0]), *rows[1:], "", "\\* the interval leaves out 0"]
+        )
+        + "\n"
+    )

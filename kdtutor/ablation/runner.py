@@ -1,8 +1,9 @@
-"""run(): a grid's teachers, then its students, here or on any ``concurrent.futures.Executor``; equal runs are never done twice.
+"""run(): a grid's teachers, then its students, here or on any ``concurrent.futures.Executor``;
+equal runs are never done twice.
 
-``run_cell`` is the whole contract with an executor: plain arguments in, a plain record out, never an exception for a run that
-fails, nothing done that is already in the store. Progress is read from the store, so any engine that can call a function will do.
-"""
+``run_cell`` is the whole contract with an executor: plain arguments in, a plain record out, never
+an exception for a run that fails, nothing done that is already in the store. Progress is read from
+the store, so any engine that can call a function will do."""
 
 import multiprocessing
 import os
@@ -11,7 +12,13 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, ProcessPoolExecutor, as_completed
+from concurrent.futures import (
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    ProcessPoolExecutor,
+    as_completed,
+)
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
@@ -21,21 +28,23 @@ import torch
 from ..display.progress import bar
 from ..runs import CannotWrite
 from ..training import NonFiniteError, fit
-from .teacher_cache import fill, planned, teacher_of, with_answers
 from .grid import Cell, Grid
 from .results import Results
 from .store import Store
-
+from .teacher_cache import fill, planned, teacher_of, with_answers
 
 MAX_DEATHS = 3  # processes over which a run may die, alone, before it is given up
 _ONE = threading.Lock()  # seeds and numbers of threads belong to the process, so threads take turns
 
 
-def run_cell(cell: Cell, store_path: str, wait: bool = False, show: bool = False, retry: bool = False) -> dict:
-    """One run, from wherever it stands to its end: its record, as in ``Store.record``, or {"status": "busy" | "stopped" | "interrupted"}.
+def run_cell(
+    cell: Cell, store_path: str, wait: bool = False, show: bool = False, retry: bool = False
+) -> dict:
+    """One run, from wherever it stands to its end: its record, as in ``Store.record``, or
+    {"status": "busy" | "stopped" | "interrupted"}.
 
-    Safe to call from any process, any number of times. Raises only ``CannotWrite``, an ``OSError``, where the store cannot be written.
-    """
+    Safe to call from any process, any number of times. Raises only ``CannotWrite``, an ``OSError``,
+    where the store cannot be written."""
     store = Store(store_path)
     with _ONE, store.turn(cell, wait) as mine:
         record = store.record(cell.key)
@@ -43,7 +52,9 @@ def run_cell(cell: Cell, store_path: str, wait: bool = False, show: bool = False
             return {"status": "busy"}
         if record["status"] != "pending" and not (retry and record["status"] != "finished"):
             return record
-        if store.stopped or cell.teacher and store.record(cell.teacher.key)["status"] == "pending":
+        if store.stopped or (
+            cell.teacher and store.record(cell.teacher.key)["status"] == "pending"
+        ):
             return {"status": "stopped"}  # a teacher that was stopped is no fault of its students
         (store.folder(cell.key) / "failure.json").unlink(missing_ok=True)
         begun = store.folder(cell.key) / "begun"
@@ -57,10 +68,16 @@ def run_cell(cell: Cell, store_path: str, wait: bool = False, show: bool = False
         except NonFiniteError as error:
             record = store.fail(cell, "diverged", str(error))
         except (MemoryError, torch.OutOfMemoryError) as error:
-            record = store.fail(cell, "out of memory", str(error) or "not enough memory for one run")
+            record = store.fail(
+                cell, "out of memory", str(error) or "not enough memory for one run"
+            )
         except Exception as error:  # a run that raises is a row, and never stops the others
-            state = "out of memory" if "memory" in str(error) and "alloc" in str(error) else "failed"
-            record = store.fail(cell, state, f"{type(error).__name__}: {error}", traceback.format_exc())
+            state = (
+                "out of memory" if "memory" in str(error) and "alloc" in str(error) else "failed"
+            )
+            record = store.fail(
+                cell, state, f"{type(error).__name__}: {error}", traceback.format_exc()
+            )
         finally:
             torch.set_num_threads(threads)
         begun.unlink(missing_ok=True)
@@ -70,22 +87,39 @@ def run_cell(cell: Cell, store_path: str, wait: bool = False, show: bool = False
 def _train(cell: Cell, store: Store, show: bool) -> dict:
     data = cell.data()
     teacher = with_answers(teacher_of(cell, store, data), cell, store) if cell.teacher else None
-    history = fit(cell.distiller(data, teacher), data, cell.spec["epochs"], seed=cell.spec["seed"], run_dir=store.folder(cell.key),
-                  progress=show, stop=lambda: store.stopped, **cell.spec["fit"])
+    history = fit(
+        cell.distiller(data, teacher),
+        data,
+        cell.spec["epochs"],
+        seed=cell.spec["seed"],
+        run_dir=store.folder(cell.key),
+        progress=show,
+        stop=lambda: store.stopped,
+        **cell.spec["fit"],
+    )
     return store.record(cell.key) if history.status == "finished" else {"status": history.status}
 
 
-def run(grid: Grid, store: str | Path, executor: Executor | None = None, *, workers: int = 0, retry: bool = False,
-        progress: bool = True, since: float | None = None) -> Results:
+def run(
+    grid: Grid,
+    store: str | Path,
+    executor: Executor | None = None,
+    *,
+    workers: int = 0,
+    retry: bool = False,
+    progress: bool = True,
+    since: float | None = None,
+) -> Results:
     """Runs what a store does not hold yet of a grid, and returns the ``Results`` of the whole grid.
 
-    executor: any ``concurrent.futures.Executor``, such as ``dask.distributed.Client.get_executor(pure=False)``; None runs here.
-    workers: instead, so many processes of this machine.   retry: begin failed runs again.   progress: show bars.
-    since: a moment (``time.time()``): a STOP that was put into the store after it holds; None: an earlier STOP is taken away.
-    Everything is checked before anything runs; teachers come first, and their accuracy is printed. Kill it whenever you like
-    and call it again: finished runs are read, begun ones continue at their last epoch. Raises ``ValueError`` for a grid that
-    cannot work, ``OSError`` if the store cannot be written: nothing that was written before is lost.
-    """
+    executor: any ``concurrent.futures.Executor``, such as
+    ``dask.distributed.Client.get_executor(pure=False)``; None runs here. workers: instead, so many
+    processes of this machine.   retry: begin failed runs again.   progress: show bars. since: a
+    moment (``time.time()``): a STOP that was put into the store after it holds; None: an earlier
+    STOP is taken away. Everything is checked before anything runs; teachers come first, and their
+    accuracy is printed. Kill it whenever you like and call it again: finished runs are read, begun
+    ones continue at their last epoch. Raises ``ValueError`` for a grid that cannot work,
+    ``OSError`` if the store cannot be written: nothing that was written before is lost."""
     cells, home = grid.cells(), Store(store)
     cells, plans = planned(cells, grid.store_answers, home)
     teachers = list({c.teacher.key: c.teacher for c in cells if c.teacher}.values())
@@ -94,8 +128,19 @@ def run(grid: Grid, store: str | Path, executor: Executor | None = None, *, work
     try:
         for what, some in (("teachers", teachers), ("runs", cells)):
             records = {c.key: home.record(c.key)["status"] for c in some}
-            _all([c for c in some if records[c.key] == "pending" or retry and records[c.key] != "finished"], home, executor, workers, retry,
-                 progress, what)
+            _all(
+                [
+                    c
+                    for c in some
+                    if records[c.key] == "pending" or (retry and records[c.key] != "finished")
+                ],
+                home,
+                executor,
+                workers,
+                retry,
+                progress,
+                what,
+            )
             for cell in teachers if what == "teachers" and progress else []:
                 print(f"teacher {cell.title}: {_outcome(home.record(cell.key))}")
             if what == "teachers":
@@ -108,12 +153,22 @@ def run(grid: Grid, store: str | Path, executor: Executor | None = None, *, work
 
 def _outcome(record: dict) -> str:
     value = record.get("test_accuracy_last")
-    return f"{value:.2%} on the test set" if value is not None else f"{record['status']} {record.get('reason', '')}"
+    return (
+        f"{value:.2%} on the test set"
+        if value is not None
+        else f"{record['status']} {record.get('reason', '')}"
+    )
 
 
 def _answers(cells: Sequence[Cell], plans, store: Store, executor, progress: bool) -> None:
-    """Fills the files of answers that pending runs will read, once each. Where that fails the runs compute their answers themselves."""
-    needed = {(c.teacher.key, c.answers): c for c in cells if c.answers and store.record(c.key)["status"] == "pending"}
+    """Fills the files of answers that pending runs will read, once each. Where that fails the runs
+    compute their answers themselves.
+    """
+    needed = {
+        (c.teacher.key, c.answers): c
+        for c in cells
+        if c.answers and store.record(c.key)["status"] == "pending"
+    }
     for plan in plans if needed and progress else []:
         print(plan)
     try:
@@ -121,22 +176,38 @@ def _answers(cells: Sequence[Cell], plans, store: Store, executor, progress: boo
             for cell in needed.values():
                 fill(cell, str(store.path), progress)
         else:
-            for future in [executor.submit(fill, cell, str(store.path)) for cell in needed.values()]:
+            for future in [
+                executor.submit(fill, cell, str(store.path)) for cell in needed.values()
+            ]:
                 future.result()
     except (RuntimeError, MemoryError) as error:  # out of memory, a worker that died
-        print(f"The teachers' answers were not stored ({error}): they are computed as they are asked for.")
+        print(
+            f"The teachers' answers were not stored ({error}): they are computed as they are "
+            "asked for."
+        )
 
 
-def _all(cells: Sequence[Cell], store: Store, executor, workers: int, retry: bool, progress: bool, what: str) -> None:
+def _all(
+    cells: Sequence[Cell],
+    store: Store,
+    executor,
+    workers: int,
+    retry: bool,
+    progress: bool,
+    what: str,
+) -> None:
     """Calls ``run_cell`` for all; those that another grid is busy with are waited for at the end."""
     pending, wait, deaths = list(cells), False, Counter()
     with bar(progress and bool(cells), total=len(cells), desc=what, unit="run") as show:
         while pending and not store.stopped:
-            # A pool dies as a whole: who begun then is suspect, and is tried again alone, so that nobody dies for another's fault.
+            # A pool dies as a whole: who begun then is suspect, and is tried again alone, so that
+            # nobody dies for another's fault.
             suspects = [c for c in pending if deaths[c.key]][:1]
             batch, busy, done, since = suspects or pending, [], set(), time.time()
             try:
-                for cell, record in _outcomes(batch, store, executor, 1 if suspects else workers, retry, progress, wait):
+                for cell, record in _outcomes(
+                    batch, store, executor, 1 if suspects else workers, retry, progress, wait
+                ):
                     done.add(cell.key)
                     busy += [cell] if record["status"] == "busy" else []
                     show.update(record["status"] != "busy")
@@ -146,19 +217,36 @@ def _all(cells: Sequence[Cell], store: Store, executor, workers: int, retry: boo
                 wait = not suspects
             except BrokenProcessPool:
                 if executor is not None:
-                    raise RuntimeError("a worker process died (killed, or out of memory), and the executor with it. Everything finished is "
-                                       "in the store: call run again with a new executor.") from None
-                # On in a new pool. Only deaths of workers count, never those of a whole grid, which may be killed at will.
+                    raise RuntimeError(
+                        "a worker process died (killed, or out of memory), and the executor with "
+                        "it. Everything finished is "
+                        "in the store: call run again with a new executor."
+                    ) from None
+                # On in a new pool. Only deaths of workers count, never those of a whole grid, which
+                # may be killed at will.
                 pending = [c for c in pending if c.key not in done] + busy
-                begun = [c.key for c in batch if c.key not in done and store.begun_since(c.key, since)]
+                begun = [
+                    c.key for c in batch if c.key not in done and store.begun_since(c.key, since)
+                ]
                 if not done and not begun:
-                    raise RuntimeError("the worker processes die before they begin a run. A method or network that a notebook or a script "
-                                       "defines must stand in a module of its own, and a script needs `if __name__ == '__main__':`. With "
-                                       "workers=0 everything runs here.") from None
+                    raise RuntimeError(
+                        "the worker processes die before they begin a run. A method or network "
+                        "that a notebook or a script "
+                        "defines must stand in a module of its own, and a script needs `if "
+                        "__name__ == '__main__':`. With "
+                        "workers=0 everything runs here."
+                    ) from None
                 deaths.update(begun)
                 for cell in [c for c in pending if deaths[c.key] > MAX_DEATHS]:
-                    _give_up(store, cell, "died", f"{MAX_DEATHS} processes died over it alone without a word: killed by the system, "
-                             "perhaps for memory. Give it more memory or fewer images, then run the grid with retry=True.")
+                    _give_up(
+                        store,
+                        cell,
+                        "died",
+                        f"{MAX_DEATHS} processes died over it alone without a word: killed by the "
+                        "system, "
+                        "perhaps for memory. Give it more memory or fewer images, then run the "
+                        "grid with retry=True.",
+                    )
                     pending.remove(cell)
                     show.update(1)
 
@@ -171,7 +259,11 @@ def _outcomes(cells, store, executor, workers, retry, progress, wait):
             yield cell, run_cell(cell, path, wait, progress, retry)
         return
     own, futures = executor is None, {}
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent) if own else executor
+    pool = (
+        ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent)
+        if own
+        else executor
+    )
     try:
         futures = {pool.submit(run_cell, cell, path, wait, False, retry): cell for cell in cells}
         for future in as_completed(futures):
@@ -180,9 +272,23 @@ def _outcomes(cells, store, executor, workers, retry, progress, wait):
                 yield cell, future.result()
             except (CannotWrite, BrokenExecutor, CancelledError):
                 raise
-            except Exception as error:  # the engine's own: what cannot be pickled, a worker that Dask gave up
-                yield cell, _give_up(store, cell, "failed", f"{type(error).__name__}: {error}", traceback.format_exc())
-    except (KeyboardInterrupt, GeneratorExit):  # the second: whoever asked for the outcomes was interrupted
+            except (
+                Exception
+            ) as error:  # the engine's own: what cannot be pickled, a worker that Dask gave up
+                yield (
+                    cell,
+                    _give_up(
+                        store,
+                        cell,
+                        "failed",
+                        f"{type(error).__name__}: {error}",
+                        traceback.format_exc(),
+                    ),
+                )
+    except (
+        KeyboardInterrupt,
+        GeneratorExit,
+    ):  # the second: whoever asked for the outcomes was interrupted
         store.stop()  # before the pool is waited for: its runs end within one epoch
         raise
     finally:

@@ -1,13 +1,14 @@
-"""A store: one directory per run, each file written by one process and complete or absent; reading it is one pandas frame.
+"""A store: one directory per run, each file written by one process and complete or absent; reading
+it is one pandas frame.
 
-    store/store.json                     the format
-    store/grids/<hash>.json              the runs of each grid that was run here, as keys
-    store/STOP                           put there by anyone: every grid in this store ends within one epoch
-    store/runs/<key>/cell.json           what was asked, as plain data: the key is its hash
-                    spec.json  metrics.jsonl  checkpoint.safetensors  student.safetensors      ``fit``'s own
-                    result.json          the last thing that a finished run writes
-                    failure.json         instead: why it could not finish
-                    lock  begun          who works on it now; that somebody began and has not ended
+store/store.json                     the format
+store/grids/<hash>.json              the runs of each grid that was run here, as keys
+store/STOP                           put there by anyone: every grid in this store ends within one
+epoch store/runs/<key>/cell.json           what was asked, as plain data: the key is its hash
+                spec.json  metrics.jsonl  checkpoint.safetensors  student.safetensors      ``fit``'s
+                own result.json          the last thing that a finished run writes failure.json
+                instead: why it could not finish lock  begun          who works on it now; that
+                somebody began and has not ended
 """
 
 import json
@@ -23,26 +24,36 @@ from .grid import FORMAT, Cell
 
 
 class Store:
-    """A directory of runs. Raises ``ValueError`` for one of an incompatible version, ``OSError`` where nothing can be written."""
+    """A directory of runs. Raises ``ValueError`` for one of an incompatible version, ``OSError``
+    where nothing can be written.
+    """
 
     def __init__(self, path: str | Path, create: bool = True):
         self.path = Path(path)
         mark = self.path / "store.json"
         if not mark.exists():
             if not create:
-                raise FileNotFoundError(f"{self.path} is no store: it holds no store.json. A store is made by the first run of a grid.")
+                raise FileNotFoundError(
+                    f"{self.path} is no store: it holds no store.json. A store is made by the "
+                    "first run of a grid."
+                )
             RunDirectory(self.path)  # raises, with what to do, where nothing can be written
             _write_json(mark, {"format": FORMAT})
         found = json.loads(mark.read_text()).get("format")
         if found != FORMAT:
-            raise ValueError(f"{self.path} was written by another version of kdtutor (format {found}, this one has {FORMAT}): choose "
-                             "another store, or read it with the version that wrote it.")
+            raise ValueError(
+                f"{self.path} was written by another version of kdtutor (format {found}, this one "
+                f"has {FORMAT}): choose "
+                "another store, or read it with the version that wrote it."
+            )
 
     def folder(self, key: str) -> Path:
         return self.path / "runs" / key
 
     def record(self, key: str) -> dict:
-        """What is known of a run: {"status": "finished" | "diverged" | "failed" | "out of memory" | "died" | "pending", ...}."""
+        """What is known of a run: {"status": "finished" | "diverged" | "failed" | "out of memory" |
+        "died" | "pending", ...}.
+        """
         folder = self.folder(key)
         for name in ("result.json", "failure.json"):
             try:
@@ -58,12 +69,19 @@ class Store:
         return about
 
     def tell(self, cell: Cell, answers: str) -> None:
-        """Writes what the run is, and whether its teacher's answers are "stored" or "computed". For the process whose turn it is."""
-        _write_json(self.folder(cell.key) / "cell.json", {**cell.spec, "label": cell.label, "answers": answers})
+        """Writes what the run is, and whether its teacher's answers are "stored" or "computed". For
+        the process whose turn it is.
+        """
+        _write_json(
+            self.folder(cell.key) / "cell.json",
+            {**cell.spec, "label": cell.label, "answers": answers},
+        )
 
     @contextmanager
     def turn(self, cell: Cell, wait: bool):
-        """True inside if this process alone may work on the run now; False if another does (wait: until it no longer does)."""
+        """True inside if this process alone may work on the run now; False if another does (wait:
+        until it no longer does).
+        """
         folder = self.folder(cell.key)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -73,8 +91,11 @@ class Store:
             yield False
             return
         except OSError as error:
-            raise CannotWrite(f"cannot write {folder} ({error.strerror or error}): choose a store in a folder you may write to, on a disk "
-                          "with space.") from error
+            raise CannotWrite(
+                f"cannot write {folder} ({error.strerror or error}): choose a store in a folder "
+                "you may write to, on a disk "
+                "with space."
+            ) from error
         try:
             for torn in folder.glob(".*.tmp"):  # of a process that was killed while it wrote
                 torn.unlink(missing_ok=True)
@@ -87,7 +108,9 @@ class Store:
     def begun_since(self, key: str, moment: float) -> bool:
         """Was the run begun after that moment (``time.time()``) and not ended?"""
         try:
-            return (self.folder(key) / "begun").stat().st_mtime >= moment - 1  # some file systems round to seconds
+            return (
+                self.folder(key) / "begun"
+            ).stat().st_mtime >= moment - 1  # some file systems round to seconds
         except FileNotFoundError:
             return False
 
@@ -117,20 +140,38 @@ class Store:
 
     def students(self) -> list[str]:
         """The keys of all runs that any grid asked for as students'."""
-        return [key for file in sorted((self.path / "grids").glob("*.json")) for key in json.loads(file.read_text())["students"]]
+        return [
+            key
+            for file in sorted((self.path / "grids").glob("*.json"))
+            for key in json.loads(file.read_text())["students"]
+        ]
 
     def frame(self):
-        """Every run of the store as a row: its spec, its record, and the accuracy of the teacher it learned from."""
+        """Every run of the store as a row: its spec, its record, and the accuracy of the teacher it
+        learned from.
+        """
         import pandas as pd
+
         rows = []
         for file in sorted((self.path / "runs").glob("*/cell.json")):
             cell = json.loads(file.read_text())
-            rows.append({"key": file.parent.name, **cell, "method": cell["label"], **self.record(file.parent.name)})
+            rows.append(
+                {
+                    "key": file.parent.name,
+                    **cell,
+                    "method": cell["label"],
+                    **self.record(file.parent.name),
+                }
+            )
         by_key = {row["key"]: row for row in rows}
         for row in rows:
             teacher = by_key.get(row["teacher"], row)
             row["teacher_accuracy"] = teacher.get("test_accuracy_last") if row["teacher"] else None
-            row["teacher_net"] = f"{teacher['net']}, {teacher['epochs']} epochs, seed {teacher['seed']}" if row["teacher"] else None
+            row["teacher_net"] = (
+                f"{teacher['net']}, {teacher['epochs']} epochs, seed {teacher['seed']}"
+                if row["teacher"]
+                else None
+            )
             same = all(teacher[k] == row[k] for k in ("label_noise", "imbalance"))
             row["teacher_sees"] = "same" if same else "clean"
         return pd.DataFrame(rows)

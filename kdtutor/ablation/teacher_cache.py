@@ -1,9 +1,10 @@
-"""A teacher's answers, computed once for a whole grid, where the grid asks for them often enough to repay it.
+"""A teacher's answers, computed once for a whole grid, where the grid asks for them often enough to
+repay it.
 
-A run of E epochs asks its teacher E times about every image; all views of an image are asked once to fill the file. So storing pays where
-the runs of one teacher ask more often than there are views: 162 for pad-4 crops with flips. Every answer is computed in one fixed order, in
-batches of one size, so that what a run reads does not depend on who came first.
-"""
+A run of E epochs asks its teacher E times about every image; all views of an image are asked once
+to fill the file. So storing pays where the runs of one teacher ask more often than there are views:
+162 for pad-4 crops with flips. Every answer is computed in one fixed order, in batches of one size,
+so that what a run reads does not depend on who came first."""
 
 from collections import defaultdict
 from contextlib import nullcontext
@@ -35,30 +36,42 @@ class Plan:
     stored: bool
 
     def __str__(self) -> str:
-        size = f"{self.size / 2**20:.0f} MiB" if self.size >= 2**20 else f"{self.size / 2**10:.0f} KiB"
+        size = (
+            f"{self.size / 2**20:.0f} MiB" if self.size >= 2**20 else f"{self.size / 2**10:.0f} KiB"
+        )
         some = lambda n, thing: f"{n} {thing}{'s' * (n != 1)}"
         what = f"{some(self.runs, 'run')}, {some(self.asked, 'question')} about each image, {some(self.views, 'view')} of it ({size})"
         return f"teacher {self.teacher}: {what}: its answers are {'stored once for all of them' if self.stored else 'computed as they are asked for'}."
 
 
-def planned(cells: list[Cell], wanted: bool | None, store: Store | None = None) -> tuple[list[Cell], list[Plan]]:
-    """The cells, those whose teacher's answers are stored with their file; and what was decided for each teacher that is asked.
+def planned(
+    cells: list[Cell], wanted: bool | None, store: Store | None = None
+) -> tuple[list[Cell], list[Plan]]:
+    """The cells, those whose teacher's answers are stored with their file; and what was decided for
+    each teacher that is asked.
 
-    wanted: True or False decides; None: they are stored where they lie in the store already, or where the runs that are left ask often
-    enough and they take at most 2 GiB.
-    """
+    wanted: True or False decides; None: they are stored where they lie in the store already, or
+    where the runs that are left ask often enough and they take at most 2 GiB."""
     asking = defaultdict(list)
     for cell in cells:
-        if cell.asks_only and dataset(cell.objects["dataset"], cell.objects["root"]).views is not None:
+        if (
+            cell.asks_only
+            and dataset(cell.objects["dataset"], cell.objects["root"]).views is not None
+        ):
             asking[_file(cell)].append(cell)
     found = {}
     for file, some in asking.items():
         data, teacher = some[0].data(), some[0].teacher
         left = [c for c in some if store is None or store.record(c.key)["status"] != "finished"]
-        asked, size = sum(c.spec["epochs"] for c in left), len(data.train) * data.views * len(data.classes) * 4
+        asked, size = (
+            sum(c.spec["epochs"] for c in left),
+            len(data.train) * data.views * len(data.classes) * 4,
+        )
         there = store is not None and (store.folder(teacher.key) / file).exists()
-        pays = there or size <= MOST and asked > MARGIN * data.views
-        found[file] = Plan(teacher.title, len(left), asked, data.views, size, pays if wanted is None else wanted)
+        pays = there or (size <= MOST and asked > MARGIN * data.views)
+        found[file] = Plan(
+            teacher.title, len(left), asked, data.views, size, pays if wanted is None else wanted
+        )
     stored = {c.key: file for file, some in asking.items() if found[file].stored for c in some}
     return [replace(c, answers=stored.get(c.key)) for c in cells], list(found.values())
 
@@ -66,7 +79,13 @@ def planned(cells: list[Cell], wanted: bool | None, store: Store | None = None) 
 def _file(cell: Cell) -> str:
     """One file for each teacher, set of images and precision, whatever the labels."""
     s = cell.spec
-    about = [cell.teacher.key, s["data"], s["images"], s["imbalance"], s["fit"].get("precision", "float32")]
+    about = [
+        cell.teacher.key,
+        s["data"],
+        s["images"],
+        s["imbalance"],
+        s["fit"].get("precision", "float32"),
+    ]
     return f"answers-{short_hash(about)}.safetensors"
 
 
@@ -74,13 +93,20 @@ def teacher_of(cell: Cell, store: Store, data) -> Teacher:
     """The trained teacher of a cell. Raises ``RuntimeError`` where its run is not finished."""
     known = store.record(cell.teacher.key)
     if known["status"] != "finished":
-        raise RuntimeError(f"its teacher's run {cell.teacher.key} is {known['status']}: {known.get('reason', 'it was not trained yet')}")
+        raise RuntimeError(
+            f"its teacher's run {cell.teacher.key} is {known['status']}: "
+            f"{known.get('reason', 'it was not trained yet')}"
+        )
     folder = store.folder(cell.teacher.key)
-    return Teacher(load_weights(network(cell.teacher.objects["net"], data, 0), folder / "student.safetensors"))
+    return Teacher(
+        load_weights(network(cell.teacher.objects["net"], data, 0), folder / "student.safetensors")
+    )
 
 
 def with_answers(teacher: Teacher, cell: Cell, store: Store) -> Teacher:
-    """The teacher with its stored answers, where the cell reads them and they are there; the run's cell.json says which."""
+    """The teacher with its stored answers, where the cell reads them and they are there; the run's
+    cell.json says which.
+    """
     file = cell.answers and store.folder(cell.teacher.key) / cell.answers
     stored = bool(file) and file.exists()
     store.tell(cell, "stored" if stored else "computed")
@@ -88,7 +114,9 @@ def with_answers(teacher: Teacher, cell: Cell, store: Store) -> Teacher:
 
 
 def fill(cell: Cell, store_path: str, show: bool = False) -> None:
-    """Computes and stores all answers that a cell's runs will ask for, unless they are there, the teacher failed, or the grid was stopped."""
+    """Computes and stores all answers that a cell's runs will ask for, unless they are there, the
+    teacher failed, or the grid was stopped.
+    """
     store = Store(store_path)
     with store.turn(cell.teacher, wait=True):
         path = store.folder(cell.teacher.key) / cell.answers
@@ -105,7 +133,9 @@ def fill(cell: Cell, store_path: str, show: bool = False) -> None:
                     for view in range(data.views):
                         if store.stopped:
                             return
-                        for batch in data.batches(data.train, 512, augment=True, view=view, device=device):
+                        for batch in data.batches(
+                            data.train, 512, augment=True, view=view, device=device
+                        ):
                             teacher(batch)
                         progress.update(1)
         finally:

@@ -1,7 +1,8 @@
-"""Instant checks for the exercises: ``check_…(your_function)`` returns a verdict with a hint. One module per lesson or assignment.
+"""Instant checks for the exercises: ``check_…(your_function)`` returns a verdict with a hint. One
+module per lesson or assignment.
 
-All are importable from here, ``from kdtutor.checks import check_soften``; a module loads when one of its checks is first used.
-"""
+All are importable from here, ``from kdtutor.checks import check_soften``; a module loads when one
+of its checks is first used."""
 
 import re
 from functools import cache
@@ -14,7 +15,8 @@ from .verdict import Verdict
 __all__ = ["Verdict", "expect", "require"]
 
 
-# Where checks are defined: a module per lesson, a module per assignment. They are looked up by name, never imported before they are
+# Where checks are defined: a module per lesson, a module per assignment. They are looked up by
+# name, never imported before they are
 # used, because they stand above this room: lessons and assignments import ``checks.verdict``.
 HOMES = ("lessons/*/checks.py", "course/assignments/*.py")
 

@@ -1,4 +1,6 @@
-"""What a check of a learner's function returns: a plain verdict with a hint, never a bare traceback."""
+"""What a check of a learner's function returns: a plain verdict with a hint, never a bare
+traceback.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,7 +10,9 @@ UNSOLVED = "nothing to check yet: replace `raise NotImplementedError` with your 
 
 @dataclass(frozen=True)
 class Verdict:
-    """passed, and one sentence: what was right, or which input went wrong, what came out, what was expected, and a hint."""
+    """passed, and one sentence: what was right, or which input went wrong, what came out, what was
+    expected, and a hint.
+    """
 
     passed: bool
     message: str
@@ -25,11 +29,11 @@ class Verdict:
 
 
 def judge(function: Callable, *steps: Callable[[Callable], str | None], praise: str) -> Verdict:
-    """Runs steps in order on the learner's function; the first that returns a sentence, or raises, is the verdict.
+    """Runs steps in order on the learner's function; the first that returns a sentence, or raises,
+    is the verdict.
 
-    steps: each takes the function, and returns None if all is well or the sentence that helps. An unsolved exercise
-    (``NotImplementedError``, or a function that returns None) says so.
-    """
+    steps: each takes the function, and returns None if all is well or the sentence that helps. An
+    unsolved exercise (``NotImplementedError``, or a function that returns None) says so."""
     for step in steps:
         try:
             complaint = step(function)
@@ -43,29 +47,40 @@ def judge(function: Callable, *steps: Callable[[Callable], str | None], praise: 
 
 
 def compare(got, want, what: str, tolerance: float = 1e-5) -> str | None:
-    """None if two tensors or numbers agree in shape and value, else a sentence that says how they differ."""
+    """None if two tensors or numbers agree in shape and value, else a sentence that says how they
+    differ.
+    """
     import torch
+
     if got is None:
         return f"{what}: your function returned None. Did you forget `return`?"
     try:
         got = torch.as_tensor(got).float().cpu()
     except (TypeError, ValueError, RuntimeError):
-        return f"{what}: your function returned a {type(got).__name__}, expected a tensor or a number."
+        return (
+            f"{what}: your function returned a {type(got).__name__}, expected a tensor or a number."
+        )
     want = torch.as_tensor(want).float().cpu()
     if got.shape != want.shape:
         return f"{what}: your result has shape {tuple(got.shape)}, expected {tuple(want.shape)}."
     if not torch.isfinite(got).all():
         return f"{what}: your result holds NaN or Inf. A logarithm of 0, or an overflow in exp?"
     off = (got - want).abs().max().item()
-    return f"{what}: off by {off:.3g} at most." if off > tolerance * max(1.0, want.abs().max().item()) else None
+    return (
+        f"{what}: off by {off:.3g} at most."
+        if off > tolerance * max(1.0, want.abs().max().item())
+        else None
+    )
 
 
 def explain(got, want, what: str, mistakes: Mapping[str, object]) -> str | None:
-    """None if got is what is wanted; else the sentence of the mistake that gives exactly this result, or how far off it is.
+    """None if got is what is wanted; else the sentence of the mistake that gives exactly this
+    result, or how far off it is.
 
     mistakes: {sentence that helps: the value that this mistake would give}.
     """
     import torch
+
     complaint = compare(got, want, what)
     if complaint is None or got is None or not isinstance(got, (int, float, torch.Tensor)):
         return complaint

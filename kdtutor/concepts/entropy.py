@@ -1,55 +1,89 @@
-"""Cheng, Rao, Chen, Zhang: Explaining Knowledge Distillation by Quantifying the Knowledge (CVPR 2020, arXiv 2003.03622): the maps.
+"""Cheng, Rao, Chen, Zhang: Explaining Knowledge Distillation by Quantifying the Knowledge (CVPR
+2020, arXiv 2003.03622): the maps.
 
-How much noise can each part of an image take before a layer notices? x' = x + sigma * eps, one sigma per cell; the map is the sigma
-that carries the most entropy for the change that it makes in the feature. Low entropy: what the layer still knows.
-"""
+How much noise can each part of an image take before a layer notices? x' = x + sigma * eps, one
+sigma per cell; the map is the sigma that carries the most entropy for the change that it makes in
+the feature. Low entropy: what the layer still knows."""
 
 import math
 
 import torch
 from torch import Tensor, nn
 
+from ..display.progress import bar
 from ..errors import unknown
 from ..training.memory import keep_freed_memory
-from ..display.progress import bar
+from .cells import check_grid, gather, spread
 from .features import Layer, check_features, check_settings, clean_features, ready, still
 from .first_order import BOUNDS, descent, duration_until, optimum, sensitivity
-from .cells import check_grid, gather, spread
 from .maps import EntropyMaps, entropy, rank_correlation, report
 
-GROUP = 64  # images that share one drawing of the noise; the memory for it is that of ``noise`` images
+GROUP = (
+    64  # images that share one drawing of the noise; the memory for it is that of ``noise`` images
+)
 REFINE = 10  # real steps that a first-order start leaves before the target
 LOOK = 4  # steps between two looks at who has passed the target, on a GPU: a look makes it wait
 
 
-def entropy_map(net: nn.Module, images: Tensor, layer: str, grid: int = 16, *, target: float | None = -2.8, start: str = "first order",
-                iterations: int = 80, noise: int = 96, lr: float | None = None, weight: float = 7.0, sigma_0: float = 0.01,
-                bounds: tuple[float, float] = BOUNDS, early_stop: bool = True, relu: bool = False, projections: int = 128, seed: int = 0,
-                chunk: int = 192, progress: bool = True) -> EntropyMaps:
-    """How much each cell of each image may vary before a layer notices: per-cell sigma and entropy H_i = log sigma_i + 1/2 log 2 pi e.
+def entropy_map(
+    net: nn.Module,
+    images: Tensor,
+    layer: str,
+    grid: int = 16,
+    *,
+    target: float | None = -2.8,
+    start: str = "first order",
+    iterations: int = 80,
+    noise: int = 96,
+    lr: float | None = None,
+    weight: float = 7.0,
+    sigma_0: float = 0.01,
+    bounds: tuple[float, float] = BOUNDS,
+    early_stop: bool = True,
+    relu: bool = False,
+    projections: int = 128,
+    seed: int = 0,
+    chunk: int = 192,
+    progress: bool = True,
+) -> EntropyMaps:
+    """How much each cell of each image may vary before a layer notices: per-cell sigma and entropy
+    H_i = log sigma_i + 1/2 log 2 pi e.
 
     Descends, image by image and all images at once, on
-        L(sigma) = E_eps ||f(x + sigma * eps) - f(x)||^2 / ||...||^2 at sigma_0  -  weight * mean_i H_i
-    (paper: a sum over cells, so lambda = weight / grid^2) with plain SGD on sigma and ``noise`` fresh draws in each step, and keeps
-    of all iterates the one whose mean entropy is nearest ``target``: only maps of equal total discarding may be compared. Three
-    quarters through, images still below the target get 1.5 times the weight. Maps that end elsewhere say so (``reached``, and a
-    warning). target None: no such selection, the last iterate is kept.
+        L(sigma) = E_eps ||f(x + sigma * eps) - f(x)||^2 / ||...||^2 at sigma_0  -  weight * mean_i
+        H_i
+    (paper: a sum over cells, so lambda = weight / grid^2) with plain SGD on sigma and ``noise``
+    fresh draws in each step, and keeps of all iterates the one whose mean entropy is nearest
+    ``target``: only maps of equal total discarding may be compared. Three quarters through, images
+    still below the target get 1.5 times the weight. Maps that end elsewhere say so (``reached``,
+    and a warning). target None: no such selection, the last iterate is kept.
 
-    net: any torch module; its weights, modes and gradients are untouched.   images: (N, C, H, W) float, as the network sees them.
-    layer: a module path as in ``kdtutor.taps``.   relu: the feature after a ReLU, as in the authors' code for every layer.
-    start: "first order" begins a few steps before the place where the descent would pass the target if f were linear (with target
-    None: at its minimum); "constant" is the paper's sigma_0 everywhere.   iterations: the most steps from there.
-    lr: by default 1e-4 * grid^2 / 256, the authors' rate, at which all grids move alike.   weight: 7 for AlexNet and VGG, 6 for
-    ResNets in the authors' code.   bounds: of sigma.   early_stop: an image ends when it has passed the target.
-    noise: draws are the same for all images, so a map does not depend on the images beside it.   chunk: the most noisy images that
-    run through the network at once; it bounds the memory and does not change what is computed.   seed: same seed, same maps.
+    net: any torch module; its weights, modes and gradients are untouched.   images: (N, C, H, W)
+    float, as the network sees them. layer: a module path as in ``kdtutor.taps``.   relu: the
+    feature after a ReLU, as in the authors' code for every layer. start: "first order" begins a few
+    steps before the place where the descent would pass the target if f were linear (with target
+    None: at its minimum); "constant" is the paper's sigma_0 everywhere.   iterations: the most
+    steps from there. lr: by default 1e-4 * grid^2 / 256, the authors' rate, at which all grids move
+    alike.   weight: 7 for AlexNet and VGG, 6 for ResNets in the authors' code.   bounds: of sigma.
+    early_stop: an image ends when it has passed the target. noise: draws are the same for all
+    images, so a map does not depend on the images beside it.   chunk: the most noisy images that
+    run through the network at once; it bounds the memory and does not change what is computed.
+    seed: same seed, same maps.
 
-    Images whose feature does not answer (sigma_f = 0) are counted in a warning and have NaN maps. Raises ``ValueError`` for a layer
-    that does not exist, a layer dead for all images, NaN in images or features, a grid finer than the pixels, settings out of range.
-    """
+    Images whose feature does not answer (sigma_f = 0) are counted in a warning and have NaN maps.
+    Raises ``ValueError`` for a layer that does not exist, a layer dead for all images, NaN in
+    images or features, a grid finer than the pixels, settings out of range."""
     if start not in ("first order", "constant"):
         raise unknown("start", start, ("first order", "constant"))
-    check_settings(bounds, sigma_0, iterations=iterations, noise=noise, chunk=chunk, weight=weight, lr=1.0 if lr is None else lr)
+    check_settings(
+        bounds,
+        sigma_0,
+        iterations=iterations,
+        noise=noise,
+        chunk=chunk,
+        weight=weight,
+        lr=1.0 if lr is None else lr,
+    )
     x_all = ready(net, images)
     if x_all.device.type == "cpu":
         keep_freed_memory()
@@ -57,41 +91,80 @@ def entropy_map(net: nn.Module, images: Tensor, layer: str, grid: int = 16, *, t
     rate = 1e-4 * grid**2 / 256 if lr is None else lr
     linear = dict(weight=weight, sigma_0=sigma_0, bounds=bounds)
     parts = []
-    with still(net), bar(progress, total=len(x_all), desc=f"entropy maps of {layer}", unit="img") as show:
+    with (
+        still(net),
+        bar(progress, total=len(x_all), desc=f"entropy maps of {layer}", unit="img") as show,
+    ):
         read = Layer(net, layer, relu)
         check_features(read, x_all, chunk)
         for x in x_all.split(GROUP):
             noisy = _Noisy(read, x, grid, noise, chunk, torch.Generator(x.device).manual_seed(seed))
             scale = noisy.scale(sigma_0)
             if not scale.isfinite().all():
-                raise ValueError(f"layer {layer!r} gives NaN or Inf under noise of sigma_0={sigma_0}, first for the image at position "
-                                 f"{len(parts) * GROUP + int((~scale.isfinite()).nonzero()[0])}: take a smaller sigma_0, or another layer.")
-            g = sensitivity(net, x, layer, grid, projections=projections, relu=relu, seed=seed, chunk=chunk)
+                raise ValueError(
+                    f"layer {layer!r} gives NaN or Inf under noise of sigma_0={sigma_0}, first "
+                    "for the image at position "
+                    f"{len(parts) * GROUP + int((~scale.isfinite()).nonzero()[0])}: take a "
+                    "smaller sigma_0, or another layer."
+                )
+            g = sensitivity(
+                net, x, layer, grid, projections=projections, relu=relu, seed=seed, chunk=chunk
+            )
             sigma = torch.full((len(x), grid, grid), sigma_0, dtype=x.dtype, device=x.device)
             if start == "first order":
-                ahead = None if target is None else duration_until(g, target, iterations * rate, **linear) - REFINE * rate
-                begun = optimum(g, None, **linear) if target is None else descent(g, ahead.clamp(min=0), **linear)
+                ahead = (
+                    None
+                    if target is None
+                    else duration_until(g, target, iterations * rate, **linear) - REFINE * rate
+                )
+                begun = (
+                    optimum(g, None, **linear)
+                    if target is None
+                    else descent(g, ahead.clamp(min=0), **linear)
+                )
                 sigma = torch.where((g.flatten(1).sum(1) > 0)[:, None, None], begun, sigma)
-            kept, steps = _descend(noisy, sigma, scale, target, iterations, rate, weight, bounds, early_stop)
+            kept, steps = _descend(
+                noisy, sigma, scale, target, iterations, rate, weight, bounds, early_stop
+            )
             kept[scale == 0] = math.nan
             agreement = rank_correlation(-g.flatten(1), kept.flatten(1))
             parts.append([t.cpu() for t in (kept, scale, steps, agreement)])
             show.update(len(x))
-    settings = dict(start=start, iterations=iterations, noise=noise, lr=rate, early_stop=early_stop, relu=relu,
-                    projections=projections, seed=seed, size=tuple(images.shape[-2:]), **linear)
+    settings = dict(
+        start=start,
+        iterations=iterations,
+        noise=noise,
+        lr=rate,
+        early_stop=early_stop,
+        relu=relu,
+        projections=projections,
+        seed=seed,
+        size=tuple(images.shape[-2:]),
+        **linear,
+    )
     return report(EntropyMaps(*map(torch.cat, zip(*parts)), layer, target, settings))
 
 
 class _Noisy:
-    """The feature's answer to noise, for one group of images: gradients of its mean squared change, in pieces of ``chunk``."""
+    """The feature's answer to noise, for one group of images: gradients of its mean squared change,
+    in pieces of ``chunk``.
+    """
 
-    def __init__(self, read: Layer, x: Tensor, grid: int, noise: int, chunk: int, generator: torch.Generator):
+    def __init__(
+        self, read: Layer, x: Tensor, grid: int, noise: int, chunk: int, generator: torch.Generator
+    ):
         self.read, self.x, self.grid, self.noise, self.generator = read, x, grid, noise, generator
         self.clean = clean_features(read, x, chunk)
         self.draws, self.images = min(noise, chunk), max(1, chunk // noise)  # at once
 
     def draw(self) -> Tensor:
-        return torch.randn(self.noise, *self.x.shape[1:], generator=self.generator, dtype=self.x.dtype, device=self.x.device)
+        return torch.randn(
+            self.noise,
+            *self.x.shape[1:],
+            generator=self.generator,
+            dtype=self.x.dtype,
+            device=self.x.device,
+        )
 
     def _pieces(self, rows: Tensor, sigma: Tensor):
         """(images, noise, noisy input) of each piece; rows: which images, sigma: theirs."""
@@ -104,35 +177,60 @@ class _Noisy:
 
     @torch.no_grad()
     def scale(self, sigma_0: float) -> Tensor:
-        """sigma_f^2 (N,): the mean squared change of the feature, per entry, under noise of sigma_0 everywhere."""
+        """sigma_f^2 (N,): the mean squared change of the feature, per entry, under noise of sigma_0
+        everywhere.
+        """
         rows = torch.arange(len(self.x))
         total = torch.zeros(len(self.x), dtype=self.x.dtype, device=self.x.device)
-        for which, part, x in self._pieces(rows, torch.full((len(rows), self.grid, self.grid), sigma_0).to(self.x)):
+        for which, part, x in self._pieces(
+            rows, torch.full((len(rows), self.grid, self.grid), sigma_0).to(self.x)
+        ):
             change = self.read(x).unflatten(0, (len(which), len(part))) - self.clean[which][:, None]
             total[which] += change.square().sum((1, 2)) / (self.noise * self.clean.shape[1])
         return total
 
     def gradient(self, rows: Tensor, sigma: Tensor, scale: Tensor) -> Tensor:
-        """d/d sigma of the mean squared change / scale, for the images ``rows``: (len(rows), grid, grid)."""
+        """d/d sigma of the mean squared change / scale, for the images ``rows``: (len(rows), grid,
+        grid).
+        """
         total = torch.zeros_like(sigma)
         for which, part, x in self._pieces(rows, sigma):
             with torch.enable_grad():
                 features = self.read(x.requires_grad_()).unflatten(0, (len(which), len(part)))
             if not features.requires_grad:
-                raise ValueError(f"layer {self.read.path!r} moves with the image but has no gradient with respect to it: its forward pass "
-                                 "cuts the graph (detach, no_grad, rounding). Choose a layer that can be differentiated.")
+                raise ValueError(
+                    f"layer {self.read.path!r} moves with the image but has no gradient with "
+                    "respect to it: its forward pass "
+                    "cuts the graph (detach, no_grad, rounding). Choose a layer that can be "
+                    "differentiated."
+                )
             change = features.detach() - self.clean[rows[which]][:, None]
             change *= (2 / (self.noise * self.clean.shape[1] * scale[which]))[:, None, None]
-            pulled, = torch.autograd.grad(features, x, change)
+            (pulled,) = torch.autograd.grad(features, x, change)
             pixels = (pulled.unflatten(0, (len(which), len(part))) * part).sum((1, 2))
             total[which] += gather(pixels, self.grid)
         return total
 
 
-def _descend(noisy: _Noisy, sigma: Tensor, scale: Tensor, target, iterations: int, rate: float, weight: float, bounds,
-             early_stop: bool) -> tuple[Tensor, Tensor]:
-    """SGD on sigma (N, g, g) from where it is; returns the kept iterates and the steps they took, (N,)."""
-    n, kept, steps = sigma[0].numel(), sigma.clone(), torch.zeros(len(sigma), dtype=torch.int64, device=sigma.device)
+def _descend(
+    noisy: _Noisy,
+    sigma: Tensor,
+    scale: Tensor,
+    target,
+    iterations: int,
+    rate: float,
+    weight: float,
+    bounds,
+    early_stop: bool,
+) -> tuple[Tensor, Tensor]:
+    """SGD on sigma (N, g, g) from where it is; returns the kept iterates and the steps they took,
+    (N,).
+    """
+    n, kept, steps = (
+        sigma[0].numel(),
+        sigma.clone(),
+        torch.zeros(len(sigma), dtype=torch.int64, device=sigma.device),
+    )
     nearest = torch.full((len(sigma),), math.inf, dtype=sigma.dtype, device=sigma.device)
     passed = torch.zeros(len(sigma), dtype=torch.bool, device=sigma.device)
     rows = (scale > 0).nonzero().flatten()  # the images that still move

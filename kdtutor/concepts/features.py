@@ -11,11 +11,18 @@ from ..taps import Taps
 
 @contextmanager
 def still(net: nn.Module):
-    """Inside, the network is in eval mode and its weights ask for no gradients; after it, all is as it was, modules' modes included."""
-    modes, asked = [(m, m.training) for m in net.modules()], [(p, p.requires_grad) for p in net.parameters()]
+    """Inside, the network is in eval mode and its weights ask for no gradients; after it, all is as
+    it was, modules' modes included.
+    """
+    modes, asked = (
+        [(m, m.training) for m in net.modules()],
+        [(p, p.requires_grad) for p in net.parameters()],
+    )
     try:
         net.eval().requires_grad_(False)
-        with torch.inference_mode(False):  # gradients of the image are needed, whatever the caller's mode
+        with torch.inference_mode(
+            False
+        ):  # gradients of the image are needed, whatever the caller's mode
             yield net
     finally:
         for module, mode in modes:
@@ -25,15 +32,19 @@ def still(net: nn.Module):
 
 
 class Layer:
-    """``Layer(net, path)(x)``: the layer's features as rows (B, D); the forward pass ends there. relu: negative entries become 0.
+    """``Layer(net, path)(x)``: the layer's features as rows (B, D); the forward pass ends there.
+    relu: negative entries become 0.
 
     Raises ``ValueError`` for a path that does not exist, with the near matches.
     """
 
     def __init__(self, net: nn.Module, path: str, relu: bool = False):
         if not isinstance(path, str):
-            raise ValueError(f"layer is a {type(path).__name__}, expected a module path such as 'layer2.1': kdtutor.taps.layers(net) "
-                             "lists all.")
+            raise ValueError(
+                f"layer is a {type(path).__name__}, expected a module path such as 'layer2.1': "
+                "kdtutor.taps.layers(net) "
+                "lists all."
+            )
         self.path, self.relu, self._taps = path, relu, Taps(net, [path], stop=True)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -48,17 +59,32 @@ def ready(net: nn.Module, images: Tensor) -> Tensor:
     Raises ``ValueError`` unless they are float (N, C, H, W) without NaN or Inf, N at least 1.
     """
     if not isinstance(images, Tensor) or images.ndim != 4 or not len(images):
-        what = f"shape {tuple(images.shape)}" if isinstance(images, Tensor) else f"a {type(images).__name__}"
-        raise ValueError(f"images: got {what}, expected a tensor (N, C, H, W) with at least one image.")
+        what = (
+            f"shape {tuple(images.shape)}"
+            if isinstance(images, Tensor)
+            else f"a {type(images).__name__}"
+        )
+        raise ValueError(
+            f"images: got {what}, expected a tensor (N, C, H, W) with at least one image."
+        )
     if not images.is_floating_point():
-        raise ValueError(f"images are {images.dtype}; noise is measured in the units that the network sees: pass "
-                         "data.normalised(images).")
+        raise ValueError(
+            f"images are {images.dtype}; noise is measured in the units that the network sees: "
+            "pass "
+            "data.normalised(images)."
+        )
     bad = (~torch.isfinite(images.flatten(1))).any(1)
     if bad.any():
-        raise ValueError(f"{int(bad.sum())} of {len(images)} images hold NaN or Inf, the first at position {int(bad.nonzero()[0])}.")
+        raise ValueError(
+            f"{int(bad.sum())} of {len(images)} images hold NaN or Inf, the first at position "
+            f"{int(bad.nonzero()[0])}."
+        )
     weight = next((p for p in net.parameters() if p.is_floating_point()), images.float())
     if weight.dtype in (torch.float16, torch.bfloat16):
-        raise ValueError(f"the network's weights are {weight.dtype}, where small differences drown in rounding: use net.float().")
+        raise ValueError(
+            f"the network's weights are {weight.dtype}, where small differences drown in "
+            "rounding: use net.float()."
+        )
     return images.detach().to(weight.device, weight.dtype, memory_format=torch.channels_last)
 
 
@@ -70,27 +96,42 @@ def clean_features(layer: Layer, x: Tensor, chunk: int) -> Tensor:
 
 @torch.no_grad()
 def check_features(layer: Layer, x: Tensor, chunk: int) -> int:
-    """The number of entries of an image's feature. Raises ``ValueError`` that counts images whose feature holds NaN or Inf, and for a
-    layer that mixes the images up. All images are looked at before any work is done."""
+    """The number of entries of an image's feature. Raises ``ValueError`` that counts images whose
+    feature holds NaN or Inf, and for a layer that mixes the images up. All images are looked at
+    before any work is done.
+    """
     bad = []
     for part in x.split(chunk):
         rows = layer(part)
         if len(rows) != len(part):
-            raise ValueError(f"layer {layer.path!r} gives {len(rows)} rows for {len(part)} images: choose a layer that keeps the images "
-                             "apart.")
+            raise ValueError(
+                f"layer {layer.path!r} gives {len(rows)} rows for {len(part)} images: choose a "
+                "layer that keeps the images "
+                "apart."
+            )
         bad.append((~torch.isfinite(rows)).any(1))
     bad = torch.cat(bad)
     if bad.any():
-        raise ValueError(f"layer {layer.path!r} gives NaN or Inf for {int(bad.sum())} of {len(x)} images, the first at position "
-                         f"{int(bad.nonzero()[0])}: the network's weights or the images' normalisation are broken.")
+        raise ValueError(
+            f"layer {layer.path!r} gives NaN or Inf for {int(bad.sum())} of {len(x)} images, the "
+            "first at position "
+            f"{int(bad.nonzero()[0])}: the network's weights or the images' normalisation are "
+            "broken."
+        )
     return rows.shape[1]
 
 
 def check_settings(bounds, sigma_0: float, **settings) -> None:
-    """Raises ``ValueError`` for settings that cannot work, by name: all are numbers above 0, counts are whole."""
+    """Raises ``ValueError`` for settings that cannot work, by name: all are numbers above 0, counts
+    are whole.
+    """
     for name, value in settings.items():
         whole = name in ("iterations", "noise", "chunk", "projections")
-        if not (value > 0 and value < math.inf) or whole and value != int(value):
-            raise ValueError(f"{name}={value!r}: expected a {'whole ' if whole else ''}number above 0.")
+        if not (value > 0 and value < math.inf) or (whole and value != int(value)):
+            raise ValueError(
+                f"{name}={value!r}: expected a {'whole ' if whole else ''}number above 0."
+            )
     if not 0 < bounds[0] <= sigma_0 <= bounds[1]:
-        raise ValueError(f"bounds={bounds}, sigma_0={sigma_0}: expected 0 < lower <= sigma_0 <= upper.")
+        raise ValueError(
+            f"bounds={bounds}, sigma_0={sigma_0}: expected 0 < lower <= sigma_0 <= upper."
+        )

@@ -1,4 +1,6 @@
-"""Where the task's object is, cell by cell: the foreground that tells task-relevant concepts from the others."""
+"""Where the task's object is, cell by cell: the foreground that tells task-relevant concepts from
+the others.
+"""
 
 from dataclasses import dataclass
 
@@ -10,7 +12,9 @@ from .cells import check_grid, gather
 
 @dataclass(frozen=True, eq=False)
 class Foreground:
-    """cells: (N, g, g) bool, True on the foreground.   source: where the masks come from, as the report will state it."""
+    """cells: (N, g, g) bool, True on the foreground.   source: where the masks come from, as the
+    report will state it.
+    """
 
     cells: Tensor
     source: str
@@ -22,35 +26,56 @@ class Foreground:
         return Foreground(self.cells[torch.as_tensor(rows)], self.source)
 
 
-def foreground(masks, grid: int = 16, share: float = 0.5, source: str = "given masks") -> Foreground:
-    """Foreground cells from pixel masks (N, H, W), nonzero on the object, or from a split of a dataset that carries them.
+def foreground(
+    masks, grid: int = 16, share: float = 0.5, source: str = "given masks"
+) -> Foreground:
+    """Foreground cells from pixel masks (N, H, W), nonzero on the object, or from a split of a
+    dataset that carries them.
 
-    A cell is foreground if at least ``share`` of its pixels are.   masks: a tensor, or a ``Split`` with ``extra["object_mask"]``
-    (scenes, VOC 2012, CUB-200-2011).   Raises ``ValueError`` for other shapes and for a split without masks: see ``central_box``.
-    """
+    A cell is foreground if at least ``share`` of its pixels are.   masks: a tensor, or a ``Split``
+    with ``extra["object_mask"]`` (scenes, VOC 2012, CUB-200-2011).   Raises ``ValueError`` for
+    other shapes and for a split without masks: see ``central_box``."""
     if hasattr(masks, "extra"):
         if "object_mask" not in masks.extra:
-            raise ValueError("this dataset has no object masks: pass your own (N, H, W), or take central_box(len(images), grid), "
-                             "which assumes that objects stand in the middle.")
+            raise ValueError(
+                "this dataset has no object masks: pass your own (N, H, W), or take "
+                "central_box(len(images), grid), "
+                "which assumes that objects stand in the middle."
+            )
         masks, source = masks.extra["object_mask"], "the dataset's object masks"
     masks = torch.as_tensor(masks)
     masks = masks.squeeze(1) if masks.ndim == 4 and masks.shape[1] == 1 else masks
     if masks.ndim != 3:
-        raise ValueError(f"masks have shape {tuple(masks.shape)}, expected (N, H, W): one mask per image, without channels.")
+        raise ValueError(
+            f"masks have shape {tuple(masks.shape)}, expected (N, H, W): one mask per image, "
+            "without channels."
+        )
     if not 0 < share <= 1:
-        raise ValueError(f"share={share}: expected the part of a cell's pixels, above 0 and at most 1.")
+        raise ValueError(
+            f"share={share}: expected the part of a cell's pixels, above 0 and at most 1."
+        )
     check_grid(grid, *masks.shape[1:])
-    inside, pixels = gather((masks != 0).double(), grid), gather(torch.ones(masks.shape[1:], dtype=torch.float64), grid)
+    inside, pixels = (
+        gather((masks != 0).double(), grid),
+        gather(torch.ones(masks.shape[1:], dtype=torch.float64), grid),
+    )
     return Foreground(inside >= share * pixels - 1e-9, source)
 
 
 def central_box(n: int, grid: int = 16) -> Foreground:
-    """The authors' stand-in where a dataset has no masks: for n images the cells in the middle, rows and columns 2 to 13 of 16; of
-    other grids all but an eighth at each edge, at least one cell."""
+    """The authors' stand-in where a dataset has no masks: for n images the cells in the middle,
+    rows and columns 2 to 13 of 16; of other grids all but an eighth at each edge, at least one
+    cell.
+    """
     if n < 1 or grid < 3:
-        raise ValueError(f"central_box({n}, grid={grid}): expected at least one image and 3 cells to a side, so that there is a middle.")
+        raise ValueError(
+            f"central_box({n}, grid={grid}): expected at least one image and 3 cells to a side, "
+            "so that there is a middle."
+        )
     low = max(1, (grid + 4) // 8)
     high = grid - low
     cells = torch.zeros(n, grid, grid, dtype=torch.bool)
     cells[:, low:high, low:high] = True
-    return Foreground(cells, f"no masks: the central box, rows and columns {low} to {high - 1} of {grid}")
+    return Foreground(
+        cells, f"no masks: the central box, rows and columns {low} to {high - 1} of {grid}"
+    )

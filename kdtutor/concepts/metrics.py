@@ -1,8 +1,8 @@
-"""Cheng, Rao, Chen, Zhang: Explaining Knowledge Distillation by Quantifying the Knowledge (CVPR 2020): the six metrics.
+"""Cheng, Rao, Chen, Zhang: Explaining Knowledge Distillation by Quantifying the Knowledge (CVPR
+2020): the six metrics.
 
-How many cells a layer knows on the object and beside it (N_fg, N_bg, lambda), when it came to know them (D_mean, D_std), and how
-much of what it once knew it still knows (rho).
-"""
+How many cells a layer knows on the object and beside it (N_fg, N_bg, lambda), when it came to know
+them (D_mean, D_std), and how much of what it once knew it still knows (rho)."""
 
 import warnings
 from collections.abc import Sequence
@@ -16,8 +16,10 @@ from .report import METRICS, ConceptReport
 
 
 def baseline_entropy(entropy: Tensor, cells: Tensor) -> Tensor:
-    """H-bar: the mean over images of the mean entropy of their background cells.   entropy: (..., N, g, g), cells: (N, g, g) bool,
-    True on the foreground. Returns (...). Images without background are left out."""
+    """H-bar: the mean over images of the mean entropy of their background cells.   entropy: (...,
+    N, g, g), cells: (N, g, g) bool, True on the foreground. Returns (...). Images without
+    background are left out.
+    """
     background = (~cells).to(entropy.dtype)
     count = background.sum((-1, -2))
     of_image = (entropy * background).sum((-1, -2)) / count.clamp(min=1)
@@ -25,7 +27,9 @@ def baseline_entropy(entropy: Tensor, cells: Tensor) -> Tensor:
 
 
 def concept_cells(entropy: Tensor, cells: Tensor, threshold: float = 0.2) -> Tensor:
-    """Which cells are visual concepts: H-bar - H_i > b, strictly.   entropy: (..., N, g, g), cells: (N, g, g). Returns bool."""
+    """Which cells are visual concepts: H-bar - H_i > b, strictly.   entropy: (..., N, g, g), cells:
+    (N, g, g). Returns bool.
+    """
     return baseline_entropy(entropy, cells)[..., None, None, None] - entropy > threshold
 
 
@@ -35,35 +39,53 @@ def share_on_foreground(n_fg: Tensor, n_bg: Tensor) -> Tensor:
 
 
 def stability(concepts: Tensor) -> Tensor:
-    """rho of each image: |S_M| / |S_1 or ... or S_M|, 0 where the union is empty.   concepts: (M, N, g, g) bool. Returns (N,)."""
+    """rho of each image: |S_M| / |S_1 or ... or S_M|, 0 where the union is empty.   concepts: (M,
+    N, g, g) bool. Returns (N,).
+    """
     return concepts[-1].sum((1, 2)).double() / concepts.any(0).sum((1, 2)).clamp(min=1)
 
 
 def richest(n_fg: Tensor) -> Tensor:
-    """m-hat of each image: the checkpoint with the most foreground concepts, the first of them in a tie.   n_fg: (M, N) -> (N,)."""
+    """m-hat of each image: the checkpoint with the most foreground concepts, the first of them in a
+    tie.   n_fg: (M, N) -> (N,).
+    """
     return (n_fg == n_fg.max(0).values).int().argmax(0)
 
 
-def concept_metrics(maps, masks, *, epochs: Sequence[int] | None = None, distance: Sequence[float] | None = None, threshold: float = 0.2,
-                    variant: str = "paper", resamples: int = 1000, confidence: float = 0.95, seed: int = 0) -> ConceptReport:
-    """N_fg, N_bg, lambda (last checkpoint), D_mean, D_std and rho from the maps of some images over checkpoints of one network.
+def concept_metrics(
+    maps,
+    masks,
+    *,
+    epochs: Sequence[int] | None = None,
+    distance: Sequence[float] | None = None,
+    threshold: float = 0.2,
+    variant: str = "paper",
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> ConceptReport:
+    """N_fg, N_bg, lambda (last checkpoint), D_mean, D_std and rho from the maps of some images over
+    checkpoints of one network.
 
-    maps: a ``Trajectory``; or ``EntropyMaps``, or entropies (N, g, g), or a sequence of them in the order of training, or (M, N, g, g).
-    masks: a ``Foreground``, pixel masks (N, H, W) of the images' size, cell masks (N, g, g), or a dataset's split with masks; None:
-    the ``central_box``, as the report will say.   epochs: of the checkpoints; by default the trajectory's, or 1, 2, ...
-    distance: (M,) how far the weights had come at each checkpoint, the sum of ||w_k - w_(k-1)|| / ||w_0|| (``weight_distance``);
-    without it D_mean and D_std are NaN.   threshold: b, in nats.
+    maps: a ``Trajectory``; or ``EntropyMaps``, or entropies (N, g, g), or a sequence of them in the
+    order of training, or (M, N, g, g). masks: a ``Foreground``, pixel masks (N, H, W) of the
+    images' size, cell masks (N, g, g), or a dataset's split with masks; None: the ``central_box``,
+    as the report will say.   epochs: of the checkpoints; by default the trajectory's, or 1, 2, ...
+    distance: (M,) how far the weights had come at each checkpoint, the sum of ||w_k - w_(k-1)|| /
+    ||w_0|| (``weight_distance``); without it D_mean and D_std are NaN.   threshold: b, in nats.
 
-    variant "paper": D and rho look at checkpoints after training began (epoch > 0), D_std is the standard deviation over images,
-    and ``distance`` should add up epochs.   variant "code": all checkpoints given, D_std is the variance, ``distance`` adds up steps.
-    Both divide by the number of images, and in both H-bar is the mean over images, anew at each checkpoint.
-    confidence, resamples, seed: of the bootstrap intervals over images (H-bar held fixed).
+    variant "paper": D and rho look at checkpoints after training began (epoch > 0), D_std is the
+    standard deviation over images, and ``distance`` should add up epochs.   variant "code": all
+    checkpoints given, D_std is the variance, ``distance`` adds up steps. Both divide by the number
+    of images, and in both H-bar is the mean over images, anew at each checkpoint. confidence,
+    resamples, seed: of the bootstrap intervals over images (H-bar held fixed).
 
-    Images are left out, and counted in the report's notes, if their map is dead or off target at any checkpoint. With a single
-    checkpoint D and rho are NaN, with a warning: they compare checkpoints. An image without foreground counts with N_fg = 0, and one
-    that never has a foreground concept in D with its first checkpoint, as the first maximum is taken.
-    Raises ``ValueError`` for numbers or sizes that differ, no foreground or no background anywhere, or no image left.
-    """
+    Images are left out, and counted in the report's notes, if their map is dead or off target at
+    any checkpoint. With a single checkpoint D and rho are NaN, with a warning: they compare
+    checkpoints. An image without foreground counts with N_fg = 0, and one that never has a
+    foreground concept in D with its first checkpoint, as the first maximum is taken. Raises
+    ``ValueError`` for numbers or sizes that differ, no foreground or no background anywhere, or no
+    image left."""
     check_variant(variant)
     epochs = getattr(maps, "epochs", None) if epochs is None else epochs
     entropy, good, size = read_maps(maps)
@@ -71,11 +93,18 @@ def concept_metrics(maps, masks, *, epochs: Sequence[int] | None = None, distanc
     fg = read_masks(masks, n, grid, size)
     epochs = read_epochs(epochs, m)
     if distance is not None and len(distance) != m:
-        raise ValueError(f"distance has {len(distance)} numbers for {m} checkpoints: expected one for each.")
+        raise ValueError(
+            f"distance has {len(distance)} numbers for {m} checkpoints: expected one for each."
+        )
     if not threshold > 0:
-        raise ValueError(f"threshold={threshold}: expected b > 0, in nats (0.2 in the authors' code).")
+        raise ValueError(
+            f"threshold={threshold}: expected b > 0, in nats (0.2 in the authors' code)."
+        )
     if not 0 < confidence < 1 or resamples < 1:
-        raise ValueError(f"confidence={confidence}, resamples={resamples}: expected a share such as 0.95, and at least one.")
+        raise ValueError(
+            f"confidence={confidence}, resamples={resamples}: expected a share such as 0.95, and "
+            "at least one."
+        )
     notes = notes_on(fg, good)
     kept = good.nonzero().flatten()
     entropy, cells = entropy[:, kept], fg.cells[kept]
@@ -89,39 +118,82 @@ def concept_metrics(maps, masks, *, epochs: Sequence[int] | None = None, distanc
         best = torch.tensor(path)[richest(n_fg[path])]
         images["rho"] = stability(concepts[path] & cells)
         images["epoch"] = torch.tensor(epochs)[best]
-        images["distance"] = nothing if distance is None else torch.as_tensor(distance, dtype=torch.float64)[best]
+        images["distance"] = (
+            nothing if distance is None else torch.as_tensor(distance, dtype=torch.float64)[best]
+        )
     else:
-        images |= {"rho": nothing, "epoch": torch.full((len(kept),), epochs[-1]), "distance": nothing}
+        images |= {
+            "rho": nothing,
+            "epoch": torch.full((len(kept),), epochs[-1]),
+            "distance": nothing,
+        }
         notes.append("a single checkpoint: D_mean, D_std and rho compare checkpoints and are NaN")
         warnings.warn(f"{notes[-1]}.", stacklevel=2)
     share = share_on_foreground(n_fg, n_bg).mean(1)
     way = [torch.nan] * m if distance is None else [float(d) for d in distance]
-    course = {"epoch": epochs, "n_fg": n_fg.mean(1).tolist(), "n_bg": n_bg.mean(1).tolist(), "lambda": share.tolist(),
-              "baseline": baseline_entropy(entropy, cells).tolist(), "distance": way}
+    course = {
+        "epoch": epochs,
+        "n_fg": n_fg.mean(1).tolist(),
+        "n_bg": n_bg.mean(1).tolist(),
+        "lambda": share.tolist(),
+        "baseline": baseline_entropy(entropy, cells).tolist(),
+        "distance": way,
+    }
     values, intervals = _bootstrap(images, variant, resamples, confidence, seed)
     images["image"] = kept
-    return ConceptReport(values, intervals, images, course, concepts, cells, fg.source, variant, threshold, confidence, notes)
+    return ConceptReport(
+        values,
+        intervals,
+        images,
+        course,
+        concepts,
+        cells,
+        fg.source,
+        variant,
+        threshold,
+        confidence,
+        notes,
+    )
 
 
 def effective_images(maps, masks, epochs: Sequence[int] | None = None, after: int = 40) -> Tensor:
-    """(N,) bool: the authors' choice of images, those whose background has the higher mean entropy at every checkpoint from
-    epoch ``after`` on (or at the last). An image that is all foreground or all background is none of them. It favours the paper's
-    picture of the object: a selection to report, not a default."""
+    """(N,) bool: the authors' choice of images, those whose background has the higher mean entropy
+    at every checkpoint from epoch ``after`` on (or at the last). An image that is all foreground or
+    all background is none of them. It favours the paper's picture of the object: a selection to
+    report, not a default.
+    """
     epochs = getattr(maps, "epochs", None) if epochs is None else epochs
     entropy, good, size = read_maps(maps)
     cells = read_masks(masks, *entropy.shape[1:3], size).cells
-    late = [] if epochs is None else [k for k, e in enumerate(read_epochs(epochs, len(entropy))) if e >= after]
-    mean = lambda side: (entropy[late or [-1]] * side).sum((-1, -2)) / side.sum((-1, -2))  # NaN, so False, where a side is empty
+    late = (
+        []
+        if epochs is None
+        else [k for k, e in enumerate(read_epochs(epochs, len(entropy))) if e >= after]
+    )
+    mean = lambda side: (
+        (entropy[late or [-1]] * side).sum((-1, -2)) / side.sum((-1, -2))
+    )  # NaN, so False, where a side is empty
     return good & (mean(~cells) > mean(cells)).all(0)
 
 
-def _bootstrap(images: dict, variant: str, resamples: int, confidence: float, seed: int) -> tuple[dict, dict]:
-    """The metrics over the images, and their percentile intervals over images drawn with replacement."""
+def _bootstrap(
+    images: dict, variant: str, resamples: int, confidence: float, seed: int
+) -> tuple[dict, dict]:
+    """The metrics over the images, and their percentile intervals over images drawn with
+    replacement.
+    """
+
     def summary(rows):
         far = images["distance"][rows]
         spread = far.var(-1, correction=0)
-        return {"n_fg": images["n_fg"][rows].mean(-1), "n_bg": images["n_bg"][rows].mean(-1), "lambda": images["lambda"][rows].mean(-1),
-                "d_mean": far.mean(-1), "d_std": spread if variant == "code" else spread.sqrt(), "rho": images["rho"][rows].mean(-1)}
+        return {
+            "n_fg": images["n_fg"][rows].mean(-1),
+            "n_bg": images["n_bg"][rows].mean(-1),
+            "lambda": images["lambda"][rows].mean(-1),
+            "d_mean": far.mean(-1),
+            "d_std": spread if variant == "code" else spread.sqrt(),
+            "rho": images["rho"][rows].mean(-1),
+        }
 
     n = len(images["n_fg"])
     drawn = summary(torch.randint(n, (resamples, n), generator=torch.Generator().manual_seed(seed)))

@@ -1,4 +1,6 @@
-"""ConceptReport: the six metrics of one network with intervals, image by image and checkpoint by checkpoint; and two side by side."""
+"""ConceptReport: the six metrics of one network with intervals, image by image and checkpoint by
+checkpoint; and two side by side.
+"""
 
 from dataclasses import dataclass, field
 
@@ -13,12 +15,11 @@ HYPOTHESES = {"n_fg": 1, "n_bg": 1, "lambda": 1, "d_mean": 2, "d_std": 2, "rho":
 class ConceptReport:
     """What ``concept_metrics`` found.
 
-    values: {metric: number} for n_fg, n_bg, lambda, d_mean, d_std, rho, also as attributes (``lam`` for lambda).
-    intervals: {metric: (low, high)}, bootstrap over images.   per_image, course: columns of ``images()`` and ``epochs()``.
-    concepts: (M, n, g, g) bool, the concept cells of the n images that were kept, ``images()["image"]``; cells: (n, g, g) bool, their
-    foreground.   mask_source: where it comes from.
-    notes: what was left out or could not be said.
-    """
+    values: {metric: number} for n_fg, n_bg, lambda, d_mean, d_std, rho, also as attributes (``lam``
+    for lambda). intervals: {metric: (low, high)}, bootstrap over images.   per_image, course:
+    columns of ``images()`` and ``epochs()``. concepts: (M, n, g, g) bool, the concept cells of the
+    n images that were kept, ``images()["image"]``; cells: (n, g, g) bool, their foreground.
+    mask_source: where it comes from. notes: what was left out or could not be said."""
 
     values: dict[str, float]
     intervals: dict[str, tuple[float, float]]
@@ -40,38 +41,65 @@ class ConceptReport:
     rho = property(lambda self: self.values["rho"])
 
     def frame(self):
-        """A tidy pandas table with a row per metric: metric, value, low, high, images, threshold, variant, masks."""
+        """A tidy pandas table with a row per metric: metric, value, low, high, images, threshold,
+        variant, masks.
+        """
         import pandas as pd
 
-        rows = [{"metric": k, "value": v, "low": self.intervals[k][0], "high": self.intervals[k][1]} for k, v in self.values.items()]
-        return pd.DataFrame(rows).assign(images=len(self.per_image["image"]), threshold=self.threshold, variant=self.variant,
-                                         masks=self.mask_source)
+        rows = [
+            {"metric": k, "value": v, "low": self.intervals[k][0], "high": self.intervals[k][1]}
+            for k, v in self.values.items()
+        ]
+        return pd.DataFrame(rows).assign(
+            images=len(self.per_image["image"]),
+            threshold=self.threshold,
+            variant=self.variant,
+            masks=self.mask_source,
+        )
 
     def images(self):
-        """A row per image: n_fg, n_bg, lambda, rho, epoch (m-hat: with the most foreground concepts), distance there, image."""
+        """A row per image: n_fg, n_bg, lambda, rho, epoch (m-hat: with the most foreground
+        concepts), distance there, image.
+        """
         import pandas as pd
 
         return pd.DataFrame({k: v.tolist() for k, v in self.per_image.items()})
 
     def epochs(self):
-        """A row per checkpoint, means over images: epoch, n_fg, n_bg, lambda, baseline (H-bar, nats), distance of the weights."""
+        """A row per checkpoint, means over images: epoch, n_fg, n_bg, lambda, baseline (H-bar,
+        nats), distance of the weights.
+        """
         import pandas as pd
 
         return pd.DataFrame(self.course)
 
     def __repr__(self) -> str:
-        numbers = ", ".join(f"{k} {v:.3g} [{self.intervals[k][0]:.3g}, {self.intervals[k][1]:.3g}]" for k, v in self.values.items())
+        numbers = ", ".join(
+            f"{k} {v:.3g} [{self.intervals[k][0]:.3g}, {self.intervals[k][1]:.3g}]"
+            for k, v in self.values.items()
+        )
         return f"ConceptReport({numbers}; b = {self.threshold:g}, variant {self.variant!r}; {'; '.join(self.notes)})"
 
 
 def compare_reports(distilled: ConceptReport, baseline: ConceptReport):
-    """Two networks side by side, a row per metric: distilled, baseline, difference, claim ("higher" or "lower" when distilled, as the
-    paper has it), agrees (bool; False when equal, None where a metric is NaN), hypothesis (1, 2 or 3). A pandas table."""
+    """Two networks side by side, a row per metric: distilled, baseline, difference, claim ("higher"
+    or "lower" when distilled, as the paper has it), agrees (bool; False when equal, None where a
+    metric is NaN), hypothesis (1, 2 or 3). A pandas table.
+    """
     import pandas as pd
 
     rows = []
     for metric, sign in METRICS.items():
         s, b = distilled.values[metric], baseline.values[metric]
-        rows.append({"metric": metric, "distilled": s, "baseline": b, "difference": s - b, "claim": "higher" if sign > 0 else "lower",
-                     "agrees": None if s != s or b != b else bool(sign * (s - b) > 0), "hypothesis": HYPOTHESES[metric]})
+        rows.append(
+            {
+                "metric": metric,
+                "distilled": s,
+                "baseline": b,
+                "difference": s - b,
+                "claim": "higher" if sign > 0 else "lower",
+                "agrees": None if s != s or b != b else bool(sign * (s - b) > 0),
+                "hypothesis": HYPOTHESES[metric],
+            }
+        )
     return pd.DataFrame(rows)

@@ -6,20 +6,39 @@ from pathlib import Path
 from ..errors import unknown
 
 CONFIG = "nbgrader_config.py"
-GENERATED = ("release", "submitted", "autograded", "feedback", "downloaded", "gradebook.db", "*.csv", ".ipynb_checkpoints")
+GENERATED = (
+    "release",
+    "submitted",
+    "autograded",
+    "feedback",
+    "downloaded",
+    "gradebook.db",
+    "*.csv",
+    ".ipynb_checkpoints",
+)
 
 
 def assignment_names(course: str | Path) -> list[str]:
-    """The names of the assignments of a course directory. Raises ``FileNotFoundError`` if it is none."""
+    """The names of the assignments of a course directory. Raises ``FileNotFoundError`` if it is
+    none.
+    """
     course = Path(course)
     if not (course / CONFIG).is_file():
-        raise FileNotFoundError(f"{course.resolve()} is not a course directory: there is no {CONFIG} in it. "
-                                "Change into your course directory, or make one with `kdtutor course new DIR`.")
-    return sorted(path.parent.name for path in course.glob("source/*/*.ipynb") if path.stem == path.parent.name)
+        raise FileNotFoundError(
+            f"{course.resolve()} is not a course directory: there is no {CONFIG} in it. "
+            "Change into your course directory, or make one with `kdtutor course new DIR`."
+        )
+    return sorted(
+        path.parent.name
+        for path in course.glob("source/*/*.ipynb")
+        if path.stem == path.parent.name
+    )
 
 
 def find_assignment(course: str | Path, name: str) -> str:
-    """The name, if the course has an assignment of that name; else raises ``ValueError`` with those that it has."""
+    """The name, if the course has an assignment of that name; else raises ``ValueError`` with those
+    that it has.
+    """
     known = assignment_names(course)
     if name not in known:
         raise unknown("assignment", name, known)
@@ -27,29 +46,40 @@ def find_assignment(course: str | Path, name: str) -> str:
 
 
 def ours() -> Path:
-    """The course directory of the checkout. Raises ``FileNotFoundError`` where the package is installed without it."""
+    """The course directory of the checkout. Raises ``FileNotFoundError`` where the package is
+    installed without it.
+    """
     folder = Path(__file__).resolve().parents[2] / "notebooks" / "assignments"
     if not (folder / CONFIG).is_file():
-        raise FileNotFoundError("the assignments come with the source, not with the installed package: "
-                                "work in a clone of the repository, installed with `pip install -e .`.")
+        raise FileNotFoundError(
+            "the assignments come with the source, not with the installed package: "
+            "work in a clone of the repository, installed with `pip install -e .`."
+        )
     return folder
 
 
 def new_course(directory: str | Path) -> Path:
-    """Copies the sources of the assignments, nbgrader's settings and the instructor's page into a new course directory.
+    """Copies the sources of the assignments, nbgrader's settings and the instructor's page into a
+    new course directory.
 
     Returns its path. Raises ``FileExistsError`` unless the directory is new or empty.
     """
     directory, base = Path(directory), ours()
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise FileExistsError(f"{directory.resolve()} exists and is not empty: nothing was written. Choose a new directory.")
+        raise FileExistsError(
+            f"{directory.resolve()} exists and is not empty: nothing was written. Choose a new "
+            "directory."
+        )
     names = assignment_names(base)
     directory.mkdir(parents=True, exist_ok=True)
     for name in (CONFIG, "README.md", "formgrader.png"):
         shutil.copyfile(base / name, directory / name)
     for name in names:
-        shutil.copytree(base / "source" / name, directory / "source" / name,
-                        ignore=shutil.ignore_patterns(".ipynb_checkpoints", "__pycache__"))
+        shutil.copytree(
+            base / "source" / name,
+            directory / "source" / name,
+            ignore=shutil.ignore_patterns(".ipynb_checkpoints", "__pycache__"),
+        )
     lines = ["# made by nbgrader from source/, and what students handed in", *GENERATED]
     (directory / ".gitignore").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return directory.resolve()

@@ -1,4 +1,6 @@
-"""Autograding one submission after another with nbgrader, and a plain account of who got marks and who did not, and why."""
+"""Autograding one submission after another with nbgrader, and a plain account of who got marks and
+who did not, and why.
+"""
 
 import os
 import re
@@ -13,16 +15,28 @@ from pathlib import Path
 
 from .folder import CONFIG, find_assignment
 
-ORDINARY = ("AssertionError", "NotImplementedError")  # a test that failed, an exercise that is not solved
-SIGNS = {"CellTimeoutError": "took too long and was interrupted", "MemoryError": "asked for too much memory",
-         "allocate memory": "asked for too much memory", "a submission may": "tried what the guard forbids"}
-WORDS = {"NotJSONError": "it is not a notebook", "CellTimeoutError": "it took too long and could not be interrupted",
-         "DeadKernelError": "its kernel died: it ended itself, or the system ended it for its memory"}
+ORDINARY = (
+    "AssertionError",
+    "NotImplementedError",
+)  # a test that failed, an exercise that is not solved
+SIGNS = {
+    "CellTimeoutError": "took too long and was interrupted",
+    "MemoryError": "asked for too much memory",
+    "allocate memory": "asked for too much memory",
+    "a submission may": "tried what the guard forbids",
+}
+WORDS = {
+    "NotJSONError": "it is not a notebook",
+    "CellTimeoutError": "it took too long and could not be interrupted",
+    "DeadKernelError": "its kernel died: it ended itself, or the system ended it for its memory",
+}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one submission. score is None if it got no marks; note says why, or which cells ended unusually."""
+    """What became of one submission. score is None if it got no marks; note says why, or which
+    cells ended unusually.
+    """
 
     student: str
     score: float | None
@@ -37,35 +51,52 @@ def open_course(course: Path):
     try:
         from nbgrader.apps.api import NbGraderAPI
     except ImportError as error:
-        raise OSError('nbgrader is not installed. Install it with: pip install "kdtutor[classroom]"') from error
+        raise OSError(
+            'nbgrader is not installed. Install it with: pip install "kdtutor[classroom]"'
+        ) from error
     from traitlets.config import PyFileConfigLoader
 
     return NbGraderAPI(config=PyFileConfigLoader(CONFIG, path=str(course)).load_config())
 
 
-def grade(course: str | Path, assignment: str, again: bool = False,
-          tell: Callable[[Outcome], None] = lambda outcome: None) -> list[Outcome]:
-    """Autogrades every submission of an assignment, and goes on whatever a submission does. Returns one outcome per student.
+def grade(
+    course: str | Path,
+    assignment: str,
+    again: bool = False,
+    tell: Callable[[Outcome], None] = lambda outcome: None,
+) -> list[Outcome]:
+    """Autogrades every submission of an assignment, and goes on whatever a submission does. Returns
+    one outcome per student.
 
     again: grade what has been graded, too.   tell: called with each outcome as soon as it is there.
-    Raises ``ValueError`` for an unknown assignment, and if it is not generated or nothing was submitted.
-    """
+    Raises ``ValueError`` for an unknown assignment, and if it is not generated or nothing was
+    submitted."""
     course = Path(course).resolve()
     find_assignment(course, assignment)
     api, outcomes = open_course(course), []
     students = sorted(path.parent.name for path in course.glob(f"submitted/*/{assignment}"))
     if not students:
-        raise ValueError(f"no submissions of {assignment!r}: expected submitted/STUDENT/{assignment}/{assignment}.ipynb. "
-                         f"Collect them first: nbgrader zip_collect {assignment}.")
+        raise ValueError(
+            f"no submissions of {assignment!r}: expected "
+            f"submitted/STUDENT/{assignment}/{assignment}.ipynb. "
+            f"Collect them first: nbgrader zip_collect {assignment}."
+        )
     with api.gradebook as gradebook:
         if assignment not in [known.name for known in gradebook.assignments]:
-            raise ValueError(f"{assignment!r} is not in the gradebook. Generate it first: nbgrader generate_assignment {assignment}.")
+            raise ValueError(
+                f"{assignment!r} is not in the gradebook. Generate it first: nbgrader "
+                f"generate_assignment {assignment}."
+            )
     with warnings.catch_warnings(), _temporary_folder():
-        warnings.simplefilter("ignore")  # of nbgrader's own libraries: they say nothing about a submission
+        warnings.simplefilter(
+            "ignore"
+        )  # of nbgrader's own libraries: they say nothing about a submission
         for student in students:
             begin = time.perf_counter()
             done = api.autograde(assignment, student, force=again)
-            outcomes.append(_outcome(api, course, assignment, student, done, time.perf_counter() - begin))
+            outcomes.append(
+                _outcome(api, course, assignment, student, done, time.perf_counter() - begin)
+            )
             tell(outcomes[-1])
     return outcomes
 
@@ -74,7 +105,9 @@ def grade(course: str | Path, assignment: str, again: bool = False,
 def _temporary_folder():
     """What kernels that were killed leave in their temporary folder goes when grading ends."""
     before = os.environ.get("TMPDIR")
-    with tempfile.TemporaryDirectory(prefix="kdtutor-grading-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(
+        prefix="kdtutor-grading-", ignore_cleanup_errors=True
+    ) as folder:
         os.environ["TMPDIR"] = folder
         try:
             yield
@@ -84,14 +117,25 @@ def _temporary_folder():
                 os.environ["TMPDIR"] = before
 
 
-def _outcome(api, course: Path, assignment: str, student: str, done: dict, seconds: float) -> Outcome:
+def _outcome(
+    api, course: Path, assignment: str, student: str, done: dict, seconds: float
+) -> Outcome:
     path = course / "autograded" / student / assignment / f"{assignment}.ipynb"
     with api.gradebook as gradebook:
         points = gradebook.find_assignment(assignment).max_score
         if not done["success"] or not path.is_file():
-            return Outcome(student, None, points, False, seconds, why(done.get("log") or done.get("error") or ""))
+            return Outcome(
+                student,
+                None,
+                points,
+                False,
+                seconds,
+                why(done.get("log") or done.get("error") or ""),
+            )
         submission = gradebook.find_submission(assignment, student)
-        return Outcome(student, submission.score, points, submission.needs_manual_grade, seconds, unusual(path))
+        return Outcome(
+            student, submission.score, points, submission.needs_manual_grade, seconds, unusual(path)
+        )
 
 
 def why(log: str) -> str:
@@ -106,20 +150,26 @@ def why(log: str) -> str:
 
 
 def unusual(path: Path) -> str:
-    """What an autograded notebook met beside failed tests and unsolved exercises: time, memory, a forbidden file; each with its cell."""
+    """What an autograded notebook met beside failed tests and unsolved exercises: time, memory, a
+    forbidden file; each with its cell.
+    """
     import nbformat
 
     found: dict[str, list[str]] = {}
     for cell in nbformat.read(path, as_version=4).cells:
         for output in cell.get("outputs", []):
-            if output.output_type != "error" or output.ename == "KeyboardInterrupt":  # how a timeout ends a cell
+            if (
+                output.output_type != "error" or output.ename == "KeyboardInterrupt"
+            ):  # how a timeout ends a cell
                 continue
             text = f"{output.ename}: {output.evalue}"
             known = next((words for sign, words in SIGNS.items() if sign in text), None)
             if known or output.ename not in ORDINARY:
                 place = cell.metadata.get("nbgrader", {}).get("grade_id", "a cell of the student's")
                 found.setdefault(known or " ".join(text.split())[:150], []).append(place)
-    return "; ".join(f"{text} ({', '.join(dict.fromkeys(places))})" for text, places in found.items())
+    return "; ".join(
+        f"{text} ({', '.join(dict.fromkeys(places))})" for text, places in found.items()
+    )
 
 
 def table(outcomes: list[Outcome]) -> str:
@@ -131,7 +181,10 @@ def table(outcomes: list[Outcome]) -> str:
         note = "; ".join(filter(None, ["part of it is to be graded by hand" * o.by_hand, o.note]))
         lines.append(f"{o.student:{width}}  {marks:>12}  {o.seconds:7.1f}  {note}".rstrip())
     graded = sum(o.score is not None for o in outcomes)
-    lines.append(f"{graded} of {len(outcomes)} submissions have marks; {sum(o.seconds for o in outcomes):.0f} s in all{_peak()}.")
+    lines.append(
+        f"{graded} of {len(outcomes)} submissions have marks; "
+        f"{sum(o.seconds for o in outcomes):.0f} s in all{_peak()}."
+    )
     return "\n".join(lines)
 
 
@@ -141,5 +194,7 @@ def _peak() -> str:
         import resource
     except ImportError:  # Windows
         return ""
-    most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
+    most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / (
+        1e9 if sys.platform == "darwin" else 1e6
+    )
     return f", at most {most:.1f} GB of memory for one of them"

@@ -1,4 +1,6 @@
-"""Images in folders, ``<folder>/{train,test}/<class>/*``: read once, kept in memory as uint8, remembered in one cache file."""
+"""Images in folders, ``<folder>/{train,test}/<class>/*``: read once, kept in memory as uint8,
+remembered in one cache file.
+"""
 
 import hashlib
 import os
@@ -22,31 +24,54 @@ LAYOUT = "expected train/<class>/* and test/<class>/* with images inside"
 
 
 def image_folder(folder: str | Path, size: int | tuple[int, int] | None = None) -> Data:
-    """The images under ``<folder>/train/<class>/`` and ``<folder>/test/<class>/``: x (N, 1 or 3, H, W) uint8, y (N,) int64.
+    """The images under ``<folder>/train/<class>/`` and ``<folder>/test/<class>/``: x (N, 1 or 3, H,
+    W) uint8, y (N,) int64.
 
-    Labels are the sorted class names; images come in the order of their file names; hidden files and other endings than png,
-    jpg, jpeg, bmp, webp are passed over. One channel if every image is grey, else three; transparency is dropped. All images
-    need one size; ``size`` (pixels, or (height, width)) resizes them instead, without keeping the proportions.
+    Labels are the sorted class names; images come in the order of their file names; hidden files
+    and other endings than png, jpg, jpeg, bmp, webp are passed over. One channel if every image is
+    grey, else three; transparency is dropped. All images need one size; ``size`` (pixels, or
+    (height, width)) resizes them instead, without keeping the proportions.
 
-    The decoded images are kept in ``<folder>/.kdtutor-cache….safetensors``, which is read instead as long as names, sizes and
-    times of all files stay the same; a folder that cannot be written to simply has no cache.
-    Raises ``FileNotFoundError`` for a missing train or test folder and ``ValueError`` for classes that differ between them, an
-    empty class, images of different sizes and files that cannot be read as images, each naming the folder or file.
-    """
+    The decoded images are kept in ``<folder>/.kdtutor-cache….safetensors``, which is read instead
+    as long as names, sizes and times of all files stay the same; a folder that cannot be written to
+    simply has no cache. Raises ``FileNotFoundError`` for a missing train or test folder and
+    ``ValueError`` for classes that differ between them, an empty class, images of different sizes
+    and files that cannot be read as images, each naming the folder or file."""
     folder = Path(folder).expanduser()
     height, width = (size, size) if isinstance(size, int) else size or (None, None)
     if size is not None and not (height > 0 and width > 0):
-        raise ValueError(f"size={size!r}: expected a positive number of pixels, or (height, width).")
+        raise ValueError(
+            f"size={size!r}: expected a positive number of pixels, or (height, width)."
+        )
     train, test = _listing(folder / "train"), _listing(folder / "test")
     if train.keys() != test.keys():
-        only = [f"only in {part}: {', '.join(sorted(names))}" for part, names in
-                (("train", train.keys() - test.keys()), ("test", test.keys() - train.keys())) if names]
-        raise ValueError(f"the classes in {folder} differ between train and test; {'; '.join(only)}.")
+        only = [
+            f"only in {part}: {', '.join(sorted(names))}"
+            for part, names in (
+                ("train", train.keys() - test.keys()),
+                ("test", test.keys() - train.keys()),
+            )
+            if names
+        ]
+        raise ValueError(
+            f"the classes in {folder} differ between train and test; {'; '.join(only)}."
+        )
 
     files = [file for part in (train, test) for members in part.values() for file in members]
     cache = folder / f".kdtutor-cache{f'-{height}x{width}' if size else ''}.safetensors"
-    x = _remembered(cache, files, lambda: {"x": _decode([path for path, *_ in files], (width, height) if size else None)})["x"]
-    y = torch.tensor([label for part in (train, test) for label, members in enumerate(part.values()) for _ in members])
+    x = _remembered(
+        cache,
+        files,
+        lambda: {"x": _decode([path for path, *_ in files], (width, height) if size else None)},
+    )["x"]
+    y = torch.tensor(
+        [
+            label
+            for part in (train, test)
+            for label, members in enumerate(part.values())
+            for _ in members
+        ]
+    )
     n = sum(map(len, train.values()))
     return Data(folder.resolve().name, tuple(train), Split(x[:n], y[:n]), Split(x[n:], y[n:]))
 
@@ -55,16 +80,26 @@ def _listing(part: Path) -> dict[str, list[tuple[str, int, int]]]:
     """Sorted class name -> sorted (path, bytes, time) of its images."""
     if not part.is_dir():
         raise FileNotFoundError(f"{part.parent} has no folder {part.name!r}: {LAYOUT}.")
-    names = sorted(entry.name for entry in os.scandir(part) if entry.is_dir() and not entry.name.startswith("."))
+    names = sorted(
+        entry.name
+        for entry in os.scandir(part)
+        if entry.is_dir() and not entry.name.startswith(".")
+    )
     if not names:
         raise ValueError(f"{part} has no class folders: {LAYOUT}.")
     classes = {}
     for name in names:
-        classes[name] = sorted((e.path, e.stat().st_size, e.stat().st_mtime_ns) for e in os.scandir(part / name)
-                               if e.name.lower().endswith(ENDINGS) and not e.name.startswith(".") and e.is_file())
+        classes[name] = sorted(
+            (e.path, e.stat().st_size, e.stat().st_mtime_ns)
+            for e in os.scandir(part / name)
+            if e.name.lower().endswith(ENDINGS) and not e.name.startswith(".") and e.is_file()
+        )
         if not classes[name]:
-            raise ValueError(f"class folder {part / name} is empty: it needs at least one image ({', '.join(ENDINGS)}), "
-                             "or remove the class from both train and test.")
+            raise ValueError(
+                f"class folder {part / name} is empty: it needs at least one image "
+                f"({', '.join(ENDINGS)}), "
+                "or remove the class from both train and test."
+            )
     return classes
 
 
@@ -83,8 +118,12 @@ def _decode(paths: list[str], size: tuple[int, int] | None) -> Tensor:
             if images is None:
                 images = np.empty((len(paths), 3, image.height, image.width), np.uint8)
             elif images.shape[2:] != (image.height, image.width):
-                raise ValueError(f"images differ in size: {paths[0]} has {images.shape[3]} x {images.shape[2]} pixels, {path} has "
-                                 f"{image.width} x {image.height}. Make them equal, or resize all with load(..., size=...).")
+                raise ValueError(
+                    f"images differ in size: {paths[0]} has {images.shape[3]} x {images.shape[2]} "
+                    f"pixels, {path} has "
+                    f"{image.width} x {image.height}. Make them equal, or resize all with "
+                    "load(..., size=...)."
+                )
             images[i] = np.asarray(image).transpose(2, 0, 1)
             progress.update()
     return torch.from_numpy(images[:, :1].copy() if grey else images)
@@ -92,7 +131,9 @@ def _decode(paths: list[str], size: tuple[int, int] | None) -> Tensor:
 
 @contextmanager
 def _readable(path: str | Path, remedy: str):
-    """An image that Pillow opened. Whatever fails while it is open is one ``ValueError`` with the path and the remedy."""
+    """An image that Pillow opened. Whatever fails while it is open is one ``ValueError`` with the
+    path and the remedy.
+    """
     from PIL import Image
 
     try:
@@ -104,10 +145,16 @@ def _readable(path: str | Path, remedy: str):
         raise ValueError(f"{path} cannot be read as an image ({error}). {remedy}") from error
 
 
-def _remembered(cache: Path, files: list[tuple[str, int, int]], decode: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """What ``decode()`` makes of files (path, bytes, time), from the cache as long as they stay the same."""
+def _remembered(
+    cache: Path, files: list[tuple[str, int, int]], decode: Callable[[], dict[str, Tensor]]
+) -> dict[str, Tensor]:
+    """What ``decode()`` makes of files (path, bytes, time), from the cache as long as they stay the
+    same.
+    """
     folder = str(cache.parent)  # it may lie elsewhere tomorrow
-    mark = hashlib.blake2b(repr([(path.removeprefix(folder), *stat) for path, *stat in files]).encode()).hexdigest()
+    mark = hashlib.blake2b(
+        repr([(path.removeprefix(folder), *stat) for path, *stat in files]).encode()
+    ).hexdigest()
     stored = _from_cache(cache, mark)
     if stored is None:
         stored = decode()
@@ -116,7 +163,9 @@ def _remembered(cache: Path, files: list[tuple[str, int, int]], decode: Callable
 
 
 def _from_cache(cache: Path, mark: str) -> dict[str, Tensor] | None:
-    """The tensors as they were stored, or None if the cache is absent, unreadable or of other files."""
+    """The tensors as they were stored, or None if the cache is absent, unreadable or of other
+    files.
+    """
     try:
         with safe_open(cache, "pt") as stored:
             whole = (stored.metadata() or {}).get("files") == mark
@@ -126,9 +175,12 @@ def _from_cache(cache: Path, mark: str) -> dict[str, Tensor] | None:
 
 
 def _to_cache(cache: Path, mark: str, tensors: dict[str, Tensor], like: str) -> None:
-    """Stores decoded images whole or not at all, readable by whoever may read the file ``like`` (safetensors would keep them
-    to one user). A folder or disk that does not take them is no error."""
-    part = cache.with_name(f"{cache.name}.{uuid.uuid4().hex}.part")  # unique: two processes may decode the same folder
+    """Stores decoded images whole or not at all, readable by whoever may read the file ``like``
+    (safetensors would keep them to one user). A folder or disk that does not take them is no error.
+    """
+    part = cache.with_name(
+        f"{cache.name}.{uuid.uuid4().hex}.part"
+    )  # unique: two processes may decode the same folder
     try:
         save_file(tensors, part, {"files": mark})
         shutil.copymode(like, part)

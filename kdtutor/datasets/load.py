@@ -1,4 +1,6 @@
-"""Where data comes from: ``load`` by name or path, ``fetch`` downloads (nothing else does), ``available`` says what is here."""
+"""Where data comes from: ``load`` by name or path, ``fetch`` downloads (nothing else does),
+``available`` says what is here.
+"""
 
 import http.client
 import os
@@ -28,16 +30,16 @@ def names() -> list[str]:
 def load(name_or_path: str | Path, root: str | Path = "data", **options) -> Data:
     """A dataset by its name, or your own images by the path of their folder.
 
-    name_or_path: "digits", "scenes" (no files needed); "mnist", "fashion_mnist", "cifar10", "cifar100" (torchvision's files
-    under ``root``, or an image folder ``root/<name>/{train,test}/<class>/*``); any other folder of that layout, as a path or as
-    its name under ``root``; "voc2012", "cub200" (their publishers' files under ``root``; with foreground masks, see
-    ``datasets.masked``).   options: ``n_test, seed`` for digits; ``n_train, n_test, size, seed`` for scenes; ``size`` for
-    image folders and voc2012; ``size, box`` for cub200.
-    By default CIFAR batches are augmented with ``CropFlip(pad=4)`` and normalised per channel, voc2012 and cub200 are normalised
-    only; all others are neither, their pixels are in [0, 1].
-    Raises ``FileNotFoundError`` for a dataset that is not here (with the ways to get it) and ``ValueError`` for an unknown
-    name or damaged files. Downloads nothing: see ``fetch``.
-    """
+    name_or_path: "digits", "scenes" (no files needed); "mnist", "fashion_mnist", "cifar10",
+    "cifar100" (torchvision's files under ``root``, or an image folder
+    ``root/<name>/{train,test}/<class>/*``); any other folder of that layout, as a path or as its
+    name under ``root``; "voc2012", "cub200" (their publishers' files under ``root``; with
+    foreground masks, see ``datasets.masked``).   options: ``n_test, seed`` for digits; ``n_train,
+    n_test, size, seed`` for scenes; ``size`` for image folders and voc2012; ``size, box`` for
+    cub200. By default CIFAR batches are augmented with ``CropFlip(pad=4)`` and normalised per
+    channel, voc2012 and cub200 are normalised only; all others are neither, their pixels are in [0,
+    1]. Raises ``FileNotFoundError`` for a dataset that is not here (with the ways to get it) and
+    ``ValueError`` for an unknown name or damaged files. Downloads nothing: see ``fetch``."""
     root, name = resolve(root), str(name_or_path)
     by_name = not isinstance(name_or_path, os.PathLike)
     if by_name and name in EMBEDDED:
@@ -52,7 +54,9 @@ def load(name_or_path: str | Path, root: str | Path = "data", **options) -> Data
             raise _missing(name, root, lacking)
         else:
             data = Data(name, *published.read(where, published.files, **options))
-        return replace(data, name=name, augment=published.augment, mean=published.mean, std=published.std)
+        return replace(
+            data, name=name, augment=published.augment, mean=published.mean, std=published.std
+        )
     path = Path(name).expanduser()
     for folder in (path, root / name):
         if folder.is_dir():
@@ -63,11 +67,11 @@ def load(name_or_path: str | Path, root: str | Path = "data", **options) -> Data
 
 
 def fetch(name: str, root: str | Path = "data") -> Path | None:
-    """Downloads a dataset into ``root`` unless it is there, checks it, and returns its folder (None: it needs no files).
+    """Downloads a dataset into ``root`` unless it is there, checks it, and returns its folder
+    (None: it needs no files).
 
-    Raises ``OSError`` if ``root`` cannot be written to, the download fails or the files must be copied by hand, ``ValueError``
-    for an unknown name or damaged files.
-    """
+    Raises ``OSError`` if ``root`` cannot be written to, the download fails or the files must be
+    copied by hand, ``ValueError`` for an unknown name or damaged files."""
     root = resolve(root)
     if name in EMBEDDED:
         return None
@@ -80,33 +84,63 @@ def fetch(name: str, root: str | Path = "data") -> Path | None:
             root.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=root).close()
         except OSError as error:
-            raise OSError(f"cannot write to the data directory {root} ({error}). Choose another one, or mend its "
-                          "permissions.") from error
+            raise OSError(
+                f"cannot write to the data directory {root} ({error}). Choose another one, or "
+                "mend its "
+                "permissions."
+            ) from error
         import torchvision
 
         try:
             getattr(torchvision.datasets, PUBLISHED[name].fetcher)(root, download=True)
-        except (OSError, RuntimeError, EOFError, http.client.HTTPException, tarfile.TarError) as error:
+        except (
+            OSError,
+            RuntimeError,
+            EOFError,
+            http.client.HTTPException,
+            tarfile.TarError,
+        ) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
-            raise OSError(f"could not download {name} ({reason}). Check the network and the free disk and try again, or "
-                          f"{_other_ways(name, root)}") from error
+            raise OSError(
+                f"could not download {name} ({reason}). Check the network and the free disk and "
+                "try again, or "
+                f"{_other_ways(name, root)}"
+            ) from error
     load(name, root)
-    return root / (name if PUBLISHED[name].lacking(root / PUBLISHED[name].folder) else PUBLISHED[name].folder)
+    return root / (
+        name if PUBLISHED[name].lacking(root / PUBLISHED[name].folder) else PUBLISHED[name].folder
+    )
 
 
 def available(root: str | Path = "data") -> dict[str, tuple[bool, str]]:
-    """Each name, and each image folder in ``root``: (is it here?, where or how to get it). Looks at names of files only."""
+    """Each name, and each image folder in ``root``: (is it here?, where or how to get it). Looks at
+    names of files only.
+    """
     root = resolve(root)
-    found = {"digits": (find_spec("sklearn") is not None, "embedded in scikit-learn"), "scenes": (True, "generated")}
+    found = {
+        "digits": (find_spec("sklearn") is not None, "embedded in scikit-learn"),
+        "scenes": (True, "generated"),
+    }
     for name, published in PUBLISHED.items():
         if not published.lacking(root / published.folder):
             found[name] = True, f"files in {root / published.folder}"
         elif _is_image_folder(root / name):
             found[name] = True, f"image folder {root / name}"
         else:
-            found[name] = False, f"kdtutor data fetch {name}" if published.fetcher else f"to be copied by hand: {published.source}"
-    own = sorted(folder for folder in root.iterdir() if _is_image_folder(folder)) if root.is_dir() else []
-    return found | {folder.name: (True, f"image folder {folder}") for folder in own if folder.name not in found}
+            found[name] = (
+                False,
+                f"kdtutor data fetch {name}"
+                if published.fetcher
+                else f"to be copied by hand: {published.source}",
+            )
+    own = (
+        sorted(folder for folder in root.iterdir() if _is_image_folder(folder))
+        if root.is_dir()
+        else []
+    )
+    return found | {
+        folder.name: (True, f"image folder {folder}") for folder in own if folder.name not in found
+    }
 
 
 def _is_image_folder(folder: Path) -> bool:
@@ -115,15 +149,28 @@ def _is_image_folder(folder: Path) -> bool:
 
 def _missing(name: str, root: Path, lacking: list[str]) -> FileNotFoundError:
     whole = len(lacking) == len(PUBLISHED[name].files)
-    fetch = f"Three ways to get data: run `kdtutor data fetch {name}`; " if PUBLISHED[name].fetcher else \
-        "It must be copied by hand, nothing here downloads it: "
-    return FileNotFoundError(f"dataset {name!r} is not in {root}{'' if whole else ' (' + ', '.join(lacking) + ' missing)'}. "
-                             f"{fetch}{_other_ways(name, root)}")
+    fetch = (
+        f"Three ways to get data: run `kdtutor data fetch {name}`; "
+        if PUBLISHED[name].fetcher
+        else "It must be copied by hand, nothing here downloads it: "
+    )
+    return FileNotFoundError(
+        f"dataset {name!r} is not in "
+        f"{root}{'' if whole else ' (' + ', '.join(lacking) + ' missing)'}. "
+        f"{fetch}{_other_ways(name, root)}"
+    )
 
 
 def _other_ways(name: str, root: Path) -> str:
     published = PUBLISHED[name]
-    source, images = (f" (from {published.source})", "images, then without masks,") if published.source else ("", "images")
-    return (f"copy {', '.join(published.files)}{source} to {(root / published.folder).absolute()}, or {images} to "
-            f"{(root / name).absolute()}/{{train,test}}/<class>/; "
-            "or choose an embedded set that needs no files, load('digits') or load('scenes').")
+    source, images = (
+        (f" (from {published.source})", "images, then without masks,")
+        if published.source
+        else ("", "images")
+    )
+    return (
+        f"copy {', '.join(published.files)}{source} to {(root / published.folder).absolute()}, or "
+        f"{images} to "
+        f"{(root / name).absolute()}/{{train,test}}/<class>/; "
+        "or choose an embedded set that needs no files, load('digits') or load('scenes')."
+    )

@@ -1,4 +1,6 @@
-"""The one way widgets are built here: sliders on top, a picture of fixed height below, drawn by a pure function."""
+"""The one way widgets are built here: sliders on top, a picture of fixed height below, drawn by a
+pure function.
+"""
 
 from collections.abc import Callable
 
@@ -9,10 +11,11 @@ from IPython.display import display
 def panel(draw: Callable, height: int = 360, **controls: widgets.Widget) -> widgets.VBox:
     """Controls above the figure that ``draw(**values)`` returns; redrawn when a value changes.
 
-    height: of the picture in pixels, fixed so that the page does not jump. Controls need a worded ``description``; sliders
-    should have ``continuous_update=False``. The returned box has ``.controls`` (by name) and ``.output`` for tests.
-    Uses ``interactive_output``, so an exception in ``draw`` is shown in the picture's place (and raises outside a kernel).
-    """
+    height: of the picture in pixels, fixed so that the page does not jump. Controls need a worded
+    ``description``; sliders should have ``continuous_update=False``. The returned box has
+    ``.controls`` (by name) and ``.output`` for tests. Uses ``interactive_output``, so an exception
+    in ``draw`` is shown in the picture's place (and raises outside a kernel)."""
+
     def redraw(**values):
         display(draw(**values))
 
@@ -21,23 +24,32 @@ def panel(draw: Callable, height: int = 360, **controls: widgets.Widget) -> widg
     for control in controls.values():
         control.style.description_width = "initial"
         control.layout.width = control.layout.width or "420px"
-    box = widgets.VBox([widgets.HBox(list(controls.values()), layout=widgets.Layout(flex_flow="row wrap")), output])
+    box = widgets.VBox(
+        [widgets.HBox(list(controls.values()), layout=widgets.Layout(flex_flow="row wrap")), output]
+    )
     box.controls, box.output = controls, output
     return box
 
 
-def slider(description: str, value: float, low: float, high: float, step: float = 0.1, *, log: bool = False):
+def slider(
+    description: str, value: float, low: float, high: float, step: float = 0.1, *, log: bool = False
+):
     """A slider that fires when the handle is released. log: low and high are values, not exponents."""
     common = dict(description=description, continuous_update=False)
     if log:
         from math import log10
-        return widgets.FloatLogSlider(value=value, min=log10(low), max=log10(high), step=step, readout_format=".2f", **common)
+
+        return widgets.FloatLogSlider(
+            value=value, min=log10(low), max=log10(high), step=step, readout_format=".2f", **common
+        )
     whole = all(isinstance(v, int) for v in (value, low, high, step))
     kind = widgets.IntSlider if whole else widgets.FloatSlider
     return kind(value=value, min=low, max=high, step=step, **common)
 
 
 def choice(description: str, options, value=None) -> widgets.Dropdown:
-    """A dropdown. options: values, (label, value) pairs or a dict of label to value; ``value``: the first one if not given."""
+    """A dropdown. options: values, (label, value) pairs or a dict of label to value; ``value``: the
+    first one if not given.
+    """
     chosen = {} if value is None else {"value": value}
     return widgets.Dropdown(description=description, options=options, **chosen)

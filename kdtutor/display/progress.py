@@ -1,4 +1,6 @@
-"""One progress bar for everything that takes long: tqdm.auto, silenced by ``KDTUTOR_PROGRESS=0`` or where tqdm is absent."""
+"""One progress bar for everything that takes long: tqdm.auto, silenced by ``KDTUTOR_PROGRESS=0`` or
+where tqdm is absent.
+"""
 
 import os
 from contextlib import nullcontext
@@ -14,7 +16,9 @@ class _Silent(nullcontext):
 
 
 def bar(show: bool = True, **kwargs):
-    """A ``tqdm`` bar as a context manager; a silent stand-in if ``show`` is false, the variable is 0 or tqdm is missing."""
+    """A ``tqdm`` bar as a context manager; a silent stand-in if ``show`` is false, the variable is
+    0 or tqdm is missing.
+    """
     if not show or os.environ.get("KDTUTOR_PROGRESS") == "0":
         return _Silent()
     try:

@@ -1,8 +1,8 @@
-"""Offline methods: a student beside a frozen teacher, each run once per step and read at the layers that the losses need.
+"""Offline methods: a student beside a frozen teacher, each run once per step and read at the layers
+that the losses need.
 
-A method says which layers it reads and what it makes of a ``Reading``. Reading and judging are apart, so that ``Composition`` can
-add methods without running any network twice.
-"""
+A method says which layers it reads and what it makes of a ``Reading``. Reading and judging are
+apart, so that ``Composition`` can add methods without running any network twice."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..datasets import Batch
-from ..taps.default_layers import stages
 from ..taps import Taps, dry, example_input
+from ..taps.default_layers import stages
 from ..teacher import Teacher
 from .plan import Distiller, Terms, as_teacher, check_answers, check_batch
 from .reading import Reading
@@ -21,16 +21,25 @@ Layers = str | tuple[str, str] | Sequence[Any] | None
 
 
 class Offline(Distiller):
-    """A student and a frozen teacher. Subclasses give ``losses``; those with a first stage of their own override ``stages``.
+    """A student and a frozen teacher. Subclasses give ``losses``; those with a first stage of their
+    own override ``stages``.
 
-    layers: pairs of paths (student, teacher) to read, as a list; a lone tuple is one pair, a lone string the same path in both.
-    None: the method's own choice. example: a small batch of inputs, for networks that carry no ``input_shape``.
-    """
+    layers: pairs of paths (student, teacher) to read, as a list; a lone tuple is one pair, a lone
+    string the same path in both. None: the method's own choice. example: a small batch of inputs,
+    for networks that carry no ``input_shape``."""
 
     input_gradient = False  # does a loss differentiate with respect to the pixels?
-    uses_answers = False    # does a loss compare logits? Then both networks must have the same classes
+    uses_answers = (
+        False  # does a loss compare logits? Then both networks must have the same classes
+    )
 
-    def __init__(self, student: nn.Module, teacher: Teacher | nn.Module, layers: Layers = (), example: Tensor | None = None):
+    def __init__(
+        self,
+        student: nn.Module,
+        teacher: Teacher | nn.Module,
+        layers: Layers = (),
+        example: Tensor | None = None,
+    ):
         super().__init__(student)
         check_apart(student, teacher)
         self.teacher = as_teacher(teacher)
@@ -47,15 +56,28 @@ class Offline(Distiller):
         if layers is None:
             own, theirs = map(self.default_layers, nets)
             if len(own) != len(theirs):
-                raise ValueError(f"the student would be read at {own} and the teacher at {theirs}: different numbers. Pass layers=, pairs "
-                                 "of paths (student, teacher).")
+                raise ValueError(
+                    f"the student would be read at {own} and the teacher at {theirs}: different "
+                    "numbers. Pass layers=, pairs "
+                    "of paths (student, teacher)."
+                )
             layers = list(zip(own, theirs))
         if layers == ():
             return ()
         pairs = [layers] if isinstance(layers, (str, tuple)) else layers
-        pairs = [(p, p) if isinstance(p, str) else p for p in pairs] if isinstance(pairs, list) else []
-        if not pairs or not all(isinstance(p, (tuple, list)) and len(p) == 2 and all(isinstance(q, str) and q for q in p) for p in pairs):
-            raise ValueError(f"layers={layers!r}: expected a path, a pair (student path, teacher path), or a list of these.")
+        pairs = (
+            [(p, p) if isinstance(p, str) else p for p in pairs] if isinstance(pairs, list) else []
+        )
+        if not pairs or not all(
+            isinstance(p, (tuple, list))
+            and len(p) == 2
+            and all(isinstance(q, str) and q for q in p)
+            for p in pairs
+        ):
+            raise ValueError(
+                f"layers={layers!r}: expected a path, a pair (student path, teacher path), or a "
+                "list of these."
+            )
         pairs = tuple(map(tuple, pairs))
         for net, paths in zip(nets, zip(*pairs)):
             Taps(net, paths)  # raises for a path that does not exist
@@ -70,7 +92,9 @@ class Offline(Distiller):
         return [t for _, t in self.layers]
 
     def dry_features(self, example: Tensor | None = None) -> list[tuple[Tensor, Tensor]]:
-        """(student, teacher) features of every pair for one small batch, so that connectors fit and mismatches show at once."""
+        """(student, teacher) features of every pair for one small batch, so that connectors fit and
+        mismatches show at once.
+        """
         x = example_input(self.student, example, random=True)
         with dry(self.student):
             _, student = Taps(self.student, self.student_layers)(x)
@@ -81,7 +105,9 @@ class Offline(Distiller):
         return example is not None or hasattr(self.student, "input_shape")
 
     def try_losses(self, example: Tensor | None, *losses) -> None:
-        """Tries each loss(student, teacher) on dry features of every pair, where an input is known: mismatches show at once."""
+        """Tries each loss(student, teacher) on dry features of every pair, where an input is known:
+        mismatches show at once.
+        """
         if self._can_try(example):
             features = self.dry_features(example)
             for loss in losses:
@@ -96,23 +122,32 @@ class Offline(Distiller):
         return [(student[s], teacher[t]) for s, t in self.layers]
 
     def try_pairs(self, features: Sequence[tuple[Tensor, Tensor]], use) -> list:
-        """[use(student, teacher)] of dry features. Raises ``ValueError`` that names the layers and their shapes where ``use`` does."""
+        """[use(student, teacher)] of dry features. Raises ``ValueError`` that names the layers and
+        their shapes where ``use`` does.
+        """
         made = []
         for (own, theirs), (s, t) in zip(self.layers, features):
             try:
                 made.append(use(s, t))
             except ValueError as error:
-                raise ValueError(f"student layer {own!r} gives {tuple(s.shape[1:])} and teacher layer {theirs!r} gives "
-                                 f"{tuple(t.shape[1:])} per example: {error}") from error
+                raise ValueError(
+                    f"student layer {own!r} gives {tuple(s.shape[1:])} and teacher layer "
+                    f"{theirs!r} gives "
+                    f"{tuple(t.shape[1:])} per example: {error}"
+                ) from error
         return made
 
     def reads(self) -> tuple[list[str], list[str]]:
-        """The student's and the teacher's layers that ``losses`` needs: none where only a first stage reads features."""
+        """The student's and the teacher's layers that ``losses`` needs: none where only a first
+        stage reads features.
+        """
         return self.student_layers, self.teacher_layers
 
     @property
     def asks_only(self) -> bool:
-        """Does it take nothing but answers from its teacher? They may be stored; features and input gradients never are."""
+        """Does it take nothing but answers from its teacher? They may be stored; features and input
+        gradients never are.
+        """
         return self.uses_answers and not self.layers and not self.input_gradient
 
     def read(self, batch: Batch) -> Reading:
@@ -120,8 +155,12 @@ class Offline(Distiller):
         return Reading(self.student, self.teacher, batch, *self.reads(), self.input_gradient)
 
     def losses(self, reading: Reading) -> Terms:
-        """{name: weighted scalar tensor} of the method's last stage; the label term, if any, is called "ce"."""
-        raise NotImplementedError(f"{type(self).__name__} must say what it minimises: def losses(self, reading) -> dict.")
+        """{name: weighted scalar tensor} of the method's last stage; the label term, if any, is
+        called "ce".
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} must say what it minimises: def losses(self, reading) -> dict."
+        )
 
     def terms(self, batch: Batch) -> Terms:
         return self.losses(self.read(batch))
@@ -133,20 +172,37 @@ class Offline(Distiller):
 
 def label_term(reading: Reading, ce_weight: float) -> dict[str, Tensor]:
     """{"ce": ce_weight * CE(softmax(z_s), y)}, or nothing where the weight is 0."""
-    return {"ce": ce_weight * F.cross_entropy(reading.student_logits, reading.batch.y)} if ce_weight else {}
+    return (
+        {"ce": ce_weight * F.cross_entropy(reading.student_logits, reading.batch.y)}
+        if ce_weight
+        else {}
+    )
 
 
 def weight(name: str, value: float, zero: bool = False) -> float:
-    """A weight as a float. Raises ``ValueError`` unless it is finite and > 0 (zero: or 0, which leaves its term out)."""
+    """A weight as a float. Raises ``ValueError`` unless it is finite and > 0 (zero: or 0, which
+    leaves its term out).
+    """
     if not (0 <= float(value) < float("inf") and (zero or value)):
         raise ValueError(f"{name}={value}: expected a finite number {'>= 0' if zero else '> 0'}.")
     return float(value)
 
 
 def check_apart(student: nn.Module, teacher: Teacher | nn.Module) -> None:
-    """Raises ``ValueError`` if the teacher is the student, or holds some of its parameters: freezing it would freeze the student."""
-    nets = teacher.nets if isinstance(teacher, Teacher) else [teacher] if isinstance(teacher, nn.Module) else []
+    """Raises ``ValueError`` if the teacher is the student, or holds some of its parameters:
+    freezing it would freeze the student.
+    """
+    nets = (
+        teacher.nets
+        if isinstance(teacher, Teacher)
+        else [teacher]
+        if isinstance(teacher, nn.Module)
+        else []
+    )
     own = {id(p) for p in student.parameters()}
     if any(id(p) in own for net in nets for p in net.parameters()):
-        raise ValueError("student and teacher share parameters, and a teacher is frozen: give the student a network of its own, for "
-                         "example copy.deepcopy(net).")
+        raise ValueError(
+            "student and teacher share parameters, and a teacher is frozen: give the student a "
+            "network of its own, for "
+            "example copy.deepcopy(net)."
+        )

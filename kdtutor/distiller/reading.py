@@ -13,14 +13,23 @@ from .tensors import precise
 
 
 class Reading:
-    """What one step sees: the student's logits and features, with gradient; the teacher's when first asked for, without.
+    """What one step sees: the student's logits and features, with gradient; the teacher's when
+    first asked for, without.
 
-    batch: the ``Batch``.   x: the student's input (a leaf with gradient where a loss differentiates with respect to it).
-    student_logits: (B, C).   student[path]: the student's features at a path.
+    batch: the ``Batch``.   x: the student's input (a leaf with gradient where a loss differentiates
+    with respect to it). student_logits: (B, C).   student[path]: the student's features at a path.
     """
 
-    def __init__(self, student: nn.Module, teacher: Teacher, batch: Batch, student_layers: Sequence[str],
-                 teacher_layers: Sequence[str], input_gradient: bool = False, ran: "Reading | None" = None):
+    def __init__(
+        self,
+        student: nn.Module,
+        teacher: Teacher,
+        batch: Batch,
+        student_layers: Sequence[str],
+        teacher_layers: Sequence[str],
+        input_gradient: bool = False,
+        ran: "Reading | None" = None,
+    ):
         self.batch, self._teacher, self._layers, self._read = batch, teacher, teacher_layers, None
         for net in teacher.nets:
             check_batch(net, batch, "teacher")
@@ -30,7 +39,11 @@ class Reading:
         check_batch(student, batch)
         self.x = batch.x.detach().requires_grad_() if input_gradient else batch.x
         with twice_differentiable(student) if input_gradient else nullcontext():
-            output, self.student = Taps(student, student_layers)(self.x) if student_layers else (call(student, self.x), {})
+            output, self.student = (
+                Taps(student, student_layers)(self.x)
+                if student_layers
+                else (call(student, self.x), {})
+            )
         self.student_logits = precise(output)
 
     @property
@@ -42,6 +55,10 @@ class Reading:
 
     def teacher_logits(self, temperature: float = 1.0) -> Tensor:
         """The teacher's logits (B, C), from its cache unless its features are read anyway."""
-        logits = self._teacher(self.batch, temperature) if not self._layers else (self.teacher, self._read[0])[1]
+        logits = (
+            self._teacher(self.batch, temperature)
+            if not self._layers
+            else (self.teacher, self._read[0])[1]
+        )
         check_classes(self.student_logits, logits)
         return logits

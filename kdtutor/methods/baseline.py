@@ -2,8 +2,8 @@
 
 import torch.nn.functional as F
 
-from ..taps import call
 from ..distiller.plan import Batch, Distiller
+from ..taps import call
 
 
 class CrossEntropy(Distiller):

@@ -1,17 +1,28 @@
-"""ResNets for CIFAR: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition" (CVPR 2016), section 4.2.
+"""ResNets for CIFAR: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition" (CVPR
+2016), section 4.2.
 
-Depth 6n+2: one 3x3 convolution, three stages of n blocks with 16, 32, 64 channels at full, half and quarter resolution, global
-average pooling, one linear layer. One thing is not the paper's: where a shape changes, the shortcut is a 1x1 convolution with
-batch normalisation (the paper's option B) as in most public distillation code; the paper's own CIFAR nets pad with zeros.
-"""
+Depth 6n+2: one 3x3 convolution, three stages of n blocks with 16, 32, 64 channels at full, half and
+quarter resolution, global average pooling, one linear layer. One thing is not the paper's: where a
+shape changes, the shortcut is a 1x1 convolution with batch normalisation (the paper's option B) as
+in most public distillation code; the paper's own CIFAR nets pad with zeros."""
 
 from torch import nn
 
-from .common import SIZE, GlobalAveragePool, blocks_per_stage, check_counts, conv1x1, conv3x3, initialise
+from .common import (
+    SIZE,
+    GlobalAveragePool,
+    blocks_per_stage,
+    check_counts,
+    conv1x1,
+    conv3x3,
+    initialise,
+)
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut: (B, inputs, H, W) -> (B, outputs, H/stride, W/stride)."""
+    """Two 3x3 convolutions beside a shortcut: (B, inputs, H, W) -> (B, outputs, H/stride,
+    W/stride).
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int):
         super().__init__()
@@ -23,7 +34,8 @@ class BasicBlock(nn.Module):
         self.shortcut = nn.Identity()
         if stride != 1 or inputs != outputs:
             self.shortcut = nn.Sequential(conv1x1(inputs, outputs, stride), nn.BatchNorm2d(outputs))
-        # Each ReLU is a module of its own, used once and not in place, so that one may tap what enters and what leaves it.
+        # Each ReLU is a module of its own, used once and not in place, so that one may tap what
+        # enters and what leaves it.
         self.relu2 = nn.ReLU()
 
     def forward(self, x):
@@ -54,20 +66,25 @@ class CifarResNet(nn.Module):
 
 
 def _stage(blocks: int, inputs: int, outputs: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(BasicBlock(inputs, outputs, stride), *(BasicBlock(outputs, outputs, 1) for _ in range(blocks - 1)))
+    return nn.Sequential(
+        BasicBlock(inputs, outputs, stride),
+        *(BasicBlock(outputs, outputs, 1) for _ in range(blocks - 1)),
+    )
 
 
-def cifar_resnet(depth: int, classes: int = 10, width: int = 1, channels: int = 3, stem: int | None = None) -> CifarResNet:
+def cifar_resnet(
+    depth: int, classes: int = 10, width: int = 1, channels: int = 3, stem: int | None = None
+) -> CifarResNet:
     """A CIFAR ResNet of any depth 6n+2: images (B, channels, H, W) -> logits (B, classes).
 
-    width: multiplies the 16, 32, 64 channels of the stages.   stem: channels of the first convolution, by default the first
-    stage's 16 * width. Two nets are called "resnet8x4" in the literature: width=4, stem=64 (code of "KD Beyond Model
-    Compression", Sarfraz et al. 2020) and width=4, stem=32 (RepDistiller, Tian et al. 2020; what ``build("resnet8x4")`` gives).
+    width: multiplies the 16, 32, 64 channels of the stages.   stem: channels of the first
+    convolution, by default the first stage's 16 * width. Two nets are called "resnet8x4" in the
+    literature: width=4, stem=64 (code of "KD Beyond Model Compression", Sarfraz et al. 2020) and
+    width=4, stem=32 (RepDistiller, Tian et al. 2020; what ``build("resnet8x4")`` gives).
 
-    Layers to tap: conv1, bn1, relu, layer1 to layer3, "layer1.0" and so on with conv1, bn1, relu1, conv2, bn2, shortcut, relu2
-    inside, pool (B, 64 * width), fc.
-    Raises ``ValueError`` for a depth that is not 6n+2 (with the nearest), fewer than 2 classes, or any other count below 1.
-    """
+    Layers to tap: conv1, bn1, relu, layer1 to layer3, "layer1.0" and so on with conv1, bn1, relu1,
+    conv2, bn2, shortcut, relu2 inside, pool (B, 64 * width), fc. Raises ``ValueError`` for a depth
+    that is not 6n+2 (with the nearest), fewer than 2 classes, or any other count below 1."""
     blocks = blocks_per_stage("a CIFAR ResNet", depth, extra=2)
     check_counts(classes=classes, width=width, channels=channels)
     stem = 16 * width if stem is None else stem
@@ -76,7 +93,9 @@ def cifar_resnet(depth: int, classes: int = 10, width: int = 1, channels: int = 
 
 
 def _named(depth: int):
-    def make(classes: int = 10, width: int = 1, channels: int = 3, stem: int | None = None) -> CifarResNet:
+    def make(
+        classes: int = 10, width: int = 1, channels: int = 3, stem: int | None = None
+    ) -> CifarResNet:
         return cifar_resnet(depth, classes, width, channels, stem)
 
     make.__name__ = make.__qualname__ = f"resnet{depth}"
@@ -84,4 +103,6 @@ def _named(depth: int):
     return make
 
 
-resnet8, resnet14, resnet20, resnet26, resnet32, resnet44, resnet56, resnet110 = map(_named, (8, 14, 20, 26, 32, 44, 56, 110))
+resnet8, resnet14, resnet20, resnet26, resnet32, resnet44, resnet56, resnet110 = map(
+    _named, (8, 14, 20, 26, 32, 44, 56, 110)
+)

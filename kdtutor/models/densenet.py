@@ -1,14 +1,17 @@
-"""DenseNet-BC for CIFAR: Huang, Liu, van der Maaten, Weinberger, "Densely Connected Convolutional Networks" (CVPR 2017).
+"""DenseNet-BC for CIFAR: Huang, Liu, van der Maaten, Weinberger, "Densely Connected Convolutional
+Networks" (CVPR 2017).
 
-The teachers and students of Born-Again Networks (Furlanello et al. 2018): DenseNet-112-33, 90-60, 80-80, 80-120 (depth-growth).
-Each has three dense blocks of n = (depth - 4) / 6 layers, rounded down as the loop of the DenseNet authors' Torch code does: 14 for
-depth 90, which fits the name DenseNet-7-1-2 that the Born-Again paper gives to half the layers of 90-60, and 12 for depth 80.
+The teachers and students of Born-Again Networks (Furlanello et al. 2018): DenseNet-112-33, 90-60,
+80-80, 80-120 (depth-growth). Each has three dense blocks of n = (depth - 4) / 6 layers, rounded
+down as the loop of the DenseNet authors' Torch code does: 14 for depth 90, which fits the name
+DenseNet-7-1-2 that the Born-Again paper gives to half the layers of 90-60, and 12 for depth 80.
 
-What that paper leaves open. Its Table 1 prints 6.3M, 16.1M, 22.4M and 50.4M parameters for CIFAR-10; the DenseNet-BC of Huang et
-al. has 6.9M, 15.1M, 20.9M and 47.0M. With a third compression, after the last block (``compress_last=True``), the last three
-become 16.2M, 22.4M and 50.4M, so the authors probably had one: an inference from these counts, not checked against their code.
-Nothing like it gives 6.3M for 112-33, but a plain DenseNet-106-33 has 6.3M, and the paper's text once writes 106-33.
-"""
+What that paper leaves open. Its Table 1 prints 6.3M, 16.1M, 22.4M and 50.4M parameters for
+CIFAR-10; the DenseNet-BC of Huang et al. has 6.9M, 15.1M, 20.9M and 47.0M. With a third
+compression, after the last block (``compress_last=True``), the last three become 16.2M, 22.4M and
+50.4M, so the authors probably had one: an inference from these counts, not checked against their
+code. Nothing like it gives 6.3M for 112-33, but a plain DenseNet-106-33 has 6.3M, and the paper's
+text once writes 106-33."""
 
 import torch
 from torch import nn
@@ -17,7 +20,9 @@ from .common import SIZE, GlobalAveragePool, check_counts, check_rates, conv1x1,
 
 
 class DenseLayer(nn.Module):
-    """Adds ``growth`` channels to what it is given: (B, inputs, H, W) -> (B, inputs + growth, H, W)."""
+    """Adds ``growth`` channels to what it is given: (B, inputs, H, W) -> (B, inputs + growth, H,
+    W).
+    """
 
     def __init__(self, inputs: int, growth: int, dropout: float):
         super().__init__()
@@ -37,7 +42,9 @@ class DenseLayer(nn.Module):
 
 
 class Transition(nn.Module):
-    """Halves the channels, then (``pool``) the resolution, rounded down: (B, C, H, W) -> (B, C//2, H//2, W//2)."""
+    """Halves the channels, then (``pool``) the resolution, rounded down: (B, C, H, W) -> (B, C//2,
+    H//2, W//2).
+    """
 
     def __init__(self, inputs: int, dropout: float, pool: bool = True):
         super().__init__()
@@ -54,7 +61,15 @@ class Transition(nn.Module):
 class DenseNet(nn.Module):
     """See ``densenet``."""
 
-    def __init__(self, layers: int, growth: int, classes: int, channels: int, dropout: float, compress_last: bool):
+    def __init__(
+        self,
+        layers: int,
+        growth: int,
+        classes: int,
+        channels: int,
+        dropout: float,
+        compress_last: bool,
+    ):
         super().__init__()
         self.input_shape, self.classes = (channels, SIZE, SIZE), classes
         width, added = 2 * growth, layers * growth
@@ -88,21 +103,32 @@ def _block(layers: int, inputs: int, growth: int, dropout: float) -> nn.Sequenti
     return nn.Sequential(*(DenseLayer(inputs + i * growth, growth, dropout) for i in range(layers)))
 
 
-def densenet(depth: int, growth: int, classes: int = 10, channels: int = 3, dropout: float = 0.0,
-             compress_last: bool = False) -> DenseNet:
-    """DenseNet-BC-depth-growth, for example ``densenet(112, 33)``: images (B, channels, H, W) -> logits (B, classes).
+def densenet(
+    depth: int,
+    growth: int,
+    classes: int = 10,
+    channels: int = 3,
+    dropout: float = 0.0,
+    compress_last: bool = False,
+) -> DenseNet:
+    """DenseNet-BC-depth-growth, for example ``densenet(112, 33)``: images (B, channels, H, W) ->
+    logits (B, classes).
 
-    The first convolution has 2 * growth channels; each layer is a 1x1 convolution to 4 * growth and a 3x3 one to growth; the
-    transitions keep half of the channels. Images must be at least 4 x 4.
-    dropout: after every convolution but the first (the paper: 0.2 without augmentation; Born-Again Networks: none).
-    compress_last: a third compression, as Born-Again Networks' printed parameter counts suggest (see the top of this file).
+    The first convolution has 2 * growth channels; each layer is a 1x1 convolution to 4 * growth and
+    a 3x3 one to growth; the transitions keep half of the channels. Images must be at least 4 x 4.
+    dropout: after every convolution but the first (the paper: 0.2 without augmentation; Born-Again
+    Networks: none). compress_last: a third compression, as Born-Again Networks' printed parameter
+    counts suggest (see the top of this file).
 
-    Layers to tap: conv1, layer1 to layer3 (the dense blocks), transition1 to transition3, bn, relu, pool, fc; "layer1.0" and so on
-    with bn1, relu1, conv1, dropout1, bn2, relu2, conv2, dropout2 inside.
-    Raises ``ValueError`` for a depth below 10, fewer than 2 classes, any other count below 1, or a dropout outside [0, 1).
-    """
+    Layers to tap: conv1, layer1 to layer3 (the dense blocks), transition1 to transition3, bn, relu,
+    pool, fc; "layer1.0" and so on with bn1, relu1, conv1, dropout1, bn2, relu2, conv2, dropout2
+    inside. Raises ``ValueError`` for a depth below 10, fewer than 2 classes, any other count below
+    1, or a dropout outside [0, 1)."""
     check_counts(depth=depth, growth=growth, classes=classes, channels=channels)
     check_rates(dropout=dropout)
     if depth < 10:
-        raise ValueError(f"a DenseNet-BC has depth 6n+4 with n of at least 1, so {depth} is not possible: take 10.")
+        raise ValueError(
+            f"a DenseNet-BC has depth 6n+4 with n of at least 1, so {depth} is not possible: take "
+            "10."
+        )
     return DenseNet((depth - 4) // 6, growth, classes, channels, dropout, compress_last)

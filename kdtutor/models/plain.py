@@ -1,9 +1,10 @@
-"""Plain convolutional networks: AlexNet's and VGG's layouts at the size of small images, without shortcuts or normalisation.
+"""Plain convolutional networks: AlexNet's and VGG's layouts at the size of small images, without
+shortcuts or normalisation.
 
-Both end in three fully connected layers, ``fc1``, ``fc2`` (each followed by ``relu1``, ``relu2``) and ``fc3``, the logits: the layers
-that "Explaining Knowledge Distillation by Quantifying the Knowledge" (Cheng et al. 2020) analyses. Krizhevsky et al. 2012, Simonyan
-and Zisserman 2015; the widths are ours, for a laptop.
-"""
+Both end in three fully connected layers, ``fc1``, ``fc2`` (each followed by ``relu1``, ``relu2``)
+and ``fc3``, the logits: the layers that "Explaining Knowledge Distillation by Quantifying the
+Knowledge" (Cheng et al. 2020) analyses. Krizhevsky et al. 2012, Simonyan and Zisserman 2015; the
+widths are ours, for a laptop."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -16,39 +17,69 @@ from .common import SIZE, check_counts, check_rates, initialise
 POOLED = 8  # three poolings halve each side
 
 
-def alexnet(classes: int = 10, channels: int = 3, image_size: int | Sequence[int] = SIZE, width: int = 24, hidden: int = 256,
-            dropout: float = 0.0):
-    """Five convolutions in AlexNet's proportions: 5x5 (width), pool, 5x5 (2 width), pool, three 3x3 (3, 2, 2 width), pool; fc1 to fc3.
+def alexnet(
+    classes: int = 10,
+    channels: int = 3,
+    image_size: int | Sequence[int] = SIZE,
+    width: int = 24,
+    hidden: int = 256,
+    dropout: float = 0.0,
+):
+    """Five convolutions in AlexNet's proportions: 5x5 (width), pool, 5x5 (2 width), pool, three 3x3
+    (3, 2, 2 width), pool; fc1 to fc3.
 
-    (B, channels, H, W) -> logits (B, classes).   image_size: H and W, or one number for both.   hidden: units of fc1 and fc2.
-    dropout: before fc1 and fc2, as in the paper (there 0.5).   Raises ``ValueError`` for counts below 1 and images smaller than 8 pixels.
-    """
+    (B, channels, H, W) -> logits (B, classes).   image_size: H and W, or one number for both.
+    hidden: units of fc1 and fc2. dropout: before fc1 and fc2, as in the paper (there 0.5).   Raises
+    ``ValueError`` for counts below 1 and images smaller than 8 pixels."""
     w = width
-    return _network([(5, w), None, (5, 2 * w), None, (3, 3 * w), (3, 2 * w), (3, 2 * w), None], classes, channels, image_size, hidden,
-                    dropout, width=width)
+    return _network(
+        [(5, w), None, (5, 2 * w), None, (3, 3 * w), (3, 2 * w), (3, 2 * w), None],
+        classes,
+        channels,
+        image_size,
+        hidden,
+        dropout,
+        width=width,
+    )
 
 
-def vgg(blocks: Sequence[int] = (1, 1, 2), classes: int = 10, channels: int = 3, image_size: int | Sequence[int] = SIZE, width: int = 24,
-        hidden: int = 256, dropout: float = 0.0):
-    """Blocks of 3x3 convolutions, each with twice the channels of the one before and a pooling at its end; fc1 to fc3.
+def vgg(
+    blocks: Sequence[int] = (1, 1, 2),
+    classes: int = 10,
+    channels: int = 3,
+    image_size: int | Sequence[int] = SIZE,
+    width: int = 24,
+    hidden: int = 256,
+    dropout: float = 0.0,
+):
+    """Blocks of 3x3 convolutions, each with twice the channels of the one before and a pooling at
+    its end; fc1 to fc3.
 
-    blocks: three numbers of convolutions; (1, 1, 2) begins like VGG-11.   The rest as in ``alexnet``.
-    """
+    blocks: three numbers of convolutions; (1, 1, 2) begins like VGG-11.   The rest as in
+    ``alexnet``."""
     if len(blocks) != 3:
-        raise ValueError(f"blocks={tuple(blocks)}: expected the number of convolutions of each of three blocks, such as (1, 1, 2).")
+        raise ValueError(
+            f"blocks={tuple(blocks)}: expected the number of convolutions of each of three "
+            "blocks, such as (1, 1, 2)."
+        )
     check_counts(**{f"blocks[{i}]": n for i, n in enumerate(blocks)})
     plan = [layer for i, n in enumerate(blocks) for layer in [(3, width * 2**i)] * n + [None]]
     return _network(plan, classes, channels, image_size, hidden, dropout, width=width)
 
 
-def _network(plan, classes: int, channels: int, size, hidden: int, dropout: float, **counts) -> nn.Sequential:
+def _network(
+    plan, classes: int, channels: int, size, hidden: int, dropout: float, **counts
+) -> nn.Sequential:
     """plan: (kernel, channels) of each convolution, None for a pooling."""
     height, width = (size, size) if isinstance(size, Integral) else size
     check_counts(classes=classes, channels=channels, hidden=hidden, **counts)
     check_rates(dropout=dropout)
     check_counts(height=height, width=width)
     if min(height, width) < POOLED:
-        raise ValueError(f"image_size={size!r}: three poolings need images of at least {POOLED} x {POOLED} pixels.")
+        raise ValueError(
+            f"image_size={size!r}: three poolings need images of at least {POOLED} x {POOLED} "
+            "pixels."
+        )
     layers, now = OrderedDict(), channels
     for i, step in enumerate(plan):
         if step is None:
@@ -58,16 +89,27 @@ def _network(plan, classes: int, channels: int, size, hidden: int, dropout: floa
             layers[f"conv{i}"] = nn.Conv2d(now, out, kernel, padding=kernel // 2)
             layers[f"relu{i}"], now = nn.ReLU(), out
     features = nn.Sequential(layers)
-    net = nn.Sequential(OrderedDict(
-        features=features, flatten=nn.Flatten(), **({"dropout1": nn.Dropout(dropout)} if dropout else {}),
-        fc1=nn.Linear(now * (height // POOLED) * (width // POOLED), hidden), relu1=nn.ReLU(),
-        **({"dropout2": nn.Dropout(dropout)} if dropout else {}),
-        fc2=nn.Linear(hidden, hidden), relu2=nn.ReLU(), fc3=nn.Linear(hidden, classes)))
+    net = nn.Sequential(
+        OrderedDict(
+            features=features,
+            flatten=nn.Flatten(),
+            **({"dropout1": nn.Dropout(dropout)} if dropout else {}),
+            fc1=nn.Linear(now * (height // POOLED) * (width // POOLED), hidden),
+            relu1=nn.ReLU(),
+            **({"dropout2": nn.Dropout(dropout)} if dropout else {}),
+            fc2=nn.Linear(hidden, hidden),
+            relu2=nn.ReLU(),
+            fc3=nn.Linear(hidden, classes),
+        )
+    )
     initialise(net)
     for module in features:
         if isinstance(module, nn.Conv2d):
             nn.init.zeros_(module.bias)
-    for layer in (net.fc1, net.fc2):  # no normalisation keeps the signal's size here: He's weights do
+    for layer in (
+        net.fc1,
+        net.fc2,
+    ):  # no normalisation keeps the signal's size here: He's weights do
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
     net.classes, net.input_shape = classes, (channels, height, width)
     return net

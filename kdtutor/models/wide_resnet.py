@@ -1,12 +1,22 @@
-"""Wide residual networks: Zagoruyko, Komodakis, "Wide Residual Networks" (BMVC 2016). WRN-d-k: depth d = 6n+4, width k.
+"""Wide residual networks: Zagoruyko, Komodakis, "Wide Residual Networks" (BMVC 2016). WRN-d-k:
+depth d = 6n+4, width k.
 
-Pre-activation blocks (batch normalisation and ReLU before each convolution), so a stage's output, what "layer1" to "layer3" tap,
-is a signed sum that no ReLU has seen. Dropout, if any, sits between the two convolutions of a block (the paper: 0.3 on CIFAR).
-"""
+Pre-activation blocks (batch normalisation and ReLU before each convolution), so a stage's output,
+what "layer1" to "layer3" tap, is a signed sum that no ReLU has seen. Dropout, if any, sits between
+the two convolutions of a block (the paper: 0.3 on CIFAR)."""
 
 from torch import nn
 
-from .common import SIZE, GlobalAveragePool, blocks_per_stage, check_counts, check_rates, conv1x1, conv3x3, initialise
+from .common import (
+    SIZE,
+    GlobalAveragePool,
+    blocks_per_stage,
+    check_counts,
+    check_rates,
+    conv1x1,
+    conv3x3,
+    initialise,
+)
 
 
 class WideBlock(nn.Module):
@@ -27,7 +37,8 @@ class WideBlock(nn.Module):
     def forward(self, x):
         active = self.relu1(self.bn1(x))
         out = self.conv2(self.dropout(self.relu2(self.bn2(self.conv1(active)))))
-        # As in the authors' code: a shortcut that is a convolution reads the activated input, an identity the raw one.
+        # As in the authors' code: a shortcut that is a convolution reads the activated input, an
+        # identity the raw one.
         return out + self.shortcut(x if self.same else active)
 
 
@@ -53,20 +64,25 @@ class WideResNet(nn.Module):
 
 
 def _stage(blocks: int, inputs: int, outputs: int, stride: int, dropout: float) -> nn.Sequential:
-    return nn.Sequential(WideBlock(inputs, outputs, stride, dropout),
-                         *(WideBlock(outputs, outputs, 1, dropout) for _ in range(blocks - 1)))
+    return nn.Sequential(
+        WideBlock(inputs, outputs, stride, dropout),
+        *(WideBlock(outputs, outputs, 1, dropout) for _ in range(blocks - 1)),
+    )
 
 
-def wrn(depth: int, width: int, classes: int = 10, dropout: float = 0.0, channels: int = 3) -> WideResNet:
-    """WRN-depth-width, for example ``wrn(16, 2)``: images (B, channels, H, W) -> logits (B, classes).
+def wrn(
+    depth: int, width: int, classes: int = 10, dropout: float = 0.0, channels: int = 3
+) -> WideResNet:
+    """WRN-depth-width, for example ``wrn(16, 2)``: images (B, channels, H, W) -> logits (B,
+    classes).
 
-    Stages of 16, 32 and 64 times ``width`` channels at full, half and quarter resolution; the first convolution keeps 16.
+    Stages of 16, 32 and 64 times ``width`` channels at full, half and quarter resolution; the first
+    convolution keeps 16.
 
-    Layers to tap: conv1, layer1 to layer3, "layer1.0" and so on with bn1, relu1, conv1, bn2, relu2, dropout, conv2, shortcut
-    inside, bn, relu, pool (B, 64 * width), fc.
-    Raises ``ValueError`` for a depth that is not 6n+4 (with the nearest), fewer than 2 classes, any other count below 1, or a
-    dropout outside [0, 1).
-    """
+    Layers to tap: conv1, layer1 to layer3, "layer1.0" and so on with bn1, relu1, conv1, bn2, relu2,
+    dropout, conv2, shortcut inside, bn, relu, pool (B, 64 * width), fc. Raises ``ValueError`` for a
+    depth that is not 6n+4 (with the nearest), fewer than 2 classes, any other count below 1, or a
+    dropout outside [0, 1)."""
     blocks = blocks_per_stage("a wide ResNet", depth, extra=4)
     check_counts(width=width, classes=classes, channels=channels)
     check_rates(dropout=dropout)

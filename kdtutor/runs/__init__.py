@@ -11,4 +11,13 @@ from .directory import (
     save_weights,
 )
 
-__all__ = ["CannotWrite", "RunDirectory", "environment", "load_state", "load_weights", "replace_file", "save_state", "save_weights"]
+__all__ = [
+    "CannotWrite",
+    "RunDirectory",
+    "environment",
+    "load_state",
+    "load_weights",
+    "replace_file",
+    "save_state",
+    "save_weights",
+]

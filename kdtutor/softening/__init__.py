@@ -1,4 +1,6 @@
-"""Temperature, the distillation loss, ensembles of teachers (``loss``), and gradients taken apart (``gradients``)."""
+"""Temperature, the distillation loss, ensembles of teachers (``loss``), and gradients taken apart
+(``gradients``).
+"""
 
 from .gradients import (
     distillation_gradient,
@@ -10,5 +12,16 @@ from .gradients import (
 )
 from .loss import MEANS, distillation_kl, ensemble_logits, ensemble_targets, soften
 
-__all__ = ["MEANS", "distillation_gradient", "distillation_kl", "ensemble_logits", "ensemble_targets", "label_gradient",
-           "matching_gradient", "noise_to_signal", "soften", "split_gradient", "wrong_share"]
+__all__ = [
+    "MEANS",
+    "distillation_gradient",
+    "distillation_kl",
+    "ensemble_logits",
+    "ensemble_targets",
+    "label_gradient",
+    "matching_gradient",
+    "noise_to_signal",
+    "soften",
+    "split_gradient",
+    "wrong_share",
+]

@@ -12,5 +12,14 @@ from .read import (
     twice_differentiable,
 )
 
-__all__ = ["Taps", "call", "check_same_features", "dry", "example_input", "input_gradient", "layers", "shapes",
-           "twice_differentiable"]
+__all__ = [
+    "Taps",
+    "call",
+    "check_same_features",
+    "dry",
+    "example_input",
+    "input_gradient",
+    "layers",
+    "shapes",
+    "twice_differentiable",
+]

@@ -1,7 +1,8 @@
-"""Where to read a network that one has not built oneself: its stages, what enters a ReLU, the embedding before the classifier.
+"""Where to read a network that one has not built oneself: its stages, what enters a ReLU, the
+embedding before the classifier.
 
-These find the default layers of the methods. All give paths for ``kdtutor.taps``, and every method takes other paths instead.
-"""
+These find the default layers of the methods. All give paths for ``kdtutor.taps``, and every method
+takes other paths instead."""
 
 import copy
 import re
@@ -12,47 +13,62 @@ from torch import Tensor, nn
 from .read import Taps, call, dry, example_input
 
 _RECTIFIERS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Hardswish)
-_NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm, nn.LayerNorm, nn.Identity)
+_NORMS = (
+    nn.modules.batchnorm._BatchNorm,
+    nn.GroupNorm,
+    nn.modules.instancenorm._InstanceNorm,
+    nn.LayerNorm,
+    nn.Identity,
+)
 
 
 def stages(net: nn.Module) -> list[str]:
-    """The paths of a network's stages, ["layer1", "layer2", ...]: how kdtutor's and torchvision's ResNets name them.
+    """The paths of a network's stages, ["layer1", "layer2", ...]: how kdtutor's and torchvision's
+    ResNets name them.
 
     Raises ``ValueError`` for other networks: then the layers must be chosen by hand.
     """
     names = [name for name, _ in net.named_children() if re.fullmatch(r"layer\d+", name)]
     if not names:
         some = [name for name, _ in net.named_modules() if name][:12]
-        raise ValueError(f"{type(net).__name__} has no stages named layer1, layer2, ... to choose from: pass layers=, pairs of paths "
-                         f"(student, teacher). Its modules begin with {some}; kdtutor.taps.layers(net) lists all.")
+        raise ValueError(
+            f"{type(net).__name__} has no stages named layer1, layer2, ... to choose from: pass "
+            "layers=, pairs of paths "
+            f"(student, teacher). Its modules begin with {some}; kdtutor.taps.layers(net) lists "
+            "all."
+        )
     return names
 
 
 def embedding(net: nn.Module) -> str:
-    """The path of what enters the last linear layer, "fc:input": the pooled features that the classifier sees, (B, D).
+    """The path of what enters the last linear layer, "fc:input": the pooled features that the
+    classifier sees, (B, D).
 
     Raises ``ValueError`` for a network without a linear layer.
     """
     linear = [name for name, module in net.named_modules() if isinstance(module, nn.Linear)]
     if not linear:
-        raise ValueError(f"{type(net).__name__} has no linear layer whose input could be its embedding: pass layers=, pairs of paths "
-                         "(student, teacher).")
+        raise ValueError(
+            f"{type(net).__name__} has no linear layer whose input could be its embedding: pass "
+            "layers=, pairs of paths "
+            "(student, teacher)."
+        )
     return linear[-1] + ":input"
 
 
 def before_relu(net: nn.Module, layer: str, example: Tensor | None = None) -> str:
     """The path of a layer's features before the non-linearity that follows them.
 
-    Where the layer ends in a ReLU, that ReLU's input. Where it gives a signed sum (the blocks of wide ResNets), the input of the
-    next ReLU if nothing but a normalisation lies between, else the layer's own output. Found by watching one dry run.
-    """
+    Where the layer ends in a ReLU, that ReLU's input. Where it gives a signed sum (the blocks of
+    wide ResNets), the input of the next ReLU if nothing but a normalisation lies between, else the
+    layer's own output. Found by watching one dry run."""
     hooks, runs, target = [], {}, dict(net.named_modules()).get(layer)
     if target is None:
         Taps(net, [layer])  # raises with the near matches
     rectified: list[tuple[str, int, Tensor]] = []  # path, run and output of every ReLU so far
-    own: list[tuple[str, int]] = []                # the answer, where the layer ends in a ReLU
-    behind: list[Tensor] = []                      # the layer's output, and what normalisations make of it
-    following: list[tuple[str, int]] = []          # the answer, where a ReLU reads one of these
+    own: list[tuple[str, int]] = []  # the answer, where the layer ends in a ReLU
+    behind: list[Tensor] = []  # the layer's output, and what normalisations make of it
+    following: list[tuple[str, int]] = []  # the answer, where a ReLU reads one of these
 
     def ran(name):
         def hook(module, args, out):
@@ -63,6 +79,7 @@ def before_relu(net: nn.Module, layer: str, example: Tensor | None = None) -> st
                 following.extend([(name, runs[name])] if read else [])
             elif read:
                 behind.append(out)
+
         return hook
 
     def ended(module, args, out):
@@ -85,27 +102,43 @@ def before_relu(net: nn.Module, layer: str, example: Tensor | None = None) -> st
 
 
 def nonlinearity(net: nn.Module, layer: str, example: Tensor | None = None) -> nn.Module | None:
-    """A copy of the activation module in which a layer ends (ReLU, Hardswish, Sigmoid, ...), by one dry run; None where it ends in none."""
+    """A copy of the activation module in which a layer ends (ReLU, Hardswish, Sigmoid, ...), by one
+    dry run; None where it ends in none.
+    """
     x, hooks, seen = example_input(net, example, random=True), [], []
     try:
         for module in net.modules():
-            if type(module).__module__ == nn.ReLU.__module__ and not isinstance(module, nn.MultiheadAttention):
-                hooks.append(module.register_forward_hook(lambda module, _, out: seen.append((module, out.clone()))))
+            if type(module).__module__ == nn.ReLU.__module__ and not isinstance(
+                module, nn.MultiheadAttention
+            ):
+                hooks.append(
+                    module.register_forward_hook(
+                        lambda module, _, out: seen.append((module, out.clone()))
+                    )
+                )
         with dry(net):
             feature = Taps(net, [layer], stop=True)(x)[1][layer]
     finally:
         for hook in hooks:
             hook.remove()
-    ends = [module for module, out in seen if out.shape == feature.shape and torch.equal(out, feature)]
+    ends = [
+        module for module, out in seen if out.shape == feature.shape and torch.equal(out, feature)
+    ]
     return copy.deepcopy(ends[-1]) if ends else None
 
 
-def parameters_before(net: nn.Module, layers: list[str], example: Tensor | None = None) -> list[nn.Parameter]:
-    """The trainable parameters that these layers' features depend on: the network up to them, whatever its shape."""
+def parameters_before(
+    net: nn.Module, layers: list[str], example: Tensor | None = None
+) -> list[nn.Parameter]:
+    """The trainable parameters that these layers' features depend on: the network up to them,
+    whatever its shape.
+    """
     trainable = [p for p in net.parameters() if p.requires_grad]
     with dry(net), torch.enable_grad():
         _, features = Taps(net, layers, stop=True)(example_input(net, example))
-        gradients = torch.autograd.grad(sum(f.float().sum() for f in features.values()), trainable, allow_unused=True)
+        gradients = torch.autograd.grad(
+            sum(f.float().sum() for f in features.values()), trainable, allow_unused=True
+        )
     return [p for p, g in zip(trainable, gradients) if g is not None]
 
 

@@ -1,4 +1,6 @@
-"""The answers of a frozen teacher, kept by image and view: in memory, or in a file that every run of a grid reads."""
+"""The answers of a frozen teacher, kept by image and view: in memory, or in a file that every run
+of a grid reads.
+"""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,58 +15,98 @@ from ..runs import replace_file
 
 
 class Answers:
-    """Logits by (image, view), computed when they are first asked for. Which are there is kept on the CPU: a look-up never waits for the
-    device.
+    """Logits by (image, view), computed when they are first asked for. Which are there is kept on
+    the CPU: a look-up never waits for the device.
 
-    index: (N,) positions in the training set of the images that it serves.   views: of an image.   logits: (N * views, members, classes)
-    float32.   source: the images, augmentation and normalisation (``Batch.source``).
-    """
+    index: (N,) positions in the training set of the images that it serves.   views: of an image.
+    logits: (N * views, members, classes) float32.   source: the images, augmentation and
+    normalisation (``Batch.source``)."""
 
-    def __init__(self, index: Tensor, views: int, logits: Tensor, source: str, filled: bool = False):
+    def __init__(
+        self, index: Tensor, views: int, logits: Tensor, source: str, filled: bool = False
+    ):
         self.index, self.views, self.logits, self.source = index, views, logits, source
         self.filled = torch.full((len(logits),), filled, dtype=torch.bool)
-        self.row = torch.full((int(index.max()) + 2,), -1)  # the last entry stands for all positions beyond
+        self.row = torch.full(
+            (int(index.max()) + 2,), -1
+        )  # the last entry stands for all positions beyond
         self.row[index] = torch.arange(len(index))
 
     def to(self, device) -> None:
         self.logits = self.logits.to(device)
 
     def __call__(self, batch: Batch, compute: Callable[[Tensor], Tensor]) -> Tensor:
-        """(members, B, C) logits; compute: inputs -> (members, b, C) for those that are missing. Raises ``ValueError`` for others' batches."""
+        """(members, B, C) logits; compute: inputs -> (members, b, C) for those that are missing.
+        Raises ``ValueError`` for others' batches.
+        """
         if batch.view is None or batch.index is None:
-            raise ValueError("the teacher's cache needs batches with index and view, and this batch's views have no id. Use an "
-                             "augmentation of kdtutor.datasets, or a Teacher without cache.")
+            raise ValueError(
+                "the teacher's cache needs batches with index and view, and this batch's views "
+                "have no id. Use an "
+                "augmentation of kdtutor.datasets, or a Teacher without cache."
+            )
         rows = self.row[batch.index.clamp(max=len(self.row) - 1)]
         if batch.source != self.source or (rows < 0).any():
-            theirs = f"{batch.source}" if batch.source != self.source else "more images of the same source"
-            raise ValueError(f"the teacher's cache holds answers for {len(self.index)} images of {self.source} but this batch comes from "
-                             f"{theirs}: other images, augmentation or normalisation. Call teacher.cached(data) with the data you train on.")
+            theirs = (
+                f"{batch.source}"
+                if batch.source != self.source
+                else "more images of the same source"
+            )
+            raise ValueError(
+                f"the teacher's cache holds answers for {len(self.index)} images of {self.source} "
+                "but this batch comes from "
+                f"{theirs}: other images, augmentation or normalisation. Call "
+                "teacher.cached(data) with the data you train on."
+            )
         slots = rows * self.views + batch.view
         absent = ~self.filled[slots]
         there = slots.to(self.logits.device, non_blocking=True)
         if absent.any():
             part = absent.nonzero().flatten().to(self.logits.device)
-            x = {k: v[part] for k, v in batch.x.items()} if isinstance(batch.x, Mapping) else batch.x[part]
+            x = (
+                {k: v[part] for k, v in batch.x.items()}
+                if isinstance(batch.x, Mapping)
+                else batch.x[part]
+            )
             self.logits[there[part]] = compute(x).transpose(0, 1)
             self.filled[slots] = True
         return self.logits[there].transpose(0, 1)
 
     def save(self, path: str | Path, weights: str) -> None:
-        """Writes all answers, in one step; weights: the teacher's fingerprint. Raises ``ValueError`` while some are missing."""
+        """Writes all answers, in one step; weights: the teacher's fingerprint. Raises
+        ``ValueError`` while some are missing.
+        """
         if not self.filled.all():
-            raise ValueError(f"{int((~self.filled).sum())} of {len(self.filled)} answers are missing: teacher.cached(data, fill=True) first.")
+            raise ValueError(
+                f"{int((~self.filled).sum())} of {len(self.filled)} answers are missing: "
+                "teacher.cached(data, fill=True) first."
+            )
         about = {"source": self.source, "weights": weights}
-        tensors = {"logits": self.logits.cpu().view(len(self.index), self.views, *self.logits.shape[1:]), "index": self.index}
+        tensors = {
+            "logits": self.logits.cpu().view(len(self.index), self.views, *self.logits.shape[1:]),
+            "index": self.index,
+        }
         replace_file(Path(path), lambda temporary: save_file(tensors, temporary, metadata=about))
 
     @classmethod
     def load(cls, path: str | Path, weights: str) -> "Answers":
-        """Reads what ``save`` wrote. Raises ``ValueError`` where another teacher gave these answers, or the file is damaged."""
+        """Reads what ``save`` wrote. Raises ``ValueError`` where another teacher gave these
+        answers, or the file is damaged.
+        """
         try:
             with safe_open(path, framework="pt") as file:
-                about, index, logits = file.metadata(), file.get_tensor("index"), file.get_tensor("logits")
+                about, index, logits = (
+                    file.metadata(),
+                    file.get_tensor("index"),
+                    file.get_tensor("logits"),
+                )
         except SafetensorError as error:
-            raise ValueError(f"{path} is damaged ({error}). Delete it: the answers will be computed again.") from error
+            raise ValueError(
+                f"{path} is damaged ({error}). Delete it: the answers will be computed again."
+            ) from error
         if about["weights"] != weights:
-            raise ValueError(f"{path} holds the answers of another teacher: delete it, or load the teacher that gave them.")
+            raise ValueError(
+                f"{path} holds the answers of another teacher: delete it, or load the teacher "
+                "that gave them."
+            )
         return cls(index, logits.shape[1], logits.flatten(0, 1), about["source"], filled=True)

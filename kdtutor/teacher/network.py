@@ -1,9 +1,9 @@
-"""Teacher: a frozen network, or several, that answers for a batch; and the exact cache of its answers.
+"""Teacher: a frozen network, or several, that answers for a batch; and the exact cache of its
+answers.
 
-A frozen teacher in eval mode gives the same answer for the same pixels. Where the augmentation names its views (pad-4 crop and
-flip make only 162 of an image), an answer can be computed once and reused by every method, student and seed: exactly, not as
-an approximation with stored crops.
-"""
+A frozen teacher in eval mode gives the same answer for the same pixels. Where the augmentation
+names its views (pad-4 crop and flip make only 162 of an image), an answer can be computed once and
+reused by every method, student and seed: exactly, not as an approximation with stored crops."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,31 +11,36 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .cache import Answers
 from ..datasets import Batch, Data
 from ..datasets.data import digest
 from ..errors import unknown
 from ..softening import MEANS, ensemble_logits
 from ..taps import Taps, call, input_gradient
+from .cache import Answers
 
 GIB = 2**30
 
 
 class Teacher:
-    """A frozen network (or an ensemble) in eval mode. Not a module: no ``train()`` or ``parameters()`` of a student reaches it.
+    """A frozen network (or an ensemble) in eval mode. Not a module: no ``train()`` or
+    ``parameters()`` of a student reaches it.
 
-    nets: a module, or a list of modules with the same classes. Their parameters lose ``requires_grad``; pass a copy to keep
-    training the original.   mean: how an ensemble agrees, "arithmetic" (mean of probabilities) or "geometric" (mean of logits).
+    nets: a module, or a list of modules with the same classes. Their parameters lose
+    ``requires_grad``; pass a copy to keep training the original.   mean: how an ensemble agrees,
+    "arithmetic" (mean of probabilities) or "geometric" (mean of logits).
 
-    ``teacher(batch, temperature)`` gives logits (B, C) whose softmax at that temperature is the soft target: a single network's
-    own logits, or the ensemble's (for the arithmetic mean they depend on T). Raises ``ValueError`` for an unknown mean, no
-    network, or members with different classes.
-    """
+    ``teacher(batch, temperature)`` gives logits (B, C) whose softmax at that temperature is the
+    soft target: a single network's own logits, or the ensemble's (for the arithmetic mean they
+    depend on T). Raises ``ValueError`` for an unknown mean, no network, or members with different
+    classes."""
 
     def __init__(self, nets: nn.Module | Sequence[nn.Module], mean: str = "arithmetic"):
         self.nets = [nets] if isinstance(nets, nn.Module) else list(nets)
         if not self.nets or not all(isinstance(n, nn.Module) for n in self.nets):
-            raise ValueError("Teacher needs a network, or a list with at least one network, each a torch.nn.Module.")
+            raise ValueError(
+                "Teacher needs a network, or a list with at least one network, each a "
+                "torch.nn.Module."
+            )
         if mean not in MEANS:
             raise unknown("mean", mean, MEANS)
         self.mean, self._cache = mean, None
@@ -44,7 +49,11 @@ class Teacher:
 
     def __repr__(self) -> str:
         names = ", ".join(type(n).__name__ for n in self.nets)
-        return f"Teacher({names})" if len(self.nets) == 1 else f"Teacher([{names}], mean={self.mean!r})"
+        return (
+            f"Teacher({names})"
+            if len(self.nets) == 1
+            else f"Teacher([{names}], mean={self.mean!r})"
+        )
 
     def __call__(self, batch, temperature: float = 1.0) -> Tensor:
         """Logits (B, C) for a ``Batch`` (from the cache where there is one) or for plain inputs x."""
@@ -53,13 +62,21 @@ class Teacher:
 
     @property
     def net(self) -> nn.Module:
-        """The single network. Raises ``ValueError`` for an ensemble, which has no single feature map and no single gradient."""
+        """The single network. Raises ``ValueError`` for an ensemble, which has no single feature
+        map and no single gradient.
+        """
         if len(self.nets) > 1:
-            raise ValueError(f"an ensemble of {len(self.nets)} teachers has no single feature map: distil features from one.")
+            raise ValueError(
+                f"an ensemble of {len(self.nets)} teachers has no single feature map: distil "
+                "features from one."
+            )
         return self.nets[0]
 
-    def features(self, batch, layers: Sequence[str], stop: bool = False) -> tuple[Tensor | None, dict[str, Tensor]]:
-        """Logits and the named layers' features of a single teacher network, never cached: features are too large.
+    def features(
+        self, batch, layers: Sequence[str], stop: bool = False
+    ) -> tuple[Tensor | None, dict[str, Tensor]]:
+        """Logits and the named layers' features of a single teacher network, never cached: features
+        are too large.
 
         stop: run only as far as these layers need; the logits are then None.
         """
@@ -69,18 +86,28 @@ class Teacher:
         with torch.no_grad():
             return Taps(net, layers, stop)(_inputs(batch))
 
-    def input_gradient(self, batch, score, layers: Sequence[str] = ()) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """d score / d x of a single teacher network, in eval mode: (gradient, logits, features), all detached.
+    def input_gradient(
+        self, batch, score, layers: Sequence[str] = ()
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """d score / d x of a single teacher network, in eval mode: (gradient, logits, features),
+        all detached.
 
-        score: (logits, features) -> (B,) values; each depends on its own image alone, so row b is the gradient of image b's score.
-        """
+        score: (logits, features) -> (B,) values; each depends on its own image alone, so row b is
+        the gradient of image b's score."""
         return input_gradient(self.net.eval(), _inputs(batch), score, layers)
 
     def to(self, *args, **kwargs) -> "Teacher":
-        """Moves the networks (and the cache) like ``nn.Module.to``. Raises ``ValueError`` for networks without weights."""
-        empty = [type(net).__name__ for net in self.nets if any(p.is_meta for p in net.parameters())]
+        """Moves the networks (and the cache) like ``nn.Module.to``. Raises ``ValueError`` for
+        networks without weights.
+        """
+        empty = [
+            type(net).__name__ for net in self.nets if any(p.is_meta for p in net.parameters())
+        ]
         if empty:
-            raise ValueError(f"the teacher {', '.join(empty)} is on device meta, which holds no weights: load a trained network first.")
+            raise ValueError(
+                f"the teacher {', '.join(empty)} is on device meta, which holds no weights: load "
+                "a trained network first."
+            )
         for net in self.nets:
             net.to(*args, **kwargs)
         if self._cache is not None:
@@ -88,49 +115,77 @@ class Teacher:
         return self
 
     def fingerprint(self) -> str:
-        """Names the exact weights of all members and how they are combined: for caches and for a run's spec."""
-        return digest([t for net in self.nets for t in net.state_dict().values()]) + (f"/{self.mean}" if len(self.nets) > 1 else "")
+        """Names the exact weights of all members and how they are combined: for caches and for a
+        run's spec.
+        """
+        return digest([t for net in self.nets for t in net.state_dict().values()]) + (
+            f"/{self.mean}" if len(self.nets) > 1 else ""
+        )
 
     def cached(self, data: Data, max_bytes: int = 2 * GIB, fill: bool = False) -> "Teacher":
-        """Keeps every answer for data's training images, so that each image and view is computed once. Returns self.
+        """Keeps every answer for data's training images, so that each image and view is computed
+        once. Returns self.
 
-        Exact: losses equal those without the cache. Memory: float32, images x views x teachers x classes, at most ``max_bytes``.
-        fill: compute all answers now (with a progress bar) instead of when they are first asked for.
-        Raises ``ValueError`` if the augmentation's views have no id, and if the cache would not fit (with the size it needs).
-        """
+        Exact: losses equal those without the cache. Memory: float32, images x views x teachers x
+        classes, at most ``max_bytes``. fill: compute all answers now (with a progress bar) instead
+        of when they are first asked for. Raises ``ValueError`` if the augmentation's views have no
+        id, and if the cache would not fit (with the size it needs)."""
         if data.views is None:
-            raise ValueError(f"the views of augment={data.augment!r} have no id, so an answer cannot be told from another view's: "
-                             "use an augmentation of kdtutor.datasets (CropFlip, Jitter, Flip), or no cache.")
-        first = next(iter(data.batches(data.train, 2, augment=True, shuffle=torch.Generator().manual_seed(0),
-                                       device=next(self.nets[0].parameters()).device)))
+            raise ValueError(
+                f"the views of augment={data.augment!r} have no id, so an answer cannot be told "
+                "from another view's: "
+                "use an augmentation of kdtutor.datasets (CropFlip, Jitter, Flip), or no cache."
+            )
+        first = next(
+            iter(
+                data.batches(
+                    data.train,
+                    2,
+                    augment=True,
+                    shuffle=torch.Generator().manual_seed(0),
+                    device=next(self.nets[0].parameters()).device,
+                )
+            )
+        )
         self._cache = None
         members = self._members(first)
         rows = len(data.train)
         need = rows * data.views * len(self.nets) * members.shape[-1] * 4
         if need > max_bytes:
-            raise ValueError(f"the cache needs {need / GIB:.2f} GiB ({rows} images x {data.views} views x {len(self.nets)} teachers x "
-                             f"{members.shape[-1]} classes x 4 bytes) but max_bytes allows {max_bytes / GIB:.2f} GiB: raise "
-                             "max_bytes, use an augmentation with fewer views, or a subset of the data.")
-        logits = torch.empty(rows * data.views, len(self.nets), members.shape[-1], device=members.device)
+            raise ValueError(
+                f"the cache needs {need / GIB:.2f} GiB ({rows} images x {data.views} views x "
+                f"{len(self.nets)} teachers x "
+                f"{members.shape[-1]} classes x 4 bytes) but max_bytes allows "
+                f"{max_bytes / GIB:.2f} GiB: raise "
+                "max_bytes, use an augmentation with fewer views, or a subset of the data."
+            )
+        logits = torch.empty(
+            rows * data.views, len(self.nets), members.shape[-1], device=members.device
+        )
         self._cache = Answers(data.train.index, data.views, logits, first.source)
         if fill:
             self._fill(data)
         return self
 
     def save_answers(self, path: str | Path) -> None:
-        """Writes a filled cache to a file, for other processes. Raises ``ValueError`` without one, or while answers are missing."""
+        """Writes a filled cache to a file, for other processes. Raises ``ValueError`` without one,
+        or while answers are missing.
+        """
         if self._cache is None:
             raise ValueError("there are no answers to save: teacher.cached(data, fill=True) first.")
         self._cache.save(path, self.fingerprint())
 
     def load_answers(self, path: str | Path) -> "Teacher":
-        """Answers from a file that ``save_answers`` wrote, instead of computing them. Raises ``ValueError`` for another teacher's."""
+        """Answers from a file that ``save_answers`` wrote, instead of computing them. Raises
+        ``ValueError`` for another teacher's.
+        """
         self._cache = Answers.load(path, self.fingerprint())
         self._cache.to(next(self.nets[0].parameters()).device)
         return self
 
     def _fill(self, data: Data) -> None:
         from ..display.progress import bar
+
         device = next(self.nets[0].parameters()).device
         with bar(total=len(data.train) * data.views, desc="teacher cache", unit="view") as progress:
             for view in range(data.views):
@@ -142,8 +197,11 @@ class Teacher:
         with torch.inference_mode():
             logits = [call(net.eval() if net.training else net, x) for net in self.nets]
         if len({z.shape[-1] for z in logits}) > 1:
-            raise ValueError(f"the teachers have different numbers of classes: logits {[tuple(z.shape) for z in logits]}. "
-                             "An ensemble needs the same classes in the same order.")
+            raise ValueError(
+                "the teachers have different numbers of classes: logits "
+                f"{[tuple(z.shape) for z in logits]}. "
+                "An ensemble needs the same classes in the same order."
+            )
         return torch.stack(logits).float()  # outside: an ordinary tensor, which any loss may use
 
     def _members(self, batch) -> Tensor:
@@ -155,4 +213,3 @@ class Teacher:
 
 def _inputs(batch):
     return batch.x if isinstance(batch, Batch) else batch
-

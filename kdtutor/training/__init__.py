@@ -1,4 +1,6 @@
-"""``fit()`` and its parts: the loop, the plan, the spec, evaluation, history, schedules and the watch."""
+"""``fit()`` and its parts: the loop, the plan, the spec, evaluation, history, schedules and the
+watch.
+"""
 
 from .evaluation import accuracy, evaluate
 from .history import History
@@ -6,4 +8,16 @@ from .loop import fit, pick_device
 from .schedules import constant, cosine, linear, sgd, steps
 from .watch import NonFiniteError
 
-__all__ = ["History", "NonFiniteError", "accuracy", "constant", "cosine", "evaluate", "fit", "linear", "pick_device", "sgd", "steps"]
+__all__ = [
+    "History",
+    "NonFiniteError",
+    "accuracy",
+    "constant",
+    "cosine",
+    "evaluate",
+    "fit",
+    "linear",
+    "pick_device",
+    "sgd",
+    "steps",
+]

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 
 @dataclass
 class History:
-    """What happened in a run. rows: one dict per epoch.   status: "finished", "interrupted" or "stopped".
+    """What happened in a run. rows: one dict per epoch.   status: "finished", "interrupted" or
+    "stopped".
 
-    result: for the validation metric (if there was a validation split) and the test metric: the last epoch's value and, beside
-    it, the value at the best epoch on validation, with wall seconds.
+    result: for the validation metric (if there was a validation split) and the test metric: the
+    last epoch's value and, beside it, the value at the best epoch on validation, with wall seconds.
     """
 
     rows: list[dict] = field(default_factory=list)
@@ -17,12 +18,17 @@ class History:
     spec: dict = field(default_factory=dict)
 
     def frame(self):
-        """A tidy pandas table: epoch, stage, lr, loss, each loss term's mean, val_<metric>, seconds."""
+        """A tidy pandas table: epoch, stage, lr, loss, each loss term's mean, val_<metric>,
+        seconds.
+        """
         import pandas as pd
+
         return pd.DataFrame(self.rows)
 
     def best(self) -> dict | None:
-        """The row of the epoch that was best on the validation split (None without one); ties go to the earlier."""
+        """The row of the epoch that was best on the validation split (None without one); ties go to
+        the earlier.
+        """
         scored = [r for r in self.rows if r.get(self.metric) is not None]
         return max(scored, key=lambda r: r[self.metric]) if scored else None
 

@@ -1,4 +1,6 @@
-"""fit(): the one training loop, plain PyTorch, short enough to read in a lesson; evaluate(); History."""
+"""fit(): the one training loop, plain PyTorch, short enough to read in a lesson; evaluate();
+History.
+"""
 
 import hashlib
 import math
@@ -12,47 +14,81 @@ from torch import Tensor, nn
 
 from ..datasets import Data, Split
 from ..datasets.data import digest, leaves
+from ..display.progress import bar
+from ..distiller.plan import Distiller, OptimizerFactory, Stage
 from ..errors import unknown
+from ..runs import RunDirectory, environment, save_weights
+from ..taps import call, dry
 from .evaluation import accuracy, evaluate
 from .history import History
 from .memory import keep_freed_memory
-from ..distiller.plan import Distiller, OptimizerFactory, Stage
-from ..display.progress import bar
-from ..runs import RunDirectory, environment, save_weights
 from .schedules import constant, cosine, linear, sgd, steps
-from ..taps import call, dry
 from .watch import NonFiniteError, diagnosis, warn_if_worse
 from .weight_path import WeightPath
 
-
-__all__ = ["History", "NonFiniteError", "accuracy", "constant", "cosine", "evaluate", "fit", "linear", "pick_device", "sgd", "steps"]
+__all__ = [
+    "History",
+    "NonFiniteError",
+    "accuracy",
+    "constant",
+    "cosine",
+    "evaluate",
+    "fit",
+    "linear",
+    "pick_device",
+    "sgd",
+    "steps",
+]
 
 
 def pick_device(device: str | torch.device | None = None) -> torch.device:
     """The device asked for, else CUDA where there is one, else the CPU."""
-    return torch.device(device if device is not None else "cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(
+        device if device is not None else "cuda" if torch.cuda.is_available() else "cpu"
+    )
 
 
-def fit(distiller: Distiller, data: Data, epochs: int, *, batch_size: int = 64, lr: float = 0.05, weight_decay: float = 5e-4,
-        optimizer: OptimizerFactory | None = None, schedule: Callable[[float], float] = cosine, seed: int = 0,
-        device: str | torch.device | None = None, precision: str = "float32", validation: float = 0.1, metric=accuracy,
-        test: bool = True, run_dir=None, snapshots: Sequence[int] = (), weight_path: str | None = None, progress: bool = True,
-        stop: Callable[[], bool] | None = None) -> History:
-    """Trains a distiller's plan, stage by stage and player by player. Returns a ``History``; the student is trained in place.
+def fit(
+    distiller: Distiller,
+    data: Data,
+    epochs: int,
+    *,
+    batch_size: int = 64,
+    lr: float = 0.05,
+    weight_decay: float = 5e-4,
+    optimizer: OptimizerFactory | None = None,
+    schedule: Callable[[float], float] = cosine,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    precision: str = "float32",
+    validation: float = 0.1,
+    metric=accuracy,
+    test: bool = True,
+    run_dir=None,
+    snapshots: Sequence[int] = (),
+    weight_path: str | None = None,
+    progress: bool = True,
+    stop: Callable[[], bool] | None = None,
+) -> History:
+    """Trains a distiller's plan, stage by stage and player by player. Returns a ``History``; the
+    student is trained in place.
 
-    epochs: all stages together.   lr, weight_decay: of the default optimiser, SGD with Nesterov momentum 0.9; ``optimizer``
-    replaces it (parameters -> torch optimiser).   schedule: progress of the stage in [0, 1) -> factor of the learning rate.
-    seed: decides data order, views and dropout; same seed, same machine, same result (on CPU bit for bit).
-    precision: "float32", or "bf16" for mixed precision.   validation: fraction of the training set held out, the same examples
-    for every seed; 0 trains on everything.   test: report the test metric of the last and of the best-on-validation weights.
-    run_dir: writes the run there, and continues it if it was interrupted or killed; a finished run is read, not repeated.
-    snapshots: epochs after which the deployed weights are kept in run_dir (0: before training).   weight_path: a layer of the
-    deployed network whose weights' way is logged, "" for all of them (``WeightPath``).   progress: show a bar.
-    stop: asked after every epoch; when it says True, the run ends there with status "stopped", to be continued in run_dir.
+    epochs: all stages together.   lr, weight_decay: of the default optimiser, SGD with Nesterov
+    momentum 0.9; ``optimizer`` replaces it (parameters -> torch optimiser).   schedule: progress of
+    the stage in [0, 1) -> factor of the learning rate. seed: decides data order, views and dropout;
+    same seed, same machine, same result (on CPU bit for bit). precision: "float32", or "bf16" for
+    mixed precision.   validation: fraction of the training set held out, the same examples for
+    every seed; 0 trains on everything.   test: report the test metric of the last and of the
+    best-on-validation weights. run_dir: writes the run there, and continues it if it was
+    interrupted or killed; a finished run is read, not repeated. snapshots: epochs after which the
+    deployed weights are kept in run_dir (0: before training).   weight_path: a layer of the
+    deployed network whose weights' way is logged, "" for all of them (``WeightPath``).   progress:
+    show a bar. stop: asked after every epoch; when it says True, the run ends there with status
+    "stopped", to be continued in run_dir.
 
-    Ctrl-C ends after the current step and returns the finished epochs with status "interrupted". Raises ``NonFiniteError`` for
-    a NaN or Inf loss, ``ValueError`` for settings or data that cannot work, ``OSError`` for a run_dir that cannot be written.
-    """
+    Ctrl-C ends after the current step and returns the finished epochs with status "interrupted".
+    Raises ``NonFiniteError`` for a NaN or Inf loss, ``ValueError`` for settings or data that cannot
+    work, ``OSError`` for a run_dir that cannot be written."""
     if precision not in ("float32", "bf16"):
         raise unknown("precision", precision, ["float32", "bf16"])
     if batch_size < 1 or epochs < 1:
@@ -65,9 +101,12 @@ def fit(distiller: Distiller, data: Data, epochs: int, *, batch_size: int = 64, 
         keep_freed_memory()
     train, held_out = data.holdout(validation)
     if not len(train):
-        raise ValueError(f"{data.name} has no training examples left after holding out {validation:.0%}.")
+        raise ValueError(
+            f"{data.name} has no training examples left after holding out {validation:.0%}."
+        )
     distiller.prepare(train)
-    # channels_last is how the convolutions of CPUs and tensor cores like their images; values do not change.
+    # channels_last is how the convolutions of CPUs and tensor cores like their images; values do
+    # not change.
     distiller.to(device, memory_format=torch.channels_last)
     for teacher in distiller.teachers():
         teacher.to(device, memory_format=torch.channels_last)
@@ -76,15 +115,34 @@ def fit(distiller: Distiller, data: Data, epochs: int, *, batch_size: int = 64, 
     walked = None if weight_path is None else WeightPath(distiller.deploy(), weight_path)
     plan = _plan(distiller.stages(), epochs)
     make = optimizer or sgd(lr, weight_decay=weight_decay)
-    history = History(spec=_spec(distiller, data, train, plan, epochs=epochs, batch_size=batch_size, optimizer=_name(make),
-                                 schedule=_name(schedule), seed=seed, precision=precision, validation=validation,
-                                 metric=metric.__name__, versions=environment(device),
-                                 **({} if weight_path is None else {"weight_path": weight_path})))
+    history = History(
+        spec=_spec(
+            distiller,
+            data,
+            train,
+            plan,
+            epochs=epochs,
+            batch_size=batch_size,
+            optimizer=_name(make),
+            schedule=_name(schedule),
+            seed=seed,
+            precision=precision,
+            validation=validation,
+            metric=metric.__name__,
+            versions=environment(device),
+            **({} if weight_path is None else {"weight_path": weight_path}),
+        )
+    )
     best = {"value": -math.inf, "state": None}
 
     def state(epoch, optimizers=()):
-        return {"epoch": epoch, "distiller": dict(distiller.state_dict()), "optimizers": [o.state_dict() for o in optimizers],
-                "best": best, "seconds": time.perf_counter() - start}
+        return {
+            "epoch": epoch,
+            "distiller": dict(distiller.state_dict()),
+            "optimizers": [o.state_dict() for o in optimizers],
+            "best": best,
+            "seconds": time.perf_counter() - start,
+        }
 
     done, saved = 0, run.begin(history.spec, lambda: state(0)) if run else None
     if saved:
@@ -96,7 +154,13 @@ def fit(distiller: Distiller, data: Data, epochs: int, *, batch_size: int = 64, 
         save_weights(distiller.deploy(), run.path / "epoch_0000.safetensors", epoch=0)
 
     batches_per_epoch = max(1, len(train) // batch_size)
-    show = bar(progress, total=epochs * batches_per_epoch, initial=done * batches_per_epoch, unit="step", leave=True)
+    show = bar(
+        progress,
+        total=epochs * batches_per_epoch,
+        initial=done * batches_per_epoch,
+        unit="step",
+        leave=True,
+    )
     with torch.random.fork_rng([device.index or 0] if device.type == "cuda" else []), show:
         try:
             for stage, first, count in plan:
@@ -106,60 +170,121 @@ def fit(distiller: Distiller, data: Data, epochs: int, *, batch_size: int = 64, 
                 if saved and done > first:
                     _restore(optimizers, saved["optimizers"])
                 for epoch in range(max(first, done), first + count):
-                    row = _epoch(distiller, stage, optimizers, data, train, batch_size, schedule, device, precision, show,
-                                 seed=seed, epoch=epoch, passed=epoch - first, count=count, epochs=epochs,
-                                 note=_latest(history), walked=walked)
+                    row = _epoch(
+                        distiller,
+                        stage,
+                        optimizers,
+                        data,
+                        train,
+                        batch_size,
+                        schedule,
+                        device,
+                        precision,
+                        show,
+                        seed=seed,
+                        epoch=epoch,
+                        passed=epoch - first,
+                        count=count,
+                        epochs=epochs,
+                        note=_latest(history),
+                        walked=walked,
+                    )
                     if held_out is not None:
-                        row["val_" + metric.__name__] = value = evaluate(distiller, data, held_out, metric=metric)
+                        row["val_" + metric.__name__] = value = evaluate(
+                            distiller, data, held_out, metric=metric
+                        )
                         if value > best["value"]:
-                            best = {"value": value, "epoch": epoch + 1, "state": _copy(distiller.deploy())}
+                            best = {
+                                "value": value,
+                                "epoch": epoch + 1,
+                                "state": _copy(distiller.deploy()),
+                            }
                     history.rows.append(row)
                     if run:
                         run.append(row)
                         run.checkpoint(state(epoch + 1, optimizers))
                         if epoch + 1 in snapshots:
-                            save_weights(distiller.deploy(), run.path / f"epoch_{epoch + 1:04d}.safetensors", epoch=epoch + 1)
+                            save_weights(
+                                distiller.deploy(),
+                                run.path / f"epoch_{epoch + 1:04d}.safetensors",
+                                epoch=epoch + 1,
+                            )
                     if stop is not None and epoch + 1 < epochs and stop():
                         history.status = "stopped"
                         return history
-                warn_if_worse(stage, [r for r in history.rows if first < r["epoch"] <= first + count])
+                warn_if_worse(
+                    stage, [r for r in history.rows if first < r["epoch"] <= first + count]
+                )
         except KeyboardInterrupt:
             history.status = "interrupted"
-            print(f"Interrupted after {len(history.rows)} of {epochs} epochs."
-                  + (f" Call fit with run_dir={str(run.path)!r} again to continue." if run else ""))
+            print(
+                f"Interrupted after {len(history.rows)} of {epochs} epochs."
+                + (f" Call fit with run_dir={str(run.path)!r} again to continue." if run else "")
+            )
             return history
-    history.result = (run.result if run else None) or _result(distiller, data, history, best, metric, test, time.perf_counter() - start)
+    history.result = (run.result if run else None) or _result(
+        distiller, data, history, best, metric, test, time.perf_counter() - start
+    )
     if run and run.result is None:
         save_weights(distiller.deploy(), run.path / "student.safetensors", epoch=epochs)
         run.finish(history.result)
     return history
 
 
-def _epoch(distiller, stage, optimizers, data, train, batch_size, schedule, device, precision, show, *, seed, epoch, passed, count,
-           epochs, note, walked) -> dict:
+def _epoch(
+    distiller,
+    stage,
+    optimizers,
+    data,
+    train,
+    batch_size,
+    schedule,
+    device,
+    precision,
+    show,
+    *,
+    seed,
+    epoch,
+    passed,
+    count,
+    epochs,
+    note,
+    walked,
+) -> dict:
     """One pass over the training data; returns the epoch's row."""
-    # Seeds belong to epochs, so an epoch is the same whether the run was interrupted before it or not.
+    # Seeds belong to epochs, so an epoch is the same whether the run was interrupted before it or
+    # not.
     torch.manual_seed(_mix(seed, epoch, "dropout"))
     order = torch.Generator().manual_seed(_mix(seed, epoch, "order"))
     total_steps = max(1, len(train) // batch_size)
     sums, seen, began, shared = {}, 0, time.perf_counter(), len(stage.players) > 1
-    amp = (lambda: torch.autocast(device.type, torch.bfloat16)) if precision == "bf16" else nullcontext
+    amp = (
+        (lambda: torch.autocast(device.type, torch.bfloat16))
+        if precision == "bf16"
+        else nullcontext
+    )
     distiller.train()
     if walked:
         walked.begin()
-    for step, batch in enumerate(data.batches(train, batch_size, shuffle=order, augment=True, device=device, drop_last=True)):
+    for step, batch in enumerate(
+        data.batches(train, batch_size, shuffle=order, augment=True, device=device, drop_last=True)
+    ):
         distiller.progress = (passed + step / total_steps) / count
         for player, optimizer in zip(stage.players, optimizers):
             for group in optimizer.param_groups:
-                group["lr"] = group.setdefault("initial_lr", group["lr"]) * schedule(distiller.progress)
+                group["lr"] = group.setdefault("initial_lr", group["lr"]) * schedule(
+                    distiller.progress
+                )
             with amp():
                 terms = player.terms(batch)
             loss = sum(terms.values())
-            # Reading a loss makes a GPU wait, so there it is looked at now and then; on a CPU it costs nothing.
+            # Reading a loss makes a GPU wait, so there it is looked at now and then; on a CPU it
+            # costs nothing.
             if (device.type == "cpu" or step % 50 == 0) and not math.isfinite(loss.item()):
                 raise NonFiniteError(diagnosis(distiller, batch, terms, epoch + 1, step + 1))
             optimizer.zero_grad(set_to_none=True)
-            # A player's loss may run through another's network: only its own parameters get gradients.
+            # A player's loss may run through another's network: only its own parameters get
+            # gradients.
             loss.backward(inputs=player.parameters if shared else None)
             optimizer.step()
             prefix = f"{player.name}." if shared else ""
@@ -172,20 +297,41 @@ def _epoch(distiller, stage, optimizers, data, train, batch_size, schedule, devi
         show.update(1)
         if step % max(1, total_steps // 5) == 0:
             show.set_description_str(f"epoch {epoch + 1}/{epochs} {stage.name}", refresh=False)
-            show.set_postfix_str(" ".join(f"{k} {float(v) / seen:.3f}" for k, v in sums.items()) + note, refresh=False)
-    row = {"epoch": epoch + 1, "stage": stage.name, "lr": optimizers[0].param_groups[0]["lr"],
-           **{k: float(v) / seen for k, v in sums.items()}, **(walked.row() if walked else {}), "seconds": time.perf_counter() - began}
+            show.set_postfix_str(
+                " ".join(f"{k} {float(v) / seen:.3f}" for k, v in sums.items()) + note,
+                refresh=False,
+            )
+    row = {
+        "epoch": epoch + 1,
+        "stage": stage.name,
+        "lr": optimizers[0].param_groups[0]["lr"],
+        **{k: float(v) / seen for k, v in sums.items()},
+        **(walked.row() if walked else {}),
+        "seconds": time.perf_counter() - began,
+    }
     if not math.isfinite(row["loss"]):
         raise NonFiniteError(diagnosis(distiller, batch, terms, epoch + 1, seen))
     return row
 
 
 def _spec(distiller: Distiller, data: Data, train: Split, plan, **settings) -> dict:
-    """Everything that decides a run's result, as plain data: two runs with equal specs are the same run."""
-    return {"distiller": type(distiller).__name__, **distiller.settings(), "student": type(distiller.deploy()).__name__,
-            "teachers": [t.fingerprint() for t in distiller.teachers()], "data": data.name, "images": train.source,
-            "labels": digest(leaves(train.y)), "augment": repr(data.augment) if data.views else _name(data.augment),
-            "examples": len(train), "classes": len(data.classes), "stages": [[s.name, n] for s, _, n in plan], **settings}
+    """Everything that decides a run's result, as plain data: two runs with equal specs are the same
+    run.
+    """
+    return {
+        "distiller": type(distiller).__name__,
+        **distiller.settings(),
+        "student": type(distiller.deploy()).__name__,
+        "teachers": [t.fingerprint() for t in distiller.teachers()],
+        "data": data.name,
+        "images": train.source,
+        "labels": digest(leaves(train.y)),
+        "augment": repr(data.augment) if data.views else _name(data.augment),
+        "examples": len(train),
+        "classes": len(data.classes),
+        "stages": [[s.name, n] for s, _, n in plan],
+        **settings,
+    }
 
 
 def _name(function) -> str:
@@ -193,9 +339,14 @@ def _name(function) -> str:
 
 
 def _plan(stages: Sequence[Stage], epochs: int) -> list[tuple[Stage, int, int]]:
-    """[(stage, first epoch, number of epochs)]: epochs shared out by the stages' shares, at least one each."""
+    """[(stage, first epoch, number of epochs)]: epochs shared out by the stages' shares, at least
+    one each.
+    """
     if epochs < len(stages):
-        raise ValueError(f"{epochs} epochs for {len(stages)} stages ({', '.join(s.name for s in stages)}): each needs at least one.")
+        raise ValueError(
+            f"{epochs} epochs for {len(stages)} stages ({', '.join(s.name for s in stages)}): "
+            "each needs at least one."
+        )
     whole, ends, passed = sum(s.share for s in stages), [], 0.0
     for i, stage in enumerate(stages):
         passed += stage.share
@@ -205,15 +356,20 @@ def _plan(stages: Sequence[Stage], epochs: int) -> list[tuple[Stage, int, int]]:
 
 
 def _check_first_batch(distiller: Distiller, data: Data, train: Split, device) -> None:
-    """Finds what cannot work before any training: classes against logits, and (in a first stage's terms) shapes."""
+    """Finds what cannot work before any training: classes against logits, and (in a first stage's
+    terms) shapes.
+    """
     batch = next(iter(data.batches(train, min(2, len(train)), device=device)))
     net = distiller.deploy()
     if isinstance(train.y, Tensor) and train.y.ndim == 1 and not train.y.is_floating_point():
         with dry(net):
             logits = call(net, batch.x)
         if isinstance(logits, Tensor) and logits.ndim == 2 and logits.shape[1] < len(data.classes):
-            raise ValueError(f"the student answers for {logits.shape[1]} classes but {data.name} has {len(data.classes)}: build it "
-                             f"with classes={len(data.classes)}.")
+            raise ValueError(
+                f"the student answers for {logits.shape[1]} classes but {data.name} has "
+                f"{len(data.classes)}: build it "
+                f"with classes={len(data.classes)}."
+            )
 
 
 def _restore(optimizers, states) -> None:
@@ -239,7 +395,11 @@ def _copy(net: nn.Module) -> dict[str, Tensor]:
 def _result(distiller, data, history, best, metric, test, seconds) -> dict:
     name, result = metric.__name__, {"seconds": seconds}
     if history.best() is not None:
-        result |= {f"val_{name}_last": history.rows[-1][history.metric], f"val_{name}_best": best["value"], "best_epoch": best["epoch"]}
+        result |= {
+            f"val_{name}_last": history.rows[-1][history.metric],
+            f"val_{name}_best": best["value"],
+            "best_epoch": best["epoch"],
+        }
     if test and len(data.test):
         result[f"test_{name}_last"] = evaluate(distiller, data, metric=metric)
         if best["state"] is not None:
@@ -251,4 +411,6 @@ def _result(distiller, data, history, best, metric, test, seconds) -> dict:
 
 def _mix(*parts) -> int:
     """A seed from several parts, so that neighbouring seeds and epochs share nothing."""
-    return int.from_bytes(hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=7).digest())
+    return int.from_bytes(
+        hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=7).digest()
+    )

@@ -10,11 +10,15 @@ from ..taps import call
 
 
 class NonFiniteError(ValueError):
-    """A loss term became NaN or Inf; the message names the term, the epoch and the step, and where it came from."""
+    """A loss term became NaN or Inf; the message names the term, the epoch and the step, and where
+    it came from.
+    """
 
 
 def diagnosis(distiller: Distiller, batch: Batch, terms, epoch: int, step: int) -> str:
-    """Where a NaN or Inf came from: the inputs, the student's or the teacher's logits, or the loss itself."""
+    """Where a NaN or Inf came from: the inputs, the student's or the teacher's logits, or the loss
+    itself.
+    """
     finite = lambda t: bool(torch.isfinite(t).all())
     names = [k for k, v in terms.items() if not finite(v)] or list(terms)
     where = []
@@ -23,13 +27,25 @@ def diagnosis(distiller: Distiller, batch: Batch, terms, epoch: int, step: int) 
     with torch.no_grad():
         if isinstance(batch.x, Tensor) and not finite(call(distiller.student, batch.x)):
             where.append("the student's logits hold NaN or Inf (a lower lr may help)")
-        where += ["the teacher's logits hold NaN or Inf (were its weights trained?)" for t in distiller.teachers() if not finite(t(batch))]
-    return (f"loss term {', '.join(map(repr, names))} is NaN or Inf at epoch {epoch}, step {step}: "
-            f"{'; '.join(where) or 'the logits are finite, so the loss itself overflowed'}.")
+        where += [
+            "the teacher's logits hold NaN or Inf (were its weights trained?)"
+            for t in distiller.teachers()
+            if not finite(t(batch))
+        ]
+    return (
+        f"loss term {', '.join(map(repr, names))} is NaN or Inf at epoch {epoch}, step {step}: "
+        f"{'; '.join(where) or 'the logits are finite, so the loss itself overflowed'}."
+    )
 
 
 def warn_if_worse(stage, rows: list[dict]) -> None:
-    """Warns if the mean loss of the stage's last epoch is above its first epoch's (by more than 1 %, which is noise)."""
+    """Warns if the mean loss of the stage's last epoch is above its first epoch's (by more than 1
+    %, which is noise).
+    """
     if len(rows) > 1 and rows[-1]["loss"] > rows[0]["loss"] + 0.01 * abs(rows[0]["loss"]):
-        warnings.warn(f"stage {stage.name!r} ended worse than it began: loss {rows[0]['loss']:.4g} in its first epoch, "
-                      f"{rows[-1]['loss']:.4g} in its last. Try a lower learning rate for it.", stacklevel=3)
+        warnings.warn(
+            f"stage {stage.name!r} ended worse than it began: loss {rows[0]['loss']:.4g} in its "
+            "first epoch, "
+            f"{rows[-1]['loss']:.4g} in its last. Try a lower learning rate for it.",
+            stacklevel=3,
+        )

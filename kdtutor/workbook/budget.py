@@ -1,8 +1,7 @@
 """One switch for how much a lesson trains: the environment variable ``KDTUTOR_BUDGET``.
 
-``smoke``: seconds, for tests.  ``cpu`` (the default): minutes on two cores, what the committed outputs show.
-``full``: the published scale, for a GPU or a patient night.
-"""
+``smoke``: seconds, for tests.  ``cpu`` (the default): minutes on two cores, what the committed
+outputs show. ``full``: the published scale, for a GPU or a patient night."""
 
 import os
 
@@ -10,13 +9,20 @@ BUDGETS = ("smoke", "cpu", "full")
 
 
 def budget() -> str:
-    """The current budget. Raises ``ValueError`` if ``KDTUTOR_BUDGET`` is set to something else than the three names."""
+    """The current budget. Raises ``ValueError`` if ``KDTUTOR_BUDGET`` is set to something else than
+    the three names.
+    """
     name = os.environ.get("KDTUTOR_BUDGET", "cpu")
     if name not in BUDGETS:
-        raise ValueError(f"KDTUTOR_BUDGET={name!r}: expected one of {', '.join(BUDGETS)}. Unset it for the default, cpu.")
+        raise ValueError(
+            f"KDTUTOR_BUDGET={name!r}: expected one of {', '.join(BUDGETS)}. Unset it for the "
+            "default, cpu."
+        )
     return name
 
 
 def pick(*, smoke, cpu, full):
-    """The argument that belongs to the current budget: ``epochs = pick(smoke=1, cpu=10, full=200)``."""
+    """The argument that belongs to the current budget: ``epochs = pick(smoke=1, cpu=10,
+    full=200)``.
+    """
     return {"smoke": smoke, "cpu": cpu, "full": full}[budget()]

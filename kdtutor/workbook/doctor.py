@@ -1,8 +1,7 @@
 """What a lesson needs, and whether it is here: ``kdtutor doctor``.
 
-A check is a function of the data directory that yields ``Line``s. One that raises becomes a FAIL line with the error, so
-whatever is broken the rest is still reported.
-"""
+A check is a function of the data directory that yields ``Line``s. One that raises becomes a FAIL
+line with the error, so whatever is broken the rest is still reported."""
 
 import importlib
 import os
@@ -16,7 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 MINIMUM_PYTHON = (3, 11)
-DISK_GB = 1.0  # free disk that the lessons need at the default budget: datasets, runs, the teacher's cache
+# free disk that the lessons need at the default budget: datasets, runs, the teacher's cache
+DISK_GB = 1.0
 REINSTALL = "make clean lab, or in an environment of your own: pip install -c constraints.txt -e ."
 MODULES = {"scikit-learn": "sklearn"}  # packages that are imported under another name
 
@@ -31,14 +31,21 @@ class Line(NamedTuple):
 
     def __str__(self) -> str:
         detail = " ".join(self.detail.split())
-        return f"{'OK  ' if self.ok else 'FAIL'} {self.name}: {detail}" + ("" if self.ok else f" -> {self.remedy}")
+        return f"{'OK  ' if self.ok else 'FAIL'} {self.name}: {detail}" + (
+            "" if self.ok else f" -> {self.remedy}"
+        )
 
 
 def python(root: Path) -> Iterator[Line]:
     """Is Python new enough?"""
     ok = sys.version_info[:2] >= MINIMUM_PYTHON
     need = ".".join(map(str, MINIMUM_PYTHON))
-    yield Line(ok, "Python", f"{platform.python_version()} in {sys.prefix}", f"install Python {need} or newer, then {REINSTALL}")
+    yield Line(
+        ok,
+        "Python",
+        f"{platform.python_version()} in {sys.prefix}",
+        f"install Python {need} or newer, then {REINSTALL}",
+    )
 
 
 def packages(root: Path) -> Iterator[Line]:
@@ -56,14 +63,21 @@ def packages(root: Path) -> Iterator[Line]:
         except PackageNotFoundError:
             yield Line(False, requirement.name, "not installed", REINSTALL)
         except Exception as error:
-            yield Line(False, requirement.name, f"{found} cannot be imported: {type(error).__name__}: {error}", REINSTALL)
+            yield Line(
+                False,
+                requirement.name,
+                f"{found} cannot be imported: {type(error).__name__}: {error}",
+                REINSTALL,
+            )
         else:
             ok = requirement.specifier.contains(found, prereleases=True)
             yield Line(ok, requirement.name, f"{found} ({requirement.specifier})", REINSTALL)
 
 
 def torch_pair(root: Path) -> Iterator[Line]:
-    """Were torch and torchvision built for each other? A mismatch shows in torchvision's compiled operators."""
+    """Were torch and torchvision built for each other? A mismatch shows in torchvision's compiled
+    operators.
+    """
     import torch
     import torchvision
 
@@ -72,9 +86,13 @@ def torch_pair(root: Path) -> Iterator[Line]:
         boxes = torch.tensor([[0.0, 0, 10, 10], [1, 1, 10, 10], [20, 20, 30, 30]])
         kept = torchvision.ops.nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.5).tolist()
     except Exception as error:
-        yield Line(False, "torch pair", f"{pair} do not match: {type(error).__name__}: {error}", REINSTALL)
+        yield Line(
+            False, "torch pair", f"{pair} do not match: {type(error).__name__}: {error}", REINSTALL
+        )
     else:
-        yield Line(kept == [0, 2], "torch pair", f"{pair}, nms keeps boxes {kept} of [0, 1, 2]", REINSTALL)
+        yield Line(
+            kept == [0, 2], "torch pair", f"{pair}, nms keeps boxes {kept} of [0, 1, 2]", REINSTALL
+        )
 
 
 def device(root: Path) -> Iterator[Line]:
@@ -83,21 +101,36 @@ def device(root: Path) -> Iterator[Line]:
 
     try:
         if torch.cuda.is_available():
-            name, memory = torch.cuda.get_device_name(), torch.cuda.get_device_properties(0).total_memory
+            name, memory = (
+                torch.cuda.get_device_name(),
+                torch.cuda.get_device_properties(0).total_memory,
+            )
             kind, detail = "cuda", f"cuda: {name}, {memory / 2**30:.0f} GiB"
         elif torch.backends.mps.is_available():
             kind, detail = "mps", f"mps: Apple GPU of {platform.machine()}"
         else:
-            kind, detail = "cpu", f"cpu: {platform.machine()}, no GPU that torch can use (none is needed)"
+            kind, detail = (
+                "cpu",
+                f"cpu: {platform.machine()}, no GPU that torch can use (none is needed)",
+            )
         ok = torch.ones(8, device=kind).sum().item() == 8
     except RuntimeError as error:
         ok, detail = False, f"{type(error).__name__}: {error}"
-    yield Line(ok, "device", detail, "update the GPU's driver, or hide the GPU: CUDA_VISIBLE_DEVICES= make lab")
+    yield Line(
+        ok,
+        "device",
+        detail,
+        "update the GPU's driver, or hide the GPU: CUDA_VISIBLE_DEVICES= make lab",
+    )
 
 
 def usable_cores() -> int:
-    """Cores that this process may use: its affinity, and the quota of its container where there is one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use: its affinity, and the quota of its container where there is
+    one.
+    """
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         return max(1, min(cores, round(int(quota) / int(period))))
@@ -106,24 +139,40 @@ def usable_cores() -> int:
 
 
 def threads(root: Path) -> Iterator[Line]:
-    """Does torch use as many threads as there are cores? More of them than cores makes every step slower."""
+    """Does torch use as many threads as there are cores? More of them than cores makes every step
+    slower.
+    """
     import torch
 
     used, cores = torch.get_num_threads(), usable_cores()
-    yield Line(used <= cores, "threads", f"torch uses {used} on {cores} usable cores", f"set OMP_NUM_THREADS={cores}")
+    yield Line(
+        used <= cores,
+        "threads",
+        f"torch uses {used} on {cores} usable cores",
+        f"set OMP_NUM_THREADS={cores}",
+    )
 
 
 def widgets(root: Path) -> Iterator[Line]:
-    """Will JupyterLab draw the sliders? It needs ipywidgets and, in the same environment, the prebuilt extension."""
+    """Will JupyterLab draw the sliders? It needs ipywidgets and, in the same environment, the
+    prebuilt extension.
+    """
     import ipywidgets
     import jupyterlab
     from jupyter_core.paths import jupyter_path
 
     versions = f"JupyterLab {jupyterlab.__version__}, ipywidgets {ipywidgets.__version__}"
     manager = Path("@jupyter-widgets", "jupyterlab-manager", "package.json")
-    found = [folder for folder in jupyter_path("labextensions") if (Path(folder) / manager).is_file()]
-    yield Line(bool(found), "widgets", versions + (f", extension in {found[0]}" if found else ", but no extension for them"),
-               "pip install --force-reinstall jupyterlab_widgets, in the environment that JupyterLab runs in")
+    found = [
+        folder for folder in jupyter_path("labextensions") if (Path(folder) / manager).is_file()
+    ]
+    yield Line(
+        bool(found),
+        "widgets",
+        versions + (f", extension in {found[0]}" if found else ", but no extension for them"),
+        "pip install --force-reinstall jupyterlab_widgets, in the environment that JupyterLab runs "
+        "in",
+    )
 
 
 def _existing(root: Path) -> Path:
@@ -136,24 +185,37 @@ def disk(root: Path) -> Iterator[Line]:
     """Is there room for datasets and runs?"""
     place = _existing(root)
     free = shutil.disk_usage(place).free / 1e9
-    yield Line(free >= DISK_GB, "free disk", f"{free:.1f} GB in {place} (lessons need {DISK_GB:.0f})", "make room on that disk")
+    yield Line(
+        free >= DISK_GB,
+        "free disk",
+        f"{free:.1f} GB in {place} (lessons need {DISK_GB:.0f})",
+        "make room on that disk",
+    )
 
 
 def data_directory(root: Path) -> Iterator[Line]:
-    """Can datasets be put where they are looked for? Tried for real: permission bits lie to root and on network disks."""
+    """Can datasets be put where they are looked for? Tried for real: permission bits lie to root
+    and on network disks.
+    """
     place = _existing(root)
     try:
         with tempfile.TemporaryFile(dir=place):
             pass
     except OSError as error:
-        yield Line(False, "data directory", f"{place} is not writable: {error.strerror}",
-                   "work in a folder of your own, or name another: --root PATH")
+        yield Line(
+            False,
+            "data directory",
+            f"{place} is not writable: {error.strerror}",
+            "work in a folder of your own, or name another: --root PATH",
+        )
     else:
         yield Line(True, "data directory", f"{Path(root).absolute()} is writable")
 
 
 def datasets(root: Path) -> Iterator[Line]:
-    """Which datasets are here? digits and scenes come with the packages and must be; the others are optional."""
+    """Which datasets are here? digits and scenes come with the packages and must be; the others are
+    optional.
+    """
     from .. import datasets
 
     for name, (present, detail) in datasets.available(root).items():
@@ -165,17 +227,34 @@ def datasets(root: Path) -> Iterator[Line]:
 
 
 CHECKS: list[Callable[[Path], Iterator[Line]]] = [
-    python, packages, torch_pair, device, threads, widgets, disk, data_directory, datasets]
+    python,
+    packages,
+    torch_pair,
+    device,
+    threads,
+    widgets,
+    disk,
+    data_directory,
+    datasets,
+]
 
 
 def diagnose(root: str | Path = "data") -> Iterator[Line]:
     """All lines, as they become known. root: the data directory."""
     root = Path(root)
-    with suppress(Exception):  # where "data" means the checkout's; a package too broken to tell is reported below
+    with suppress(
+        Exception
+    ):  # where "data" means the checkout's; a package too broken to tell is reported below
         from ..datasets.root import resolve
+
         root = resolve(root)
     for check in CHECKS:
         try:
             yield from check(root)
         except Exception as error:  # a broken package may raise anything on import
-            yield Line(False, check.__name__.replace("_", " "), f"{type(error).__name__}: {error}", REINSTALL)
+            yield Line(
+                False,
+                check.__name__.replace("_", " "),
+                f"{type(error).__name__}: {error}",
+                REINSTALL,
+            )

@@ -18,8 +18,11 @@ os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.envir
 # a minute on one core. The guard gives a submission one thread, the smoke budget, 4 GB of memory, 10 MB of printed text, and its own
 # folder to write into.
 c.Execute.timeout = 120
-c.Execute.extra_arguments = ["--HistoryManager.hist_file=:memory:", "--IPKernelApp.log_level=ERROR",
-                             "--IPKernelApp.exec_lines=__import__('kdtutor.course.guard', fromlist=['guard']).start(gigabytes=4)"]
+c.Execute.extra_arguments = [
+    "--HistoryManager.hist_file=:memory:",
+    "--IPKernelApp.log_level=ERROR",
+    "--IPKernelApp.exec_lines=__import__('kdtutor.course.guard', fromlist=['guard']).start(gigabytes=4)",
+]
 
 # Without these two lines a warning on stderr, of any library, costs all points of its cell.
 c.IgnorePattern.enabled = True
@@ -30,4 +33,5 @@ c.OverwriteCells.add_missing_cells = True
 
 # zip_collect: STUDENT_assignment.ipynb, Moodle's "Name_123_assignsubmission_file_assignment.ipynb", or STUDENT.zip with the notebook.
 c.FileNameCollectorPlugin.named_regexp = (
-    rf".*[\\/]extracted[\\/](?P<student_id>[^\\/_]+)(?:[\\/_].*)?[\\/_](?P<file_id>{names})\.ipynb$")
+    rf".*[\\/]extracted[\\/](?P<student_id>[^\\/_]+)(?:[\\/_].*)?[\\/_](?P<file_id>{names})\.ipynb$"
+)

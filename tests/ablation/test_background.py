@@ -1,4 +1,6 @@
-"""A grid in the background and its form: it outlives the kernel that started it, and what it says is true."""
+"""A grid in the background and its form: it outlives the kernel that started it, and what it says
+is true.
+"""
 
 import os
 import time
@@ -10,10 +12,18 @@ from jupyter_client.manager import start_new_kernel
 from small import blobs
 
 from kdtutor.ablation import Grid, Store, background, load, read_grid, run, write_grid
-from kdtutor.methods import Hinton
 from kdtutor.ablation.form import bench
+from kdtutor.methods import Hinton
 
-TINY = dict(dataset="digits", teacher="mlp24", students=["mlp8"], seeds=(0, 1), epochs=2, images=200, fit={"lr": 0.1})
+TINY = dict(
+    dataset="digits",
+    teacher="mlp24",
+    students=["mlp8"],
+    seeds=(0, 1),
+    epochs=2,
+    images=200,
+    fit={"lr": 0.1},
+)
 FORM = dict(teacher="mlp24", students=["mlp8"], seeds="0, 1", epochs=2, images=200)
 
 
@@ -24,17 +34,32 @@ def wait(condition, seconds=120):
         time.sleep(0.1)
 
 
-# files of grids ------------------------------------------------------------------------------------------------------------
+# --- files of grids
+
 
 def test_a_grid_is_written_as_it_is_read(tmp_path):
-    for grid in (Grid(), Grid(**TINY), Grid(teacher=None, methods=["CrossEntropy", "DML"], label_noise=(0, 0.4), imbalance=(None, 0.2), root="x y"),
-                 Grid(methods=["BAN+L", "AT+Hinton(temperature=2.0)", 'RKD-D(layers="fc:input")', Hinton], fit={"precision": "bf16"})):
+    for grid in (
+        Grid(),
+        Grid(**TINY),
+        Grid(
+            teacher=None,
+            methods=["CrossEntropy", "DML"],
+            label_noise=(0, 0.4),
+            imbalance=(None, 0.2),
+            root="x y",
+        ),
+        Grid(
+            methods=["BAN+L", "AT+Hinton(temperature=2.0)", 'RKD-D(layers="fc:input")', Hinton],
+            fit={"precision": "bf16"},
+        ),
+    ):
         assert read_grid(write_grid(grid, tmp_path / "g.toml")) == grid
     with pytest.raises(ValueError, match="Data.*only names"):
         write_grid(Grid(**TINY | {"dataset": blobs()}), tmp_path / "g.toml")
 
 
-# the process ---------------------------------------------------------------------------------------------------------------
+# --- the process
+
 
 @pytest.mark.slow
 def test_a_grid_runs_in_a_process_of_its_own(tmp_path):
@@ -70,7 +95,9 @@ def kernel(tmp_path):
 def said(client, code: str) -> str:
     """What a cell prints. Its errors fail."""
     printed = []
-    reply = client.execute_interactive(code, timeout=120, output_hook=lambda m: printed.append(m["content"].get("text", "")))
+    reply = client.execute_interactive(
+        code, timeout=120, output_hook=lambda m: printed.append(m["content"].get("text", ""))
+    )
     assert reply["content"]["status"] == "ok", reply["content"]
     return "".join(printed)
 
@@ -80,12 +107,18 @@ def said(client, code: str) -> str:
 def test_a_grid_that_a_notebook_started_survives_its_kernel(tmp_path, kernel, now):
     manager, client = kernel
     open_form = f"from kdtutor.ablation.form import bench; form = bench('s', **{FORM | {'seeds': '0, 1, 2, 3', 'epochs': 300}}); "
-    assert "0 of 8 runs. Running" in said(client, open_form + "form.buttons['Start'].click(); print(form.state.value)")
+    assert "0 of 8 runs. Running" in said(
+        client, open_form + "form.buttons['Start'].click(); print(form.state.value)"
+    )
     wait(lambda: list(tmp_path.glob("s/runs/*/metrics.jsonl")))
     manager.restart_kernel(now=now)
     client.wait_for_ready(timeout=60)
     assert background.running(tmp_path / "s"), (tmp_path / "s" / "grid.log").read_text()
-    found = said(client, "from kdtutor.ablation.form import bench; form = bench('s'); print(form.state.value, form.controls['epochs'].value)")
+    found = said(
+        client,
+        "from kdtutor.ablation.form import bench; form = bench('s'); print(form.state.value, "
+        "form.controls['epochs'].value)",
+    )
     assert "of 8 runs. Running in the background" in found and found.split()[-1] == "300"
     assert "Stopping" in said(client, "form.buttons['Stop'].click(); print(form.state.value)")
     wait(lambda: not background.running(tmp_path / "s"))
@@ -93,7 +126,8 @@ def test_a_grid_that_a_notebook_started_survives_its_kernel(tmp_path, kernel, no
     wait(lambda: "Stopped. Start continues" in said(client, "print(form.state.value)"), seconds=60)
 
 
-# the form ------------------------------------------------------------------------------------------------------------------
+# --- the form
+
 
 @pytest.mark.slow
 def test_the_form_from_the_first_run_to_the_table(tmp_path):
@@ -107,9 +141,17 @@ def test_the_form_from_the_first_run_to_the_table(tmp_path):
     wait(lambda: not background.running(tmp_path))
     form.buttons["Look now"].click()
     assert form.state.value == "4 of 4 runs. Finished." and form.bar.value == form.bar.max == 4
-    assert "Hinton" in form.table.value and form.figure.value[:4] == b"\x89PNG" and form.figure.layout.display == ""
+    assert (
+        "Hinton" in form.table.value
+        and form.figure.value[:4] == b"\x89PNG"
+        and form.figure.layout.display == ""
+    )
     again = bench(tmp_path)
-    assert again.grid() == form.grid() and again.table.value == form.table.value and again.state.value == form.state.value
+    assert (
+        again.grid() == form.grid()
+        and again.table.value == form.table.value
+        and again.state.value == form.state.value
+    )
     form.buttons["Stop"].click()
     assert form.message.value == "Nothing runs here."
 
@@ -124,10 +166,19 @@ def test_stop_holds_also_before_the_grid_has_begun(tmp_path):
     assert not background.running(tmp_path) and Store(tmp_path).stopped
 
 
-@pytest.mark.parametrize("field, value, says", [
-    ("label_noise", "0, x", "Label noise: '0, x' is no list"), ("students", ["resnet9"], "take 8 or 14"),
-    ("methods", ["Hintn"], "Did you mean 'Hinton'"), ("methods", [], "methods is empty"), ("teacher", "", "learn from a teacher"),
-    ("dataset", "cifar11", "cifar10"), ("label_noise", "2", "expected a share"), ("imbalance", "-1", "expected an exponent")])
+@pytest.mark.parametrize(
+    "field, value, says",
+    [
+        ("label_noise", "0, x", "Label noise: '0, x' is no list"),
+        ("students", ["resnet9"], "take 8 or 14"),
+        ("methods", ["Hintn"], "Did you mean 'Hinton'"),
+        ("methods", [], "methods is empty"),
+        ("teacher", "", "learn from a teacher"),
+        ("dataset", "cifar11", "cifar10"),
+        ("label_noise", "2", "expected a share"),
+        ("imbalance", "-1", "expected an exponent"),
+    ],
+)
 def test_what_is_wrong_stands_in_the_form(tmp_path, field, value, says):
     form = bench(tmp_path, **FORM)
     form.controls[field].value = value
@@ -147,8 +198,17 @@ def test_a_failed_run_is_told_with_its_reason(tmp_path):
 
 
 def test_what_has_no_field_stays_as_it_was(tmp_path):
-    grid = Grid(**TINY | dict(seeds=(3, 40), teacher_sees=("same", "clean"), teacher_epochs=5, label_noise=(1 / 3,), epochs=2000,
-                              fit={"weight_decay": 0.01}))
+    grid = Grid(
+        **TINY
+        | dict(
+            seeds=(3, 40),
+            teacher_sees=("same", "clean"),
+            teacher_epochs=5,
+            label_noise=(1 / 3,),
+            epochs=2000,
+            fit={"weight_decay": 0.01},
+        )
+    )
     write_grid(grid, tmp_path / "grid.toml")
     form = bench(tmp_path, epochs=7)  # the store's grid comes first
     assert form.grid() == grid

@@ -1,4 +1,6 @@
-"""One contract for every way to run a grid: in this process, in processes, on a Dask cluster; and faults with real processes."""
+"""One contract for every way to run a grid: in this process, in processes, on a Dask cluster; and
+faults with real processes.
+"""
 
 import json
 import os
@@ -15,9 +17,9 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
-from tests.ablation.test_grid_and_runner import DATA, SMALL, Fails, Mine
 
 from kdtutor.ablation import Grid, load, run
+from tests.ablation.test_grid_and_runner import SMALL, Fails, Mine
 
 GRID = Grid(**SMALL | dict(methods=["CrossEntropy", "Hinton", Mine, Fails], epochs=3))
 KILLS = int(os.environ.get("KDTUTOR_KILLS", 3))
@@ -32,8 +34,17 @@ def processes():
 @pytest.fixture(scope="module")
 def dask():
     distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None,
-                                  memory_limit=0) as cluster, distributed.Client(cluster) as client:
+    with (
+        distributed.LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address=None,
+            memory_limit=0,
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
         yield client.get_executor(pure=False)
 
 
@@ -53,16 +64,33 @@ def test_the_contract(where, tmp_path, request, reference):
     executor = None if where == "here" else request.getfixturevalue(where)
     results = run(GRID, tmp_path / "s", executor, progress=False)
     pd.testing.assert_frame_equal(numbers(results), reference)
-    assert set(reference["status"]) == {"finished", "failed"} and "on purpose" in str(results.frame()["reason"].tolist())
+    assert set(reference["status"]) == {"finished", "failed"} and "on purpose" in str(
+        results.frame()["reason"].tolist()
+    )
     before = stamps(tmp_path / "s")
-    assert numbers(run(GRID, tmp_path / "s", executor, progress=False)).equals(numbers(results)) and stamps(tmp_path / "s") == before
-    wider = run(Grid(**SMALL | dict(methods=["CrossEntropy"], epochs=3, seeds=(0, 1, 2))), tmp_path / "s", executor, progress=False)
-    assert set(wider.frame()["status"]) == {"finished"} and stamps(tmp_path / "s").items() >= before.items()
+    assert (
+        numbers(run(GRID, tmp_path / "s", executor, progress=False)).equals(numbers(results))
+        and stamps(tmp_path / "s") == before
+    )
+    wider = run(
+        Grid(**SMALL | dict(methods=["CrossEntropy"], epochs=3, seeds=(0, 1, 2))),
+        tmp_path / "s",
+        executor,
+        progress=False,
+    )
+    assert (
+        set(wider.frame()["status"]) == {"finished"}
+        and stamps(tmp_path / "s").items() >= before.items()
+    )
 
 
 def stamps(store: Path) -> dict:
     """When each finished run wrote its end: nothing finished is done again."""
-    return {str(p): p.stat().st_mtime_ns for p in store.glob("runs/*/*.json") if p.name in ("result.json", "failure.json")}
+    return {
+        str(p): p.stat().st_mtime_ns
+        for p in store.glob("runs/*/*.json")
+        if p.name in ("result.json", "failure.json")
+    }
 
 
 SCRIPT = """
@@ -77,10 +105,20 @@ if __name__ == "__main__":
 
 def start(tmp_path, store, workers=0) -> subprocess.Popen:
     import kdtutor
+
     script = tmp_path / "grid.py"
-    script.write_text(SCRIPT.format(tests=str(Path(__file__).parents[1]), package=str(Path(kdtutor.__file__).parents[1])))
-    return subprocess.Popen([sys.executable, str(script), str(store), str(workers)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                            text=True, start_new_session=True)
+    script.write_text(
+        SCRIPT.format(
+            tests=str(Path(__file__).parents[1]), package=str(Path(kdtutor.__file__).parents[1])
+        )
+    )
+    return subprocess.Popen(
+        [sys.executable, str(script), str(store), str(workers)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
 
 
 @pytest.mark.slow
@@ -109,7 +147,11 @@ def test_a_killed_worker_is_replaced(tmp_path, reference):
     deadline, killed = time.time() + 60, False
     while time.time() < deadline and process.poll() is None and not killed:
         if list(tmp_path.glob("s/runs/*/metrics.jsonl")):
-            workers = [c for c in psutil.Process(process.pid).children() if "spawn_main" in " ".join(c.cmdline())]
+            workers = [
+                c
+                for c in psutil.Process(process.pid).children()
+                if "spawn_main" in " ".join(c.cmdline())
+            ]
             for worker in workers[:1]:
                 worker.kill()
                 killed = True
@@ -132,13 +174,22 @@ class Kills(Mine):
 
 @pytest.mark.slow
 def test_a_run_that_kills_its_process_every_time_is_a_row(tmp_path):
-    frame = run(Grid(**SMALL | dict(methods=[Kills, "CrossEntropy"], seeds=(0,))), tmp_path / "s", workers=1, progress=False).frame()
-    assert frame["status"].tolist() == ["died", "finished"] and "3 processes died" in frame["reason"][0]
+    frame = run(
+        Grid(**SMALL | dict(methods=[Kills, "CrossEntropy"], seeds=(0,))),
+        tmp_path / "s",
+        workers=1,
+        progress=False,
+    ).frame()
+    assert (
+        frame["status"].tolist() == ["died", "finished"]
+        and "3 processes died" in frame["reason"][0]
+    )
 
 
 @pytest.mark.slow
 def test_a_grid_may_be_killed_in_the_same_run_as_often_as_one_likes(tmp_path, reference):
     from kdtutor.ablation import Store
+
     cell, home = GRID.cells()[0], Store(tmp_path / "s")
     with home.turn(cell, wait=False):
         (home.folder(cell.key) / "begun").touch()  # what every killed grid leaves behind
@@ -149,16 +200,28 @@ def test_a_grid_may_be_killed_in_the_same_run_as_often_as_one_likes(tmp_path, re
 def test_nobody_dies_for_anothers_fault(tmp_path):
     grid = Grid(**SMALL | dict(methods=["CrossEntropy", Kills, "Hinton"], seeds=(0, 1), epochs=20))
     frame = run(grid, tmp_path / "s", workers=2, progress=False).frame()
-    assert dict(zip(frame["method"], frame["status"])) == {"CrossEntropy": "finished", "Kills": "died", "Hinton": "finished"}
+    assert dict(zip(frame["method"], frame["status"])) == {
+        "CrossEntropy": "finished",
+        "Kills": "died",
+        "Hinton": "finished",
+    }
 
 
 @pytest.mark.slow
 def test_workers_that_cannot_begin_end_the_grid_with_words(tmp_path, monkeypatch):
     ghost = types.ModuleType("ghost")
-    exec("from tests.ablation.test_grid_and_runner import Mine\nclass Ghost(Mine):\n    pass", vars(ghost))
+    exec(
+        "from tests.ablation.test_grid_and_runner import Mine\nclass Ghost(Mine):\n    pass",
+        vars(ghost),
+    )
     monkeypatch.setitem(sys.modules, "ghost", ghost)  # here, and nowhere else
     with pytest.raises(RuntimeError, match="die before they begin a run.*module of its own"):
-        run(Grid(**SMALL | dict(methods=[ghost.Ghost], seeds=(0,), teacher=None)), tmp_path, workers=2, progress=False)
+        run(
+            Grid(**SMALL | dict(methods=[ghost.Ghost], seeds=(0,), teacher=None)),
+            tmp_path,
+            workers=2,
+            progress=False,
+        )
 
 
 def test_threads_take_turns(tmp_path, reference):
@@ -173,7 +236,9 @@ def test_workers_end_with_their_parent(tmp_path):
     deadline = time.time() + 60
     while not list(tmp_path.glob("s/runs/*/metrics.jsonl")) and time.time() < deadline:
         time.sleep(0.05)
-    workers = [c for c in psutil.Process(process.pid).children() if "spawn_main" in " ".join(c.cmdline())]
+    workers = [
+        c for c in psutil.Process(process.pid).children() if "spawn_main" in " ".join(c.cmdline())
+    ]
     assert workers
     process.kill()  # the parent alone, as a notebook's kernel is killed
     process.wait()
@@ -185,7 +250,13 @@ def test_workers_end_with_their_parent(tmp_path):
 def test_what_cannot_be_sent_to_a_process_is_a_row(tmp_path, processes):
     class Local(Mine):
         pass
-    frame = run(Grid(**SMALL | dict(methods=[Local, "CrossEntropy"], seeds=(0,))), tmp_path / "s", processes, progress=False).frame()
+
+    frame = run(
+        Grid(**SMALL | dict(methods=[Local, "CrossEntropy"], seeds=(0,))),
+        tmp_path / "s",
+        processes,
+        progress=False,
+    ).frame()
     assert frame["status"].tolist() == ["failed", "finished"] and "ickl" in frame["reason"][0]
 
 
@@ -196,15 +267,23 @@ def test_two_grids_on_one_store_share_the_work(tmp_path, reference):
     assert [p.returncode for p in both] == [0, 0], outputs
     pd.testing.assert_frame_equal(numbers(load_in_order(tmp_path / "s")), reference)
     for folder in (tmp_path / "s" / "runs").iterdir():
-        rows = (folder / "metrics.jsonl").read_text().splitlines() if (folder / "result.json").exists() else []
-        assert [json.loads(r)["epoch"] for r in rows] == list(range(1, len(rows) + 1)), "no file is torn, no epoch is there twice"
+        rows = (
+            (folder / "metrics.jsonl").read_text().splitlines()
+            if (folder / "result.json").exists()
+            else []
+        )
+        assert [json.loads(r)["epoch"] for r in rows] == list(range(1, len(rows) + 1)), (
+            "no file is torn, no epoch is there twice"
+        )
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files")
 def test_a_full_disk_stops_the_grid_and_corrupts_nothing(tmp_path, reference):
-    code = ("import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
-            "resource.setrlimit(resource.RLIMIT_FSIZE, (1200, resource.RLIM_INFINITY))\n")
+    code = (
+        "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1200, resource.RLIM_INFINITY))\n"
+    )
     global SCRIPT
     whole, SCRIPT = SCRIPT, SCRIPT.replace("import sys\n", "import sys\n" + code, 1)
     try:

@@ -1,4 +1,6 @@
-"""The ablation bench: what a grid is made of, what it refuses, what a store holds, what the tables say."""
+"""The ablation bench: what a grid is made of, what it refuses, what a store holds, what the tables
+say.
+"""
 
 import functools
 import json
@@ -21,8 +23,15 @@ from kdtutor.datasets import Flip
 from kdtutor.methods import RKD, Composition, Distiller, Hinton
 
 DATA = blobs(n=120)
-SMALL = dict(dataset=DATA, teacher="mlp24", students=["mlp8"], methods=["CrossEntropy", "Hinton"], seeds=(0, 1), epochs=2,
-             fit={"batch_size": 30})
+SMALL = dict(
+    dataset=DATA,
+    teacher="mlp24",
+    students=["mlp8"],
+    methods=["CrossEntropy", "Hinton"],
+    seeds=(0, 1),
+    epochs=2,
+    fit={"batch_size": 30},
+)
 
 
 class Mine(Distiller):
@@ -51,17 +60,43 @@ class Hungry(Mine):
         return {"ce": torch.empty(2**45).sum()}
 
 
-# choices -------------------------------------------------------------------------------------------------------------------
+# --- choices
 
-@pytest.mark.parametrize("same", [("RKD", "RKD-DA", RKD, "RKD()", functools.partial(RKD), functools.partial(RKD, distance_weight=25.0)),
-                                  ("SP", "SimilarityPreserving", "sp"), ("RKD-D", "RKD(angle_weight=0.0)")])
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        (
+            "RKD",
+            "RKD-DA",
+            RKD,
+            "RKD()",
+            functools.partial(RKD),
+            functools.partial(RKD, distance_weight=25.0),
+        ),
+        ("SP", "SimilarityPreserving", "sp"),
+        ("RKD-D", "RKD(angle_weight=0.0)"),
+    ],
+)
 def test_equal_methods_are_equal_whatever_they_are_called(same):
     assert len({json.dumps(MethodChoice.of(m).plain()) for m in same}) == 1
 
 
 def test_different_settings_are_different_methods():
-    many = ["RKD", "RKD-D", "RKD(distance_weight=10)", *sweep("Hinton", temperature=[1, 8]), "Hinton", "AT+Hinton", "AT", "BAN", "BAN+L",
-            Mine, functools.partial(Mine, factor=2.0), Fails]
+    many = [
+        "RKD",
+        "RKD-D",
+        "RKD(distance_weight=10)",
+        *sweep("Hinton", temperature=[1, 8]),
+        "Hinton",
+        "AT+Hinton",
+        "AT",
+        "BAN",
+        "BAN+L",
+        Mine,
+        functools.partial(Mine, factor=2.0),
+        Fails,
+    ]
     assert len({json.dumps(MethodChoice.of(m).plain()) for m in many}) == len(many)
     assert MethodChoice.of("BAN+L").label == "BAN+L" and len(MethodChoice.of("BAN+L").parts) == 1
     assert sweep(RKD, angle_weight=[1.0]) == ["RKD(angle_weight=1.0)"]
@@ -71,7 +106,9 @@ def test_methods_are_built_with_their_settings():
     make = lambda member: net(member)
     teacher = Hinton(net(5), net(6)).teacher
     assert MethodChoice.of("Hinton(temperature=8)").build(make, teacher).temperature == 8
-    both = MethodChoice.of("SP(sp_weight=2) + Hinton").build(lambda m: _resnet(m), _as_teacher(_resnet(9)))
+    both = MethodChoice.of("SP(sp_weight=2) + Hinton").build(
+        lambda m: _resnet(m), _as_teacher(_resnet(9))
+    )
     assert isinstance(both, Composition) and both.methods["SP"].sp_weight == 2
     assert len(MethodChoice.of("DML(peers=3)").build(make, None).networks) == 3
     assert MethodChoice.of(functools.partial(Mine, factor=3.0)).build(make, None).factor == 3
@@ -79,32 +116,53 @@ def test_methods_are_built_with_their_settings():
 
 def _resnet(seed):
     from losses import small
+
     return small(seed)
 
 
 def _as_teacher(network):
     from kdtutor import Teacher
+
     return Teacher(network)
 
 
-@pytest.mark.parametrize("choice, words", [
-    ("Hintn", "'Hinton'"), ("Hinton(temperature=)", "cannot be read"), ("Hinton(4)", "by name"),
-    ("Hinton(temperature=x)", "cannot be read"),
-    (3, "no method"), (nn.Linear, "no method"), ("SP + Hintn", "'Hinton'")])
+@pytest.mark.parametrize(
+    "choice, words",
+    [
+        ("Hintn", "'Hinton'"),
+        ("Hinton(temperature=)", "cannot be read"),
+        ("Hinton(4)", "by name"),
+        ("Hinton(temperature=x)", "cannot be read"),
+        (3, "no method"),
+        (nn.Linear, "no method"),
+        ("SP + Hintn", "'Hinton'"),
+    ],
+)
 def test_what_is_no_method_is_refused(choice, words):
     with pytest.raises(ValueError, match=words):
         MethodChoice.of(choice)
 
 
-# grids ---------------------------------------------------------------------------------------------------------------------
+# --- grids
+
 
 def test_a_grid_is_every_combination_once():
-    grid = Grid(**SMALL | dict(label_noise=[0, 0.4], methods=["CrossEntropy", "Hinton", "RKD(layers='relu1')", "Hinton"]))
+    grid = Grid(
+        **SMALL
+        | dict(
+            label_noise=[0, 0.4],
+            methods=["CrossEntropy", "Hinton", "RKD(layers='relu1')", "Hinton"],
+        )
+    )
     cells = grid.cells()
     assert len(cells) == 2 * 3 * 2 and len({c.key for c in cells}) == len(cells)
-    assert len(grid.teachers()) == 2 and json.loads(json.dumps([c.spec for c in cells])) == [c.spec for c in cells]
+    assert len(grid.teachers()) == 2 and json.loads(json.dumps([c.spec for c in cells])) == [
+        c.spec for c in cells
+    ]
     assert {c.teacher is None for c in cells if c.label == "CrossEntropy"} == {True}
-    assert [c.key for c in grid.cells()] == [c.key for c in cells], "the same grid has the same keys"
+    assert [c.key for c in grid.cells()] == [c.key for c in cells], (
+        "the same grid has the same keys"
+    )
 
 
 def test_what_a_teacher_sees():
@@ -114,34 +172,67 @@ def test_what_a_teacher_sees():
 
 
 def test_keys_follow_what_decides_a_run():
-    keys = [Grid(**SMALL | change).cells()[0].key for change in (
-        {}, dict(epochs=3), dict(fit={"lr": 0.01}), dict(dataset=blobs(n=120, seed=1)), dict(students=["mlp9"]), dict(images=60),
-        dict(corruption_seed=1, label_noise=[0.1]), dict(threads=2), dict(students=[functools.partial(net, hidden=(8,))]))]
+    keys = [
+        Grid(**SMALL | change).cells()[0].key
+        for change in (
+            {},
+            dict(epochs=3),
+            dict(fit={"lr": 0.01}),
+            dict(dataset=blobs(n=120, seed=1)),
+            dict(students=["mlp9"]),
+            dict(images=60),
+            dict(corruption_seed=1, label_noise=[0.1]),
+            dict(threads=2),
+            dict(students=[functools.partial(net, hidden=(8,))]),
+        )
+    ]
     assert len(set(keys)) == len(keys)
     assert Grid(**SMALL | dict(seeds=(1, 0), methods=["CrossEntropy"])).cells()[1].key == keys[0]
 
 
 def test_students_of_one_seed_start_alike_whatever_the_method():
     cells = [c for c in Grid(**SMALL).cells() if c.spec["seed"] == 1]
-    first, second = (c.distiller(DATA, _as_teacher(net(3)) if c.teacher else None).student for c in cells)
-    assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values()))
+    first, second = (
+        c.distiller(DATA, _as_teacher(net(3)) if c.teacher else None).student for c in cells
+    )
+    assert all(
+        torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values())
+    )
 
 
-@pytest.mark.parametrize("change, words", [
-    (dict(seeds=[]), "seeds is empty"), (dict(methods=[]), "methods is empty"), (dict(students=[]), "students is empty"),
-    (dict(seeds=[0, 1, 0]), r"\[0\] occur twice"), (dict(students="resnet8"), r"expected a list, such as \['resnet8'\]"),
-    (dict(methods=["Hintn"]), "'Hinton'"), (dict(teacher=None), "Hinton learn from a teacher"), (dict(teacher_sees=["noisy"]), "'same'"),
-    (dict(fit={"learning_rate": 1}), "learning_rate"), (dict(epochs=0), "epochs=0"), (dict(threads=0), "threads=0")])
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (dict(seeds=[]), "seeds is empty"),
+        (dict(methods=[]), "methods is empty"),
+        (dict(students=[]), "students is empty"),
+        (dict(seeds=[0, 1, 0]), r"\[0\] occur twice"),
+        (dict(students="resnet8"), r"expected a list, such as \['resnet8'\]"),
+        (dict(methods=["Hintn"]), "'Hinton'"),
+        (dict(teacher=None), "Hinton learn from a teacher"),
+        (dict(teacher_sees=["noisy"]), "'same'"),
+        (dict(fit={"learning_rate": 1}), "learning_rate"),
+        (dict(epochs=0), "epochs=0"),
+        (dict(threads=0), "threads=0"),
+    ],
+)
 def test_what_cannot_be_a_grid_is_refused(change, words):
     with pytest.raises(ValueError, match=words):
         Grid(**SMALL | change)
 
 
-@pytest.mark.parametrize("change, words", [
-    (dict(students=["resnet8", "resnot8"]), "resnot8"), (dict(teacher="resnot"), "resnot"),
-    (dict(methods=["SP"]), "SP with student 'mlp8'"),
-    (dict(methods=["Hinton(temperatur=3)"]), "'temperature'"), (dict(label_noise=[1.5]), "1.5"), (dict(imbalance=[-1.0]), "-1"),
-    (dict(methods=["FitNet(layers=[('1', 'nowhere')])"]), "nowhere")])
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (dict(students=["resnet8", "resnot8"]), "resnot8"),
+        (dict(teacher="resnot"), "resnot"),
+        (dict(methods=["SP"]), "SP with student 'mlp8'"),
+        (dict(methods=["Hinton(temperatur=3)"]), "'temperature'"),
+        (dict(label_noise=[1.5]), "1.5"),
+        (dict(imbalance=[-1.0]), "-1"),
+        (dict(methods=["FitNet(layers=[('1', 'nowhere')])"]), "nowhere"),
+    ],
+)
 def test_what_cannot_run_is_found_before_anything_runs(change, words, tmp_path):
     with pytest.raises(ValueError, match=words):
         run(Grid(**SMALL | change), tmp_path / "s", progress=False)
@@ -150,32 +241,48 @@ def test_what_cannot_run_is_found_before_anything_runs(change, words, tmp_path):
 
 def test_grids_in_files(tmp_path):
     file = tmp_path / "g.toml"
-    text = ('dataset = "digits"\nteacher = "resnet14"\nstudents = ["resnet8"]\nmethods = ["SP"]\nseeds = [0]\n'
-            'imbalance = ["none", 2.0]\n[fit]\nlr = 0.1\n')
+    text = (
+        'dataset = "digits"\nteacher = "resnet14"\nstudents = ["resnet8"]\nmethods = ["SP"]\nseeds '
+        "= [0]\n"
+        'imbalance = ["none", 2.0]\n[fit]\nlr = 0.1\n'
+    )
     file.write_text(text)
     grid = read_grid(file)
-    assert grid.imbalance == (None, 2.0) and grid.fit == {"lr": 0.1} and grid.methods[0].label == "SP"
-    for wrong, words in ((text.replace("seeds", "seed"), "line 5.*'seed'.*'seeds'"), (text.replace("[0]", "[]"), "line 5.*seeds is empty"),
-                         (text.replace("[0]", "0"), "line 5.*expected a list"), (text.replace("= 0.1", "="), "line 8"),
-                         (text.replace("lr", "rate"), "line 7.*rate")):
+    assert (
+        grid.imbalance == (None, 2.0) and grid.fit == {"lr": 0.1} and grid.methods[0].label == "SP"
+    )
+    for wrong, words in (
+        (text.replace("seeds", "seed"), "line 5.*'seed'.*'seeds'"),
+        (text.replace("[0]", "[]"), "line 5.*seeds is empty"),
+        (text.replace("[0]", "0"), "line 5.*expected a list"),
+        (text.replace("= 0.1", "="), "line 8"),
+        (text.replace("lr", "rate"), "line 7.*rate"),
+    ):
         file.write_text(wrong)
         with pytest.raises(ValueError, match="(?s)g.toml.*" + words):
             read_grid(file)
 
 
-# runs and stores -----------------------------------------------------------------------------------------------------------
+# --- runs and stores
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     path = tmp_path_factory.mktemp("store") / "s"
-    grid = Grid(**SMALL | dict(methods=["CrossEntropy", "Hinton", Mine], seeds=(0, 1, 2), label_noise=[0, 0.5]))
+    grid = Grid(
+        **SMALL
+        | dict(methods=["CrossEntropy", "Hinton", Mine], seeds=(0, 1, 2), label_noise=[0, 0.5])
+    )
     return grid, path, run(grid, path, progress=False)
 
 
 def test_equal_runs_are_never_done_twice(finished, monkeypatch):
     grid, path, results = finished
     from kdtutor.ablation import runner
-    monkeypatch.setattr(runner, "fit", lambda *a, **k: pytest.fail("a finished run was trained again"))
+
+    monkeypatch.setattr(
+        runner, "fit", lambda *a, **k: pytest.fail("a finished run was trained again")
+    )
     assert run(grid, path, progress=False).frame().equals(results.frame())
     wider = run(Grid(**SMALL | dict(seeds=(2, 1))), path, progress=False)
     assert set(wider.frame()["status"]) == {"finished"}
@@ -184,13 +291,27 @@ def test_equal_runs_are_never_done_twice(finished, monkeypatch):
 def test_a_run_holds_all_that_is_needed_to_repeat_it(finished):
     grid, path, results = finished
     frame = results.frame()
-    assert len(frame) == 18 and set(frame["status"]) == {"finished"} and frame["test_accuracy_last"].between(0, 1).all()
+    assert (
+        len(frame) == 18
+        and set(frame["status"]) == {"finished"}
+        and frame["test_accuracy_last"].between(0, 1).all()
+    )
     taught = frame[frame["method"] == "Hinton"]
-    assert taught["teacher_accuracy"].notna().all() and set(taught["teacher_sees"]) == {"same"} and taught["seconds"].gt(0).all()
+    assert (
+        taught["teacher_accuracy"].notna().all()
+        and set(taught["teacher_sees"]) == {"same"}
+        and taught["seconds"].gt(0).all()
+    )
     folder = path / "runs" / taught["key"].iloc[0]
     spec = json.loads((folder / "spec.json").read_text())
-    assert {"torch", "device", "kdtutor"} <= set(spec["versions"]) and spec["teachers"] and spec["seed"] == 0
-    assert (folder / "student.safetensors").exists() and len((folder / "metrics.jsonl").read_text().splitlines()) == 2
+    assert (
+        {"torch", "device", "kdtutor"} <= set(spec["versions"])
+        and spec["teachers"]
+        and spec["seed"] == 0
+    )
+    assert (folder / "student.safetensors").exists() and len(
+        (folder / "metrics.jsonl").read_text().splitlines()
+    ) == 2
     assert len(load(path).frame()) == 18, "teachers are no rows"
 
 
@@ -201,15 +322,29 @@ def test_the_same_grid_gives_the_same_numbers_elsewhere(finished, tmp_path):
     pd.testing.assert_frame_equal(again.drop(columns="seconds"), same.drop(columns="seconds"))
 
 
-@pytest.mark.parametrize("method, state, words", [(Fails, "failed", "on purpose"), (Diverges, "diverged", "NaN"),
-                                                  (Hungry, "out of memory", "memory")])
+@pytest.mark.parametrize(
+    "method, state, words",
+    [
+        (Fails, "failed", "on purpose"),
+        (Diverges, "diverged", "NaN"),
+        (Hungry, "out of memory", "memory"),
+    ],
+)
 def test_a_run_that_fails_is_a_row_and_stops_nobody(tmp_path, method, state, words):
-    results = run(Grid(**SMALL | dict(methods=[method, "CrossEntropy"], seeds=(0,))), tmp_path / "s", progress=False)
-    bad, good = (results.frame().set_index("method").loc[m] for m in (method.__name__, "CrossEntropy"))
+    results = run(
+        Grid(**SMALL | dict(methods=[method, "CrossEntropy"], seeds=(0,))),
+        tmp_path / "s",
+        progress=False,
+    )
+    bad, good = (
+        results.frame().set_index("method").loc[m] for m in (method.__name__, "CrossEntropy")
+    )
     assert bad["status"] == state and words in bad["reason"] and good["status"] == "finished"
     assert words in status(results) and ("Traceback" in bad["traceback"] or state == "diverged")
     table = results.table()
-    assert table.loc[method.__name__, "seeds"] == 0 and table.loc[method.__name__, "unfinished"] == 1
+    assert (
+        table.loc[method.__name__, "seeds"] == 0 and table.loc[method.__name__, "unfinished"] == 1
+    )
 
 
 def test_failed_runs_are_kept_until_one_asks_for_them_again(tmp_path, monkeypatch):
@@ -217,15 +352,24 @@ def test_failed_runs_are_kept_until_one_asks_for_them_again(tmp_path, monkeypatc
     run(grid, tmp_path / "s", progress=False)
     monkeypatch.setattr(Fails, "terms", Mine.terms)
     assert run(grid, tmp_path / "s", progress=False).frame()["status"].tolist() == ["failed"]
-    assert run(grid, tmp_path / "s", progress=False, retry=True).frame()["status"].tolist() == ["finished"]
+    assert run(grid, tmp_path / "s", progress=False, retry=True).frame()["status"].tolist() == [
+        "finished"
+    ]
     assert not list(tmp_path.glob("s/runs/*/failure.json"))
 
 
 def test_a_failed_teacher_is_the_reason_of_its_students(tmp_path, monkeypatch):
     from kdtutor.methods import CrossEntropy
+
     monkeypatch.setattr(CrossEntropy, "terms", Fails.terms)
-    frame = run(Grid(**SMALL | dict(methods=["Hinton"], seeds=(0,))), tmp_path / "s", progress=False).frame()
-    assert frame["status"].tolist() == ["failed"] and "its teacher" in frame["reason"][0] and "on purpose" in frame["reason"][0]
+    frame = run(
+        Grid(**SMALL | dict(methods=["Hinton"], seeds=(0,))), tmp_path / "s", progress=False
+    ).frame()
+    assert (
+        frame["status"].tolist() == ["failed"]
+        and "its teacher" in frame["reason"][0]
+        and "on purpose" in frame["reason"][0]
+    )
 
 
 def test_stop_ends_a_grid_within_one_epoch_and_it_goes_on_later(tmp_path, finished):
@@ -239,6 +383,7 @@ def test_stop_ends_a_grid_within_one_epoch_and_it_goes_on_later(tmp_path, finish
             if len(epochs) == 5:
                 home.stop()
             return super().terms(batch)
+
     grid = Grid(**SMALL | dict(methods=[Stops], epochs=6, seeds=(0,)))
     frame = run(grid, home.path, progress=False).frame()
     assert frame["status"].tolist() == ["pending"] and len(epochs) <= 2 * 3
@@ -254,7 +399,8 @@ def test_a_store_of_another_version_is_refused(tmp_path):
         load(tmp_path / "nowhere")
 
 
-# results -------------------------------------------------------------------------------------------------------------------
+# --- results
+
 
 @pytest.mark.parametrize("values", [[1.0, 2.0, 4.0], [-3.0, 0.5], [0.1] * 5])
 def test_the_interval_of_a_gain_is_the_t_interval(values):
@@ -268,11 +414,18 @@ def test_the_table_pairs_by_seed(finished):
     _, _, results = finished
     frame, table = results.frame(), results.table()
     assert table.index.names == ["label_noise", "method"] and table["seeds"].tolist() == [3] * 6
-    value = frame.pivot(index=["label_noise", "seed"], columns="method", values="test_accuracy_last")
+    value = frame.pivot(
+        index=["label_noise", "seed"], columns="method", values="test_accuracy_last"
+    )
     gains = 100 * (value["Hinton"] - value["CrossEntropy"]).loc[0.5]
     row = table.loc[(0.5, "Hinton")]
-    assert row["gain"] == pytest.approx(gains.mean()) and (row["low"], row["high"]) == pytest.approx(gain_interval(gains))
-    assert row["clear"] == (row["low"] > 0 or row["high"] < 0) and np.isnan(table.loc[(0.5, "CrossEntropy"), "gain"])
+    assert row["gain"] == pytest.approx(gains.mean()) and (
+        row["low"],
+        row["high"],
+    ) == pytest.approx(gain_interval(gains))
+    assert row["clear"] == (row["low"] > 0 or row["high"] < 0) and np.isnan(
+        table.loc[(0.5, "CrossEntropy"), "gain"]
+    )
     with pytest.raises(ValueError, match="'test_accuracy_last'"):
         results.table("accuracy")
 
@@ -280,14 +433,25 @@ def test_the_table_pairs_by_seed(finished):
 def test_a_method_of_a_notebook_is_known_by_what_it_does():
     def define(body, before=""):
         names = {"Mine": Mine, "__name__": "__main__"}
-        exec(f"{before}class Own(Mine):\n    rate = 0.5\n    def terms(self, batch):\n        {body}", names)  # as a cell does: no file
+        exec(
+            f"{before}class Own(Mine):\n    rate = 0.5\n    def terms(self, batch):\n        {body}",
+            names,
+        )  # as a cell does: no file
         return MethodChoice.of(names["Own"]).plain()
+
     same = define("return {'a': 1 * self.rate}")
     assert define("return {'a': 1 * self.rate}", before="\n\n# further down\n") == same
-    for other in ("return {'a': 2 * self.rate}", "return {'b': 1 * self.rate}", "return {'a': 1 * self.factor}", "return {'a': 1 + self.rate}",
-                  "return {k: 1 for k in 'a'}"):
+    for other in (
+        "return {'a': 2 * self.rate}",
+        "return {'b': 1 * self.rate}",
+        "return {'a': 1 * self.factor}",
+        "return {'a': 1 + self.rate}",
+        "return {k: 1 for k in 'a'}",
+    ):
         assert define(other) != same
-    assert define("return {k: 1 for k in 'a'}") != define("return {k: 2 for k in 'a'}"), "code inside code counts"
+    assert define("return {k: 1 for k in 'a'}") != define("return {k: 2 for k in 'a'}"), (
+        "code inside code counts"
+    )
 
 
 def test_a_teacher_that_is_a_student_too_stays_in_the_table(tmp_path):
@@ -305,23 +469,39 @@ def test_runs_of_other_grids_in_a_store_are_other_rows(tmp_path):
     run(Grid(**SMALL | {"epochs": 3}), tmp_path, progress=False)
     table = load(tmp_path).table().reset_index()
     hinton = table[table["method"] == "Hinton"]
-    assert sorted(zip(hinton["epochs"], hinton["teacher_net"].str[:5], hinton["pairs"])) == [("2", "mlp24", 2), ("2", "mlp30", 2), ("3", "mlp24", 2)]
+    assert sorted(zip(hinton["epochs"], hinton["teacher_net"].str[:5], hinton["pairs"])) == [
+        ("2", "mlp24", 2),
+        ("2", "mlp30", 2),
+        ("3", "mlp24", 2),
+    ]
 
 
 def test_a_baseline_with_a_teacher_is_paired_by_teacher(tmp_path):
-    grid = Grid(**SMALL | dict(label_noise=[0.4], teacher_sees=["same", "clean"], methods=["Hinton", "DKPP"]))
+    grid = Grid(
+        **SMALL
+        | dict(label_noise=[0.4], teacher_sees=["same", "clean"], methods=["Hinton", "DKPP"])
+    )
     results = run(grid, tmp_path, progress=False)
     table = results.table(baseline="Hinton").reset_index()
     frame = results.frame().set_index(["method", "teacher_sees", "seed"])["test_accuracy_last"]
     for _, row in table[table["method"] == "DKPP"].iterrows():
-        gain = 100 * (frame["DKPP", row["teacher_sees"]] - frame["Hinton", row["teacher_sees"]]).mean()
+        gain = (
+            100 * (frame["DKPP", row["teacher_sees"]] - frame["Hinton", row["teacher_sees"]]).mean()
+        )
         assert row["gain"] == pytest.approx(gain) and row["pairs"] == 2
 
 
 def test_a_table_calls_methods_as_its_grid_does(tmp_path):
     run(Grid(**SMALL), tmp_path, progress=False)
-    more = run(Grid(**SMALL | dict(methods=["crossentropy", "Hinton(temperature=4)"], seeds=(0, 1, 2))), tmp_path, progress=False)
-    assert more.table()["seeds"].to_dict() == {"CrossEntropy": 3, "Hinton(temperature=4)": 3} and more.table()["gain"].notna().sum() == 1
+    more = run(
+        Grid(**SMALL | dict(methods=["crossentropy", "Hinton(temperature=4)"], seeds=(0, 1, 2))),
+        tmp_path,
+        progress=False,
+    )
+    assert (
+        more.table()["seeds"].to_dict() == {"CrossEntropy": 3, "Hinton(temperature=4)": 3}
+        and more.table()["gain"].notna().sum() == 1
+    )
 
 
 def test_pairs_are_counted_as_pairs(tmp_path):
@@ -331,8 +511,13 @@ def test_pairs_are_counted_as_pairs(tmp_path):
     with results.store.turn(base, wait=False):
         results.store.fail(base, "diverged", "on purpose")
     table = results.table()
-    assert table.loc["Hinton", ["seeds", "pairs"]].tolist() == [3, 2] and table.loc["CrossEntropy", "unfinished"] == 1
-    assert any("2 seeds" in t.get_text() for legend in results.plot().legends for t in [legend.get_title()])
+    assert (
+        table.loc["Hinton", ["seeds", "pairs"]].tolist() == [3, 2]
+        and table.loc["CrossEntropy", "unfinished"] == 1
+    )
+    assert any(
+        "2 seeds" in t.get_text() for legend in results.plot().legends for t in [legend.get_title()]
+    )
 
 
 def test_a_store_tells_of_what_is_still_to_do(tmp_path):
@@ -345,43 +530,71 @@ def key(**changes):
 
 
 def test_whatever_training_sees_is_in_the_key():
-    keys = [key(), key(dataset=DATA.augmented(Flip())), key(dataset=replace(DATA, mean=(0.5,), std=(0.2,))),
-            key(dataset=DATA.augmented(lambda x: x.flip(-1))), key(dataset=DATA.augmented(lambda x: x.flip(-2)))]
+    keys = [
+        key(),
+        key(dataset=DATA.augmented(Flip())),
+        key(dataset=replace(DATA, mean=(0.5,), std=(0.2,))),
+        key(dataset=DATA.augmented(lambda x: x.flip(-1))),
+        key(dataset=DATA.augmented(lambda x: x.flip(-2))),
+    ]
     flipped = replace(DATA, train=replace(DATA.train, y=DATA.train.y.flip(0)))
     assert len({*keys, key(dataset=flipped)}) == 6 and key(dataset=replace(DATA)) == keys[0]
 
 
 def test_images_of_another_folder_are_another_key(tmp_path):
     from PIL import Image
+
     for root, value in (("a", 10), ("b", 20)):
         for part in ("train", "test"):
             for kind in ("x", "y"):
                 (tmp_path / root / "pets" / part / kind).mkdir(parents=True)
                 for i in range(3):
-                    Image.new("L", (8, 8), value + i).save(tmp_path / root / "pets" / part / kind / f"{i}.png")
+                    Image.new("L", (8, 8), value + i).save(
+                        tmp_path / root / "pets" / part / kind / f"{i}.png"
+                    )
     assert key(dataset="pets", root=tmp_path / "a") != key(dataset="pets", root=tmp_path / "b")
 
 
 def test_a_changed_network_or_base_class_is_another_key():
     def network(change):
         names = {"nn": nn, "__name__": "__main__"}
-        exec(f"class Own(nn.Sequential):\n    def forward(self, x):\n        return {change} * super().forward(x)\n", names)
+        exec(
+            f"class Own(nn.Sequential):\n    def forward(self, x):\n        return {change} * "
+            "super().forward(x)\n",
+            names,
+        )
         return lambda: names["Own"](nn.Flatten(), nn.Linear(16, 3))
+
     first, again, other = (key(students=[network(c)]) for c in (1, 1, 2))
     assert first == again != other
 
     def method(default, base):
         names = {"Mine": Mine, "__name__": "__main__"}
-        exec(f"class Base(Mine):\n    rate = {base}\nclass Own(Base):\n    def __init__(self, student, factor={default}):\n        pass\n", names)
+        exec(
+            f"class Base(Mine):\n    rate = {base}\nclass Own(Base):\n    def __init__(self, "
+            f"student, factor={default}):\n        pass\n",
+            names,
+        )
         return MethodChoice.of(names["Own"]).plain()
+
     assert method(1, 1) == method(1, 1) != method(2, 1) and method(1, 1) != method(1, 2)
 
 
-@pytest.mark.parametrize("change, says", [
-    ({"epochs": 2.5}, "epochs=2.5: expected a whole number"), ({"epochs": "10"}, "epochs='10'"), ({"images": 0}, "images=0"),
-    ({"seeds": [0, 0.5]}, r"seeds=\[0.5\]: expected whole"), ({"seeds": ["a"]}, "expected whole"), ({"threads": True}, "threads=True"),
-    ({"fit": {"precision": "fp16"}}, "precision='fp16'.*bf16"), ({"fit": {"lr": "x"}}, "lr='x'"), ({"fit": {"lr": float("nan")}}, "lr=nan"),
-    ({"methods": ["FitNet(layers='relu1')"], "epochs": 1}, "2 stages and needs as many epochs")])
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        ({"epochs": 2.5}, "epochs=2.5: expected a whole number"),
+        ({"epochs": "10"}, "epochs='10'"),
+        ({"images": 0}, "images=0"),
+        ({"seeds": [0, 0.5]}, r"seeds=\[0.5\]: expected whole"),
+        ({"seeds": ["a"]}, "expected whole"),
+        ({"threads": True}, "threads=True"),
+        ({"fit": {"precision": "fp16"}}, "precision='fp16'.*bf16"),
+        ({"fit": {"lr": "x"}}, "lr='x'"),
+        ({"fit": {"lr": float("nan")}}, "lr=nan"),
+        ({"methods": ["FitNet(layers='relu1')"], "epochs": 1}, "2 stages and needs as many epochs"),
+    ],
+)
 def test_values_that_cannot_work_are_found_before_anything_runs(change, says):
     with pytest.raises(ValueError, match=says):
         Grid(**SMALL | change).cells()
@@ -393,18 +606,37 @@ class OpensAFile(Mine):
 
 
 def test_a_file_that_a_run_misses_is_a_row_and_the_grid_goes_on(tmp_path):
-    frame = run(Grid(**SMALL | dict(methods=[OpensAFile, "CrossEntropy"], seeds=(0,))), tmp_path, progress=False).frame()
-    assert frame["status"].tolist() == ["failed", "finished"] and "FileNotFoundError" in frame["reason"][0]
+    frame = run(
+        Grid(**SMALL | dict(methods=[OpensAFile, "CrossEntropy"], seeds=(0,))),
+        tmp_path,
+        progress=False,
+    ).frame()
+    assert (
+        frame["status"].tolist() == ["failed", "finished"]
+        and "FileNotFoundError" in frame["reason"][0]
+    )
 
 
 def test_students_of_a_stopped_teacher_are_stopped_not_failed(tmp_path):
     cell = next(c for c in Grid(**SMALL).cells() if c.teacher)
-    assert run_cell(cell, str(tmp_path))["status"] == "stopped" and Store(tmp_path).record(cell.key)["status"] == "pending"
+    assert (
+        run_cell(cell, str(tmp_path))["status"] == "stopped"
+        and Store(tmp_path).record(cell.key)["status"] == "pending"
+    )
 
 
 def test_one_student_stands_beside_its_own_published_rows(finished, monkeypatch):
-    monkeypatch.setattr("kdtutor.ablation.results.published", lambda name: pd.DataFrame(
-        {"student": ["MLP8", "MLP8", "WRN-16-2"], "method": ["Baseline", "Hinton", "Hinton"], "mean": [90.0, 91.5, 95.0], "std": [0.1, 0.2, 0.3]}))
+    monkeypatch.setattr(
+        "kdtutor.ablation.results.published",
+        lambda name: pd.DataFrame(
+            {
+                "student": ["MLP8", "MLP8", "WRN-16-2"],
+                "method": ["Baseline", "Hinton", "Hinton"],
+                "mean": [90.0, 91.5, 95.0],
+                "std": [0.1, 0.2, 0.3],
+            }
+        ),
+    )
     beside = finished[2].against("any").reset_index()
     ours = beside[beside["gain"].notna() & (beside["method"] == "Hinton")]
     assert set(ours["net"]) == {"mlp8"} and set(ours["published_gain"]) == {1.5}
@@ -420,8 +652,12 @@ def test_tables_by_the_beginning_of_their_name():
 def test_the_published_table_stands_beside(finished):
     _, _, results = finished
     beside = results.against("icpr2020_table5")
-    assert beside.loc[(0.0, "CrossEntropy"), "published"] == 93.95 and beside.loc[(0.4, "Hinton"), "published_gain"] == pytest.approx(11.85)
-    assert beside.loc[(0.0, "Mine"), "published"] != beside.loc[(0.0, "Mine"), "published"], "a gap where the paper has nothing"
+    assert beside.loc[(0.0, "CrossEntropy"), "published"] == 93.95 and beside.loc[
+        (0.4, "Hinton"), "published_gain"
+    ] == pytest.approx(11.85)
+    assert beside.loc[(0.0, "Mine"), "published"] != beside.loc[(0.0, "Mine"), "published"], (
+        "a gap where the paper has nothing"
+    )
     with pytest.raises(ValueError, match="published table"):
         results.against("icpr1999")
 
@@ -429,13 +665,18 @@ def test_the_published_table_stands_beside(finished):
 @pytest.mark.parametrize("ending", ["md", "tex", "csv"])
 def test_tables_are_exported(finished, tmp_path, ending):
     text = finished[2].export(tmp_path / f"t.{ending}").read_text()
-    assert "Hinton" in text and ("±" in text) == (ending == "md") and ("\\toprule" in text) == (ending == "tex")
+    assert (
+        "Hinton" in text
+        and ("±" in text) == (ending == "md")
+        and ("\\toprule" in text) == (ending == "tex")
+    )
     with pytest.raises(ValueError, match=r"\.parquet, \.csv, \.md or \.tex"):
         finished[2].export(tmp_path / "t.xlsx")
 
 
 def test_the_figure_shows_every_gain(finished):
     import matplotlib.pyplot as plt
+
     table = finished[2].table()
     fig = finished[2].plot()
     drawn = [c for ax in fig.axes for c in ax.containers]
@@ -445,33 +686,47 @@ def test_the_figure_shows_every_gain(finished):
     plt.close("all")
     with pytest.raises(ValueError, match="CrossEntropy"):
         from kdtutor.ablation.figure import draw_gains
+
         draw_gains(table.assign(gain=np.nan))
 
 
-# the command line -----------------------------------------------------------------------------------------------------------
+# --- the command line
+
 
 def command(*args):
     from typer.testing import CliRunner
 
     from kdtutor.cli import app
+
     return CliRunner().invoke(app, ["ablate", *map(str, args)])
 
 
 def test_the_command_line(tmp_path, monkeypatch):
     monkeypatch.setenv("KDTUTOR_PROGRESS", "0")
     file, store = tmp_path / "g.toml", tmp_path / "s"
-    file.write_text('dataset = "digits"\nteacher = "mlp24"\nstudents = ["mlp8"]\nseeds = [0, 1]\nepochs = 2\nimages = 100\n')
+    file.write_text(
+        'dataset = "digits"\nteacher = "mlp24"\nstudents = ["mlp8"]\nseeds = [0, 1]\nepochs = '
+        "2\nimages = 100\n"
+    )
     dry = command(file, "--store", store, "--dry-run")
     assert dry.exit_code == 0 and "5 runs, 5 of them pending" in dry.output and not store.exists()
     ran = command(file, "--store", store, "--export", tmp_path / "t.md")
-    assert ran.exit_code == 0 and "teacher mlp24" in ran.output and "Hinton" in ran.output and "±" in (tmp_path / "t.md").read_text()
+    assert (
+        ran.exit_code == 0
+        and "teacher mlp24" in ran.output
+        and "Hinton" in ran.output
+        and "±" in (tmp_path / "t.md").read_text()
+    )
     assert "0 of them pending" in command(file, "--store", store, "--dry-run").output
     assert "4 finished" in command("status", "--store", store).output
     assert "CrossEntropy" in command("table", "--store", store).output
     assert command("stop", "--store", store).exit_code == 0 and (store / "STOP").exists()
 
 
-@pytest.mark.parametrize("args, words", [(("g.toml",), "line 1"), (("status",), "no store"), (("nowhere.toml",), "nowhere.toml")])
+@pytest.mark.parametrize(
+    "args, words",
+    [(("g.toml",), "line 1"), (("status",), "no store"), (("nowhere.toml",), "nowhere.toml")],
+)
 def test_bad_commands_get_one_line(tmp_path, monkeypatch, args, words):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "g.toml").write_text("datset = 'digits'\n")

@@ -9,14 +9,21 @@ from small import blobs
 
 from kdtutor.ablation import Grid, Store, run
 from kdtutor.ablation import teacher_cache as module
-from kdtutor.ablation.teacher_cache import fill, planned, teacher_of, with_answers
 from kdtutor.ablation.results import forecast
+from kdtutor.ablation.teacher_cache import fill, planned, teacher_of, with_answers
 from kdtutor.datasets import Flip
 from kdtutor.methods import Hinton
 
 DATA = blobs(n=120, augment=Flip())
-GRID = dict(dataset=DATA, teacher="mlp24", students=["mlp8"], methods=["CrossEntropy", "Hinton", "RKD-D", "DKPP", "BAN+L"],
-            seeds=(0, 1), epochs=3, fit={"batch_size": 30})
+GRID = dict(
+    dataset=DATA,
+    teacher="mlp24",
+    students=["mlp8"],
+    methods=["CrossEntropy", "Hinton", "RKD-D", "DKPP", "BAN+L"],
+    seeds=(0, 1),
+    epochs=3,
+    fit={"batch_size": 30},
+)
 ASKS = {"Hinton", "DKPP", "BAN+L"}
 
 
@@ -25,7 +32,10 @@ def files(store):
 
 
 def losses(store):
-    return {p.parent.name: [json.loads(row)["loss"] for row in p.read_text().splitlines()] for p in store.glob("runs/*/metrics.jsonl")}
+    return {
+        p.parent.name: [json.loads(row)["loss"] for row in p.read_text().splitlines()]
+        for p in store.glob("runs/*/metrics.jsonl")
+    }
 
 
 def test_methods_that_ask_for_nothing_else():
@@ -42,15 +52,26 @@ def test_a_class_of_ones_own_is_never_taken_for_one_that_does():
 
 def test_they_are_stored_where_that_pays():
     (plan,) = planned(Grid(**GRID).cells(), None)[1]
-    assert (plan.runs, plan.asked, plan.views, plan.size, plan.stored) == (6, 18, 2, len(DATA.train) * 2 * 3 * 4, True)
-    assert str(plan).startswith("teacher mlp24: 6 runs, 18 questions about each image, 2 views of it (2 KiB): its answers are stored once")
+    assert (plan.runs, plan.asked, plan.views, plan.size, plan.stored) == (
+        6,
+        18,
+        2,
+        len(DATA.train) * 2 * 3 * 4,
+        True,
+    )
+    assert str(plan).startswith(
+        "teacher mlp24: 6 runs, 18 questions about each image, 2 views of it (2 KiB): its answers "
+        "are stored once"
+    )
     few = Grid(**GRID | dict(methods=["Hinton"], seeds=(0,), epochs=2))
     for wanted, stored in ((None, False), (True, True), (False, False)):
         cells, (plan,) = planned(few.cells(), wanted)
         assert plan.stored is stored and (cells[0].answers is not None) is stored
     assert "computed as they are asked for" in str(planned(few.cells(), None)[1][0])
     numberless = DATA.augmented(lambda images: images)
-    assert planned(Grid(**GRID | {"dataset": numberless}).cells(), True)[1] == [], "views without numbers cannot be stored"
+    assert planned(Grid(**GRID | {"dataset": numberless}).cells(), True)[1] == [], (
+        "views without numbers cannot be stored"
+    )
 
 
 def test_not_where_they_are_too_large(monkeypatch):
@@ -59,7 +80,16 @@ def test_not_where_they_are_too_large(monkeypatch):
 
 
 def test_one_file_for_a_teacher_and_its_images_whatever_the_labels():
-    grid = Grid(**GRID | dict(methods=["Hinton"], label_noise=(0, 0.4), imbalance=(None, 2.0), teacher_sees=("clean",), students=["mlp8", "mlp9"]))
+    grid = Grid(
+        **GRID
+        | dict(
+            methods=["Hinton"],
+            label_noise=(0, 0.4),
+            imbalance=(None, 2.0),
+            teacher_sees=("clean",),
+            students=["mlp8", "mlp9"],
+        )
+    )
     cells, plans = planned(grid.cells(), None)
     assert len({c.answers for c in cells}) == 2 and len(plans) == 2
     by = {(c.spec["label_noise"], c.spec["imbalance"]): c.answers for c in cells}
@@ -70,18 +100,25 @@ def test_one_file_for_a_teacher_and_its_images_whatever_the_labels():
 
 @pytest.mark.slow
 def test_they_change_nothing_and_the_teacher_rests(tmp_path, capsys):
-    stored, computed = run(Grid(**GRID), tmp_path / "stored"), run(Grid(**GRID, store_answers=False), tmp_path / "computed", progress=False)
+    stored, computed = (
+        run(Grid(**GRID), tmp_path / "stored"),
+        run(Grid(**GRID, store_answers=False), tmp_path / "computed", progress=False),
+    )
     assert "its answers are stored once for all of them" in capsys.readouterr().out
     assert len(files(tmp_path / "stored")) == 1 and not files(tmp_path / "computed")
     a, b = losses(tmp_path / "stored"), losses(tmp_path / "computed")
     assert a.keys() == b.keys() and all(a[k] == pytest.approx(b[k], abs=1e-5) for k in a)
     told = stored.frame().set_index("method")["answers"]
-    assert set(told[list(ASKS)]) == {"stored"} and set(told[["RKD-D", "CrossEntropy"]]) == {"computed"}
+    assert set(told[list(ASKS)]) == {"stored"} and set(told[["RKD-D", "CrossEntropy"]]) == {
+        "computed"
+    }
     cell = next(c for c in planned(Grid(**GRID).cells(), None)[0] if c.label == "Hinton")
     home, calls = Store(tmp_path / "stored"), []
     teacher = with_answers(teacher_of(cell, home, cell.data()), cell, home)
     teacher.net.register_forward_hook(lambda *_: calls.append(1))
-    for batch in DATA.batches(DATA.train, 30, augment=True, shuffle=torch.Generator().manual_seed(0)):
+    for batch in DATA.batches(
+        DATA.train, 30, augment=True, shuffle=torch.Generator().manual_seed(0)
+    ):
         teacher(batch)
     assert not calls
 
@@ -101,16 +138,25 @@ def test_only_runs_that_are_left_count_but_what_is_there_is_used(tmp_path):
     first = run(few, tmp_path, progress=False)  # 2 questions, 2 views
     assert set(first.frame()["answers"]) == {"computed"}
     home = Store(tmp_path)
-    assert planned(more.cells(), None)[1][0].stored and not planned(more.cells(), None, home)[1][0].stored
+    assert (
+        planned(more.cells(), None)[1][0].stored
+        and not planned(more.cells(), None, home)[1][0].stored
+    )
     run(replace(few, store_answers=True, seeds=(2,)), tmp_path, progress=False)
     assert planned(more.cells(), None, home)[1][0].stored
-    assert run(more, tmp_path, progress=False).frame()["answers"].tolist() == ["computed", "computed", "stored", "stored"]
+    assert run(more, tmp_path, progress=False).frame()["answers"].tolist() == [
+        "computed",
+        "computed",
+        "stored",
+        "stored",
+    ]
 
 
 @pytest.mark.slow
 def test_what_cannot_be_filled_is_computed(tmp_path, capsys, monkeypatch):
     def fails(*_):
         raise RuntimeError("no memory")
+
     monkeypatch.setattr("kdtutor.ablation.runner.fill", fails)
     frame = run(Grid(**GRID | {"methods": ["Hinton"]}), tmp_path).frame()
     assert "not stored (no memory)" in capsys.readouterr().out
@@ -120,7 +166,9 @@ def test_what_cannot_be_filled_is_computed(tmp_path, capsys, monkeypatch):
 @pytest.mark.slow
 def test_a_stopped_filling_leaves_nothing_and_goes_on_later(tmp_path):
     cell = next(c for c in planned(Grid(**GRID).cells(), None)[0] if c.answers)
-    run(Grid(**GRID | {"methods": ["CrossEntropy", "RKD-D"]}), tmp_path, progress=False)  # trains the teacher
+    run(
+        Grid(**GRID | {"methods": ["CrossEntropy", "RKD-D"]}), tmp_path, progress=False
+    )  # trains the teacher
     Store(tmp_path).stop()
     fill(cell, str(tmp_path))
     assert not files(tmp_path)
@@ -135,11 +183,17 @@ def test_a_damaged_file_is_a_row_with_what_to_do(tmp_path):
     file.write_bytes(file.read_bytes()[:40])
     frame = run(Grid(**GRID), tmp_path, progress=False).frame()
     bad = frame[frame["status"] == "failed"]
-    assert set(bad["method"]) == ASKS and set(bad["seed"]) == {1} and bad["reason"].str.contains("Delete it").all()
+    assert (
+        set(bad["method"]) == ASKS
+        and set(bad["seed"]) == {1}
+        and bad["reason"].str.contains("Delete it").all()
+    )
     file.unlink()
     again = run(Grid(**GRID), tmp_path, progress=False, retry=True).frame()
     assert (again["status"] == "finished").all()
 
 
 def test_the_forecast_tells_of_them(tmp_path):
-    assert "its answers are stored once" in forecast(Grid(**GRID | {"methods": ["Hinton"]}), tmp_path)
+    assert "its answers are stored once" in forecast(
+        Grid(**GRID | {"methods": ["Hinton"]}), tmp_path
+    )

@@ -32,7 +32,9 @@ def test_precision_and_recall_by_hand():
 
 
 def test_top_cells_takes_as_many_as_asked_and_the_first_of_a_tie():
-    score = torch.tensor([[[0.1, 0.9], [0.5, 0.9]], [[1.0, 1.0], [1.0, 1.0]], [[3.0, 2.0], [1.0, 0.0]]])
+    score = torch.tensor(
+        [[[0.1, 0.9], [0.5, 0.9]], [[1.0, 1.0], [1.0, 1.0]], [[3.0, 2.0], [1.0, 0.0]]]
+    )
     found = top_cells(score, torch.tensor([1, 3, 0]))
     assert found.int().tolist() == [[[0, 1], [0, 0]], [[1, 1], [1, 0]], [[0, 0], [0, 0]]]
 
@@ -56,4 +58,7 @@ def test_average_precision_is_the_mean_precision_at_each_wanted_cell(cells):
 
 def test_average_precision_of_perfect_and_constant_scores():
     wanted = torch.tensor([[[1, 0], [0, 1]]]).bool()
-    assert average_precision(wanted.float(), wanted)[0] == 1 and average_precision(torch.ones(1, 2, 2), wanted)[0] == 0.5
+    assert (
+        average_precision(wanted.float(), wanted)[0] == 1
+        and average_precision(torch.ones(1, 2, 2), wanted)[0] == 0.5
+    )

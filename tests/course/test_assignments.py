@@ -1,5 +1,7 @@
-"""The assignments: solutions pass, releases are clean and fail only where unsolved, nbgrader gives the marks that are due,
-and every wrong answer in tests/course/mutants is caught (the table is printed at the end of the run)."""
+"""The assignments: solutions pass, releases are clean and fail only where unsolved, nbgrader gives
+the marks that are due, and every wrong answer in tests/course/mutants is caught (the table is
+printed at the end of the run).
+"""
 
 import ast
 import dis
@@ -15,7 +17,9 @@ import nbformat
 import pytest
 import torch
 
-nbgrader = pytest.importorskip("nbgrader", reason='the classroom needs nbgrader: pip install "kdtutor[classroom]"')
+nbgrader = pytest.importorskip(
+    "nbgrader", reason='the classroom needs nbgrader: pip install "kdtutor[classroom]"'
+)
 
 from kdtutor.course import assignment_names, new_course
 from kdtutor.course.grading import open_course
@@ -25,7 +29,9 @@ NAMES = assignment_names(COURSE)
 HIDDEN = re.compile(r"^### BEGIN HIDDEN TESTS\n(.*?)^### END HIDDEN TESTS\n?", re.M | re.S)
 SOLVED = re.compile(r"^( *)### BEGIN SOLUTION\n.*?^ *### END SOLUTION\n?", re.M | re.S)
 each = pytest.mark.parametrize("name", NAMES)
-pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SAWarning", "ignore::nbformat.warnings.MissingIDFieldWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::sqlalchemy.exc.SAWarning", "ignore::nbformat.warnings.MissingIDFieldWarning"
+)
 
 
 def role(cell, key):
@@ -39,7 +45,13 @@ def graded_in(nb):
 
 def errors(nb):
     """{id of a cell: name of its error}"""
-    return {c.id: o.ename for c in nb.cells if c.cell_type == "code" for o in c.outputs if o.output_type == "error"}
+    return {
+        c.id: o.ename
+        for c in nb.cells
+        if c.cell_type == "code"
+        for o in c.outputs
+        if o.output_type == "error"
+    }
 
 
 def read(name):
@@ -52,7 +64,9 @@ def functions(cell):
 
 
 def exercises(name):
-    """[(test cell, the stubs that it tests)]: the code cells to be solved since the test cell before."""
+    """[(test cell, the stubs that it tests)]: the code cells to be solved since the test cell
+    before.
+    """
     found, stubs = [], []
     for cell in read(name).cells:
         if cell.cell_type == "code" and role(cell, "solution"):
@@ -87,7 +101,10 @@ def submit(course, student, name, nb):
 
 @pytest.fixture(scope="session")
 def marked(course):
-    """name -> {student: (marks, notebook as executed)} of three submissions: the solution, the release, and the first exercise alone."""
+    """name -> {student: (marks, notebook as executed)} of three submissions: the solution, the
+    release, and the first exercise alone.
+    """
+
     @cache
     def run(name):
         release = course / "release" / name / f"{name}.ipynb"
@@ -105,8 +122,12 @@ def marked(course):
             assert done["success"], done["log"]
             with api.gradebook as book:
                 score = book.find_submission(name, student).score
-            found[student] = score, nbformat.read(course / "autograded" / student / name / f"{name}.ipynb", 4)
+            found[student] = (
+                score,
+                nbformat.read(course / "autograded" / student / name / f"{name}.ipynb", 4),
+            )
         return found
+
     return run
 
 
@@ -114,7 +135,8 @@ def autograded_points(nb):
     return sum(role(c, "points") for c in graded_in(nb))
 
 
-# --- what is committed ----------------------------------------------------------------------------------------------------------
+# --- what is committed
+
 
 @each
 def test_the_source_is_committed_as_it_should_be(name):
@@ -122,14 +144,25 @@ def test_the_source_is_committed_as_it_should_be(name):
     nbformat.validate(nb)
     ids = [c.id for c in nb.cells]
     assert 20 <= len(nb.cells) <= 35, f"{len(nb.cells)} cells"
-    assert len(set(ids)) == len(ids) and all(re.fullmatch(r"[a-z][a-z0-9-]{2,40}", id) for id in ids), "worded ids"
+    assert len(set(ids)) == len(ids) and all(
+        re.fullmatch(r"[a-z][a-z0-9-]{2,40}", id) for id in ids
+    ), "worded ids"
     assert all(not c.get("outputs") and not c.get("execution_count") for c in nb.cells)
-    assert all(role(c, "grade_id") in (False, c.id) for c in nb.cells), "a cell's id is its grade_id"
-    assert re.search(r"\*\*About \d+ minutes · .+ · (\d+) points", nb.cells[0].source), "minutes, difficulty and points in the first cell"
+    assert all(role(c, "grade_id") in (False, c.id) for c in nb.cells), (
+        "a cell's id is its grade_id"
+    )
+    assert re.search(r"\*\*About \d+ minutes · .+ · (\d+) points", nb.cells[0].source), (
+        "minutes, difficulty and points in the first cell"
+    )
     points = int(re.search(r"· (\d+) points", nb.cells[0].source)[1])
     assert points == sum(role(c, "points") for c in nb.cells if role(c, "grade"))
-    assert not re.search(r"(?<![\w.:/])/(?:home|root|tmp|work|Users)/", "\n".join(c.source for c in nb.cells)), "a path of one machine"
-    assert max(len(line) for c in nb.cells if c.cell_type == "code" for line in c.source.splitlines()) <= 140
+    assert not re.search(
+        r"(?<![\w.:/])/(?:home|root|tmp|work|Users)/", "\n".join(c.source for c in nb.cells)
+    ), "a path of one machine"
+    assert (
+        max(len(line) for c in nb.cells if c.cell_type == "code" for line in c.source.splitlines())
+        <= 140
+    )
 
 
 @each
@@ -139,27 +172,40 @@ def test_the_stubs_have_the_arguments_of_the_library(name):
     assert {f for c in stubs for f in functions(c)} == set(table(name).LIBRARY)
     for function, library in table(name).LIBRARY.items():
         given = inspect.signature(scope[function])
-        assert all(p.annotation is not p.empty for p in given.parameters.values()), f"{function}: shapes in the signature"
+        assert all(p.annotation is not p.empty for p in given.parameters.values()), (
+            f"{function}: shapes in the signature"
+        )
         assert given.return_annotation is not given.empty and scope[function].__doc__
         if library:
             wanted = list(inspect.signature(library).parameters)
-            assert list(given.parameters) == wanted, f"{function}{given} and {library.__name__}({', '.join(wanted)}) have drifted apart"
+            assert list(given.parameters) == wanted, (
+                f"{function}{given} and {library.__name__}({', '.join(wanted)}) have drifted apart"
+            )
 
 
-# --- through nbgrader -----------------------------------------------------------------------------------------------------------
+# --- through nbgrader
+
 
 @each
 def test_the_release_is_clean(name, course):
     nb = nbformat.read(course / "release" / name / f"{name}.ipynb", 4)
     text = "\n".join(c.source for c in nb.cells)
-    for leak in ("BEGIN SOLUTION", "END SOLUTION", "HIDDEN TESTS", "hidden_generator", "MARK SCHEME"):
+    for leak in (
+        "BEGIN SOLUTION",
+        "END SOLUTION",
+        "HIDDEN TESTS",
+        "hidden_generator",
+        "MARK SCHEME",
+    ):
         assert leak not in text
     assert all(not c.get("outputs") for c in nb.cells)
     for cell in read(name).cells:
         if solved := SOLVED.search(cell.source):
             assert solved[0] not in text
     assert all("require(" in c.source for c in graded_in(nb)), "a test cell without a visible check"
-    assert not {p.name for p in (course / "release" / name).iterdir()} - {p.name for p in (COURSE / "source" / name).iterdir()}
+    assert not {p.name for p in (course / "release" / name).iterdir()} - {
+        p.name for p in (COURSE / "source" / name).iterdir()
+    }
 
 
 @each
@@ -179,7 +225,9 @@ def test_the_release_fails_only_where_unsolved_and_gets_no_marks(name, marked):
     assert set(found.values()) == {"NotImplementedError"}, found
     graded = {c.id for c in graded_in(nb)}
     assert graded <= set(found), f"tests that pass on the unsolved notebook: {graded - set(found)}"
-    assert set(found) <= graded | {c.id for c in nb.cells if role(c, "solution")}, "an ungraded cell breaks before the student starts"
+    assert set(found) <= graded | {c.id for c in nb.cells if role(c, "solution")}, (
+        "an ungraded cell breaks before the student starts"
+    )
 
 
 @each
@@ -190,14 +238,18 @@ def test_half_a_solution_gets_its_part(name, marked):
     assert {c.id for c in graded_in(nb)} - set(errors(nb)) == {first.id}
 
 
-# --- mutants --------------------------------------------------------------------------------------------------------------------
+# --- mutants
+
 
 def scope_of(name):
     """What a test cell may rely on: the setup cell, and the solutions of all exercises."""
     scope = {"__name__": "__main__"}
     for cell in read(name).cells:
         if cell.cell_type == "code" and (role(cell, "solution") or cell.id.startswith("setup")):
-            exec("\n".join(line for line in cell.source.splitlines() if not line.startswith("%")), scope)
+            exec(
+                "\n".join(line for line in cell.source.splitlines() if not line.startswith("%")),
+                scope,
+            )
     return scope
 
 
@@ -225,7 +277,9 @@ def fingerprint(value):
 
 
 def replaying(function, visible, function_name, scope):
-    """Solves the exercise for the inputs of the visible check only, as somebody would who had copied its answers."""
+    """Solves the exercise for the inputs of the visible check only, as somebody would who had
+    copied its answers.
+    """
     seen = set()
 
     def record(*a, **k):
@@ -233,13 +287,17 @@ def replaying(function, visible, function_name, scope):
         return function(*a, **k)
 
     outcome(visible, scope | {function_name: record})
-    return lambda *a, **k: function(*a, **k) if fingerprint([a, sorted(k.items())]) in seen else None
+    return lambda *a, **k: (
+        function(*a, **k) if fingerprint([a, sorted(k.items())]) in seen else None
+    )
 
 
 @each
 def test_every_wrong_answer_is_caught(name, record_property, monkeypatch):
     scope, found, missed, named = scope_of(name), [], [], {}
-    assert {cell.id for cell, _ in exercises(name)} == set(table(name).WRONG) == set(table(name).RIGHT)
+    assert (
+        {cell.id for cell, _ in exercises(name)} == set(table(name).WRONG) == set(table(name).RIGHT)
+    )
     for cell, stubs in exercises(name):
         function = functions(stubs[-1])[-1]  # what comes before it are its helpers
         visible, hidden = parts(cell)
@@ -250,14 +308,18 @@ def test_every_wrong_answer_is_caught(name, record_property, monkeypatch):
         wrong = dict(table(name).WRONG[cell.id])
         assert len(wrong) >= 5, f"{cell.id}: {len(wrong)} wrong answers"
         copied = replaying(scope[function], visible, function, scope)
-        if outcome(visible, scope | {function: copied}) is None:  # not where the inputs are themselves functions
+        if (
+            outcome(visible, scope | {function: copied}) is None
+        ):  # not where the inputs are themselves functions
             wrong["right for the visible inputs only"] = copied
         for what, mutant in wrong.items():
             seen, caught = outcome(visible, scope | {function: mutant}), True
             for private in ("", "first", "second"):  # whatever the instructor chose
                 monkeypatch.setenv("KDTUTOR_GRADING_SEED", private)
                 caught &= outcome(hidden, scope | {function: mutant}) is not None
-            found.append((name, cell.id, what, str(seen).strip().splitlines()[0] if seen else "", caught))
+            found.append(
+                (name, cell.id, what, str(seen).strip().splitlines()[0] if seen else "", caught)
+            )
             named[cell.id] = named.get(cell.id, 0) + (seen is not None)
             if not caught:
                 missed.append(f"{cell.id}: {what}{' (the visible check sees it)' if seen else ''}")
@@ -268,8 +330,19 @@ def test_every_wrong_answer_is_caught(name, record_property, monkeypatch):
 
 
 def names(source, *operations):
-    """The notebook's names that code reads ("LOAD_NAME", "LOAD_GLOBAL") or binds ("STORE_NAME"), as Python compiled it."""
-    codes, found = [compile("\n".join(line for line in source.splitlines() if not line.startswith("%")), "cell", "exec")], set()
+    """The notebook's names that code reads ("LOAD_NAME", "LOAD_GLOBAL") or binds ("STORE_NAME"), as
+    Python compiled it.
+    """
+    codes, found = (
+        [
+            compile(
+                "\n".join(line for line in source.splitlines() if not line.startswith("%")),
+                "cell",
+                "exec",
+            )
+        ],
+        set(),
+    )
     while codes:
         code = codes.pop()
         found |= {i.argval for i in dis.get_instructions(code) if i.opname in operations}
@@ -279,7 +352,9 @@ def names(source, *operations):
 
 @each
 def test_hidden_tests_leave_the_demonstrations_alone(name):
-    """Hidden tests run in the notebook, and on the instructor's side only: what they bind must not be what a later demo reads."""
+    """Hidden tests run in the notebook, and on the instructor's side only: what they bind must not
+    be what a later demo reads.
+    """
     bound = set()
     for cell in read(name).cells:
         if cell.cell_type == "code" and role(cell, "grade"):
@@ -287,7 +362,9 @@ def test_hidden_tests_leave_the_demonstrations_alone(name):
         elif cell.cell_type == "code":
             own = names(cell.source, "STORE_NAME")
             read_here = names(cell.source, "LOAD_NAME", "LOAD_GLOBAL") - own
-            assert not read_here & bound, f"{cell.id} reads {read_here & bound}, which a hidden test bound"
+            assert not read_here & bound, (
+                f"{cell.id} reads {read_here & bound}, which a hidden test bound"
+            )
             bound -= own
 
 
@@ -297,7 +374,9 @@ def test_other_seeds_give_other_hidden_inputs_and_the_solution_still_passes(name
 
     scope, used = scope_of(name), set()
     real = seeds.hidden_seed
-    monkeypatch.setattr(seeds, "hidden_seed", lambda test: used.add((test, real(test))) or real(test))
+    monkeypatch.setattr(
+        seeds, "hidden_seed", lambda test: used.add((test, real(test))) or real(test)
+    )
     for private in ("first", "second", "third"):
         monkeypatch.setenv(seeds.VARIABLE, private)
         for cell, _ in exercises(name):
@@ -309,6 +388,10 @@ def test_other_seeds_give_other_hidden_inputs_and_the_solution_still_passes(name
 
 @each
 def test_the_instructors_page_lists_it(name):
-    row = re.search(rf"^\| `{name}` \| (.+) \| (\d+) \| (.+) \| (\d+) \|$", (COURSE / "README.md").read_text(encoding="utf-8"), re.M)
+    row = re.search(
+        rf"^\| `{name}` \| (.+) \| (\d+) \| (.+) \| (\d+) \|$",
+        (COURSE / "README.md").read_text(encoding="utf-8"),
+        re.M,
+    )
     assert row, f"README.md: | `{name}` | lesson | minutes | difficulty | points |"
     assert f"**About {row[2]} minutes · {row[3]} · {row[4]} points" in read(name).cells[0].source

@@ -1,4 +1,6 @@
-"""Several methods at once: the sum by hand, one run of each network, labels once, stages in turn, bad combinations."""
+"""Several methods at once: the sum by hand, one run of each network, labels once, stages in turn,
+bad combinations.
+"""
 
 import pytest
 import torch
@@ -7,9 +9,31 @@ from losses import batch, changed, close, foreign, images, learns, resumes, smal
 from small import blobs, net, weights
 
 from kdtutor import Teacher, fit
-from kdtutor.methods import BSS, CRD, DKPP, FSP, RKD, ActivationBoundary, AttentionTransfer, Composition, CrossEntropy, FitNet, GradientAttentionTransfer, Hinton, JacobianMatching, SimilarityPreserving
+from kdtutor.methods import (
+    BSS,
+    CRD,
+    DKPP,
+    FSP,
+    RKD,
+    ActivationBoundary,
+    AttentionTransfer,
+    Composition,
+    CrossEntropy,
+    FitNet,
+    GradientAttentionTransfer,
+    Hinton,
+    JacobianMatching,
+    SimilarityPreserving,
+)
 
-ALL = {"AT": AttentionTransfer, "KD": Hinton, "SP": SimilarityPreserving, "RKD": RKD, "J": JacobianMatching, "G": GradientAttentionTransfer}
+ALL = {
+    "AT": AttentionTransfer,
+    "KD": Hinton,
+    "SP": SimilarityPreserving,
+    "RKD": RKD,
+    "J": JacobianMatching,
+    "G": GradientAttentionTransfer,
+}
 
 
 def counting(net):
@@ -22,11 +46,25 @@ def counting(net):
 def test_the_sum_is_that_of_the_methods_alone_and_the_label_counts_once():
     teacher, student, some = taught(), small(2), batch()
     methods = {name: make(student, teacher) for name, make in ALL.items()}
-    alone = {f"{n}.{k}": v for n, m in methods.items() for k, v in m.eval().terms(some).items() if k != "ce"}
+    alone = {
+        f"{n}.{k}": v
+        for n, m in methods.items()
+        for k, v in m.eval().terms(some).items()
+        if k != "ce"
+    }
     factors = {"AT": 0.5, "J": 2.0}
     together = Composition(methods, factors, ce_weight=0.3).eval()
     terms = together.terms(some)
-    names = ["AT.at", "KD.kd", "SP.sp", "RKD.distance", "RKD.angle", "J.at", "J.jacobian", "G.gradient"]
+    names = [
+        "AT.at",
+        "KD.kd",
+        "SP.sp",
+        "RKD.distance",
+        "RKD.angle",
+        "J.at",
+        "J.jacobian",
+        "G.gradient",
+    ]
     assert list(terms) == ["ce", *alone] == ["ce", *names]
     for name, value in alone.items():
         close(terms[name], factors.get(name.split(".")[0], 1.0) * value, rel=1e-5)
@@ -36,13 +74,17 @@ def test_the_sum_is_that_of_the_methods_alone_and_the_label_counts_once():
 
 def test_without_a_label_weight_there_is_no_label_term():
     student, teacher = small(2), taught()
-    together = Composition({"AT": AttentionTransfer(student, teacher), "KD": Hinton(student, teacher)}, ce_weight=0)
+    together = Composition(
+        {"AT": AttentionTransfer(student, teacher), "KD": Hinton(student, teacher)}, ce_weight=0
+    )
     assert list(together.terms(batch())) == ["AT.at", "KD.kd"]
 
 
 def test_student_and_teacher_run_once_per_step():
     student, teacher = small(2), taught()
-    methods = {n: m(student, teacher) for n, m in ALL.items() if n not in ("J", "G")}  # those differentiate the teacher again
+    methods = {
+        n: m(student, teacher) for n, m in ALL.items() if n not in ("J", "G")
+    }  # those differentiate the teacher again
     together = Composition(methods)
     together.terms(batch())  # the first time, layers are tried for operations in place
     own, theirs = counting(student), counting(teacher)
@@ -52,23 +94,38 @@ def test_student_and_teacher_run_once_per_step():
 
 def test_the_gradient_is_the_sum_of_the_gradients():
     student, teacher, some = small(2).eval(), taught(), batch()
-    methods = {"AT": AttentionTransfer(student, teacher, ce_weight=0), "SP": SimilarityPreserving(student, teacher, ce_weight=0)}
+    methods = {
+        "AT": AttentionTransfer(student, teacher, ce_weight=0),
+        "SP": SimilarityPreserving(student, teacher, ce_weight=0),
+    }
     total = 0
     for part in [*methods.values(), Composition(methods, ce_weight=0)]:
         student.zero_grad()
         sum(part.eval().terms(some).values()).backward()
         gradient = student.conv1.weight.grad.clone()
         total = total + gradient
-    assert torch.allclose(total - gradient, gradient, rtol=1e-3, atol=1e-4 * gradient.abs().max().item())
+    assert torch.allclose(
+        total - gradient, gradient, rtol=1e-3, atol=1e-4 * gradient.abs().max().item()
+    )
 
 
 def test_teachers_may_differ_and_each_method_hears_its_own():
     student, one, two, some = small(2), taught(), small(5), batch()
-    methods = {"A": Hinton(student, one), "B": Hinton(student, two), "E": Hinton(student, Teacher([one, two])),
-               "G": Hinton(student, Teacher([one, two], mean="geometric")), "AT": AttentionTransfer(student, two)}
+    methods = {
+        "A": Hinton(student, one),
+        "B": Hinton(student, two),
+        "E": Hinton(student, Teacher([one, two])),
+        "G": Hinton(student, Teacher([one, two], mean="geometric")),
+        "AT": AttentionTransfer(student, two),
+    }
     with torch.no_grad():
         two.fc.weight.mul_(20)
-    alone = {f"{n}.{k}": v for n, m in methods.items() for k, v in m.eval().terms(some).items() if k != "ce"}
+    alone = {
+        f"{n}.{k}": v
+        for n, m in methods.items()
+        for k, v in m.eval().terms(some).items()
+        if k != "ce"
+    }
     together = Composition(methods).eval()
     terms = together.terms(some)
     assert len({round(v.item(), 6) for v in alone.values()}) == 5
@@ -79,8 +136,14 @@ def test_teachers_may_differ_and_each_method_hears_its_own():
 
 def test_stages_come_first_one_after_the_other_and_the_sum_last():
     student, teacher = small(2), taught()
-    together = Composition({"FitNet": FitNet(student, teacher, hint_share=0.25), "FSP": FSP(student, teacher, ["layer1", "layer2"], 0.25),
-                            "AB": ActivationBoundary(student, teacher, boundary_share=0.25), "AT": AttentionTransfer(student, teacher)})
+    together = Composition(
+        {
+            "FitNet": FitNet(student, teacher, hint_share=0.25),
+            "FSP": FSP(student, teacher, ["layer1", "layer2"], 0.25),
+            "AB": ActivationBoundary(student, teacher, boundary_share=0.25),
+            "AT": AttentionTransfer(student, teacher),
+        }
+    )
     plan = together.stages()
     assert [s.name for s in plan] == ["FitNet hint", "FSP flow", "AB boundaries", "train"]
     assert [s.share for s in plan] == pytest.approx([0.25] * 4)
@@ -90,16 +153,23 @@ def test_stages_come_first_one_after_the_other_and_the_sum_last():
     def spy(some):
         first.append(changed(before, student)) if not first else None
         return terms(some)
+
     together.terms = spy
     history = fit(together, images(), 4, batch_size=30, lr=0.01, progress=False)
     assert [r["stage"] for r in history.rows] == [s.name for s in plan]
-    assert {"ce", "FitNet.kd", "AT.at"} <= set(history.rows[-1]) and not any(k.startswith(("AB", "FSP")) for k in history.rows[-1])
-    assert first == [{"conv1", "bn1", "layer1", "layer2", "layer3"}], "not the classifier, which no first stage reaches"
+    assert {"ce", "FitNet.kd", "AT.at"} <= set(history.rows[-1]) and not any(
+        k.startswith(("AB", "FSP")) for k in history.rows[-1]
+    )
+    assert first == [{"conv1", "bn1", "layer1", "layer2", "layer3"}], (
+        "not the classifier, which no first stage reaches"
+    )
 
 
 def test_progress_reaches_the_methods():
     student, teacher, some = small(2), taught(), batch()
-    together = Composition({"FitNet": FitNet(student, teacher), "BSS": BSS(student, teacher, steps=1)}).eval()
+    together = Composition(
+        {"FitNet": FitNet(student, teacher), "BSS": BSS(student, teacher, steps=1)}
+    ).eval()
     together.progress = 0.0
     early = together.terms(some)
     together.progress = 1.0
@@ -111,22 +181,42 @@ def test_progress_reaches_the_methods():
 def test_memories_are_prepared_and_resumed(tmp_path, monkeypatch):
     def make():
         student, teacher = small(2), taught()
-        return Composition({"CRD": CRD(student, teacher, negatives=20, dimensions=8), "KD": Hinton(student, teacher)})
+        return Composition(
+            {
+                "CRD": CRD(student, teacher, negatives=20, dimensions=8),
+                "KD": Hinton(student, teacher),
+            }
+        )
+
     resumes(make, tmp_path / "run", monkeypatch)
     together = make()
     params = {id(p) for p in together.stages()[0].players[0].parameters}
-    assert id(together.methods["CRD"].embed_teacher.weight) in params and together.settings()["methods"]["CRD"]["negatives"] == 20
+    assert (
+        id(together.methods["CRD"].embed_teacher.weight) in params
+        and together.settings()["methods"]["CRD"]["negatives"] == 20
+    )
 
 
 def test_a_short_training_improves():
-    make = lambda s, t: Composition({"AT": AttentionTransfer(s, t), "KD": Hinton(s, t), "SP": SimilarityPreserving(s, t, 100.0)})
+    make = lambda s, t: Composition(
+        {"AT": AttentionTransfer(s, t), "KD": Hinton(s, t), "SP": SimilarityPreserving(s, t, 100.0)}
+    )
     learns(make, "AT.at", "SP.sp", "ce", lr=0.02)
 
 
 def test_torchvisions_networks():
-    student, teacher, some = foreign("mobilenet_v2", seed=1).train().requires_grad_(True), foreign("resnet18"), batch(4, 32, 3)
-    together = Composition({"AT": AttentionTransfer(student, teacher, ("features.6", "layer2"), example=some.x[:2]),
-                            "RKD": RKD(student, teacher, example=some.x[:2]), "DKPP": DKPP(student, teacher)})
+    student, teacher, some = (
+        foreign("mobilenet_v2", seed=1).train().requires_grad_(True),
+        foreign("resnet18"),
+        batch(4, 32, 3),
+    )
+    together = Composition(
+        {
+            "AT": AttentionTransfer(student, teacher, ("features.6", "layer2"), example=some.x[:2]),
+            "RKD": RKD(student, teacher, example=some.x[:2]),
+            "DKPP": DKPP(student, teacher),
+        }
+    )
     sum(together.terms(some).values()).backward()
     assert all(torch.isfinite(p.grad).all() for p in student.parameters())
     student.zero_grad()
@@ -139,7 +229,17 @@ def test_bad_combinations_are_refused():
         Composition({"A": kd, "B": Hinton(small(3), teacher)})
     with pytest.raises(ValueError, match=r"\['SP'\].*\['A'\]"):
         Composition({"A": kd}, {"SP": 1.0})
-    for wrong in ({}, {"A": CrossEntropy(student)}, {"A": Composition({"B": kd})}, {"a.b": kd}, {"": kd}, {"type": kd}, {"forward": kd}, [kd], kd):
+    for wrong in (
+        {},
+        {"A": CrossEntropy(student)},
+        {"A": Composition({"B": kd})},
+        {"a.b": kd},
+        {"": kd},
+        {"type": kd},
+        {"forward": kd},
+        [kd],
+        kd,
+    ):
         with pytest.raises(ValueError, match="Composition adds offline methods"):
             Composition(wrong)
     for factor in (-1.0, float("nan"), float("inf")):
@@ -150,8 +250,10 @@ def test_bad_combinations_are_refused():
 
 def test_a_crd_memory_of_another_size_is_refused_inside_a_composition():
     data, other, teacher = blobs(seed=1), blobs(n=120), net(2)
-    made = [Composition({"CRD": CRD(student, teacher, d, negatives=8), "KD": Hinton(student, teacher)})
-            for student, d in ((net(1), data), (net(3), other))]
+    made = [
+        Composition({"CRD": CRD(student, teacher, d, negatives=8), "KD": Hinton(student, teacher)})
+        for student, d in ((net(1), data), (net(3), other))
+    ]
     with pytest.raises(ValueError, match="180 training examples and this one 90"):
         made[1].load_state_dict(made[0].state_dict())
 

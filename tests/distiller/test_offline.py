@@ -8,15 +8,26 @@ from losses import batch, foreign, small, taught
 from torch import nn
 
 from kdtutor import Teacher, fit
-from kdtutor.datasets import Batch, Data, Split
-from kdtutor.methods import AttentionTransfer, FitNet, GradientAttentionTransfer, Hinton, JacobianMatching, catalog, method
+from kdtutor.datasets import Data, Split
 from kdtutor.distiller.offline import Offline
+from kdtutor.methods import (
+    AttentionTransfer,
+    FitNet,
+    GradientAttentionTransfer,
+    Hinton,
+    JacobianMatching,
+    catalog,
+    method,
+)
 from kdtutor.models import resnet8
 
 ROWS = catalog()
 OFFLINE = [row["name"] for _, row in ROWS.iterrows() if issubclass(row.distiller, Offline)]
 FEATURES = ["FSP", "AB", "Jacobian", "AT", "F-ActT", "RKD-DA", "SP", "CRD"]
-offline, features = pytest.mark.parametrize("name", OFFLINE), pytest.mark.parametrize("name", FEATURES)
+offline, features = (
+    pytest.mark.parametrize("name", OFFLINE),
+    pytest.mark.parametrize("name", FEATURES),
+)
 
 
 def make(name, student, teacher, **kwargs):
@@ -35,7 +46,9 @@ def test_a_student_cannot_be_its_own_teacher(name):
     net = small()
     with pytest.raises(ValueError, match="share parameters"):
         make(name, net, net)
-    assert all(p.requires_grad for p in net.parameters()) and net.training, "nothing is frozen by the refusal"
+    assert all(p.requires_grad for p in net.parameters()) and net.training, (
+        "nothing is frozen by the refusal"
+    )
     with pytest.raises(ValueError, match="share parameters"):
         make(name, net, Teacher([net]))
 
@@ -50,7 +63,13 @@ def test_devices_that_differ_are_both_named(name):
         if moved == "student":
             distiller.student.to("meta")
         if moved in ("batch", "labels"):
-            some = some._replace(**{"x" if moved == "batch" else "y": (some.x if moved == "batch" else some.y).to("meta")})
+            some = some._replace(
+                **{
+                    "x" if moved == "batch" else "y": (some.x if moved == "batch" else some.y).to(
+                        "meta"
+                    )
+                }
+            )
         with pytest.raises(ValueError, match="meta") as error:
             distiller.prepare(Split(torch.zeros(12, 1), torch.arange(12) % 3))
             distiller.terms(some)
@@ -62,7 +81,9 @@ def test_devices_that_differ_are_both_named(name):
 def test_first_stages_name_both_devices(name, moved):
     some = batch()
     with pytest.raises(ValueError, match="(?s)meta.*cpu"):
-        first_terms(make(name, small(), taught()), some._replace(**{moved: getattr(some, moved).to("meta")}))
+        first_terms(
+            make(name, small(), taught()), some._replace(**{moved: getattr(some, moved).to("meta")})
+        )
 
 
 @offline
@@ -72,7 +93,14 @@ def test_a_teacher_without_weights_is_refused(name):
         distiller.terms(batch())
 
 
-@pytest.mark.parametrize("name", [n for n in OFFLINE if "ce_weight" in inspect.signature(method(n).distiller.__init__).parameters])
+@pytest.mark.parametrize(
+    "name",
+    [
+        n
+        for n in OFFLINE
+        if "ce_weight" in inspect.signature(method(n).distiller.__init__).parameters
+    ],
+)
 @pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
 def test_a_bad_label_weight_is_refused(name, value):
     with pytest.raises(ValueError, match="ce_weight"):
@@ -80,7 +108,18 @@ def test_a_bad_label_weight_is_refused(name, value):
 
 
 @features
-@pytest.mark.parametrize("layers", [[], "", 5, {"layer1": "layer2"}, [("layer1",)], [("layer1", 2)], [("layer1", "layer1", "layer1")]])
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [],
+        "",
+        5,
+        {"layer1": "layer2"},
+        [("layer1",)],
+        [("layer1", 2)],
+        [("layer1", "layer1", "layer1")],
+    ],
+)
 def test_layers_that_are_none_are_refused(name, layers):
     with pytest.raises(ValueError, match="layers="):
         make(name, small(), taught(), layers=layers)
@@ -102,22 +141,39 @@ def test_answers_need_common_classes(name):
 
 @pytest.mark.parametrize("name", [n for n in OFFLINE if n != "BSS"])
 def test_double_precision_stays(name):
-    terms = first_terms(make(name, small().double(), taught().double()), batch()._replace(x=batch().x.double()))
+    terms = first_terms(
+        make(name, small().double(), taught().double()), batch()._replace(x=batch().x.double())
+    )
     assert all(torch.isfinite(v) for v in terms.values())
     if name not in ("CRD", "CWTM"):
-        assert {v.dtype for v in terms.values()} <= {torch.float64, torch.float32} and torch.float64 in {v.dtype for v in terms.values()}
+        assert {v.dtype for v in terms.values()} <= {
+            torch.float64,
+            torch.float32,
+        } and torch.float64 in {v.dtype for v in terms.values()}
 
 
-@pytest.mark.parametrize("make", [
-    lambda s, t, x: GradientAttentionTransfer(s, t, at_weight=1e-3),
-    lambda s, t, x: JacobianMatching(s, t, layers=[("features.3", "layer2")], example=x),
-    lambda s, t, x: JacobianMatching(s, t, variant="code", example=x)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda s, t, x: GradientAttentionTransfer(s, t, at_weight=1e-3),
+        lambda s, t, x: JacobianMatching(s, t, layers=[("features.3", "layer2")], example=x),
+        lambda s, t, x: JacobianMatching(s, t, variant="code", example=x),
+    ],
+)
 def test_derivatives_of_a_network_with_hard_sigmoids(make):
     x, y = torch.randint(0, 256, (16, 3, 32, 32), dtype=torch.uint8), torch.arange(16) % 3
     data = Data("noise", ("a", "b", "c"), Split(x, y), Split(x[:4], y[:4]))
     student = foreign("mobilenet_v3_small", seed=1).train().requires_grad_(True)
-    history = fit(make(student, foreign("resnet18"), torch.rand(2, 3, 32, 32)), data, 1, batch_size=8, lr=1e-4, validation=0, test=False,
-                  progress=False)
+    history = fit(
+        make(student, foreign("resnet18"), torch.rand(2, 3, 32, 32)),
+        data,
+        1,
+        batch_size=8,
+        lr=1e-4,
+        validation=0,
+        test=False,
+        progress=False,
+    )
     assert history.status == "finished"
 
 
@@ -125,10 +181,15 @@ def test_tokens_are_refused_with_their_layers():
     class Tokens(nn.Module):
         def __init__(self, width):
             super().__init__()
-            self.embed, self.block, self.fc = nn.Linear(4, width), nn.Linear(width, width), nn.Linear(width, 3)
+            self.embed, self.block, self.fc = (
+                nn.Linear(4, width),
+                nn.Linear(width, width),
+                nn.Linear(width, 3),
+            )
 
         def forward(self, x):
             return self.fc(self.block(self.embed(x)).mean(1))
+
     example = torch.rand(2, 5, 4)
     for name in ("FitNet", "AB"):
         with pytest.raises(ValueError, match=r"block.*\(5, 8\).*block.*\(5, 6\)"):
@@ -137,12 +198,17 @@ def test_tokens_are_refused_with_their_layers():
 
 def test_bytes_are_no_example():
     with pytest.raises(ValueError, match="uint8.*normalised"):
-        AttentionTransfer(foreign("mobilenet_v2"), foreign("resnet18"), ("features.6", "layer2"),
-                          example=torch.zeros(2, 3, 32, 32, dtype=torch.uint8))
+        AttentionTransfer(
+            foreign("mobilenet_v2"),
+            foreign("resnet18"),
+            ("features.6", "layer2"),
+            example=torch.zeros(2, 3, 32, 32, dtype=torch.uint8),
+        )
 
 
 def test_settings_hold_lists_too():
     from kdtutor.methods import BSS
+
     assert BSS(small(), taught(), bounds=[0, 1]).settings()["bounds"] == (0.0, 1.0)
     distiller = Hinton(small(), taught())
     distiller.some = [1, 2]

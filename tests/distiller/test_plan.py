@@ -30,10 +30,13 @@ def test_a_two_stage_method_trains_its_parts_in_turn():
     def spy(batch):
         seen.setdefault("head at the start of stage 2", head.detach().clone())
         return original(batch)
+
     distiller.label_terms = spy
     history = fit(distiller, blobs(), 6, lr=0.1, progress=False)
     assert [r["stage"] for r in history.rows] == ["hint"] * 2 + ["labels"] * 4
-    assert torch.equal(seen["head at the start of stage 2"], before) and not torch.equal(head, before)
+    assert torch.equal(seen["head at the start of stage 2"], before) and not torch.equal(
+        head, before
+    )
     assert history.rows[1]["hint"] < history.rows[0]["hint"] and "hint" not in history.rows[2]
     assert history.rows[-1]["ce"] < history.rows[2]["ce"]
     assert distiller.deploy() is student
@@ -55,13 +58,29 @@ def test_a_players_step_leaves_the_others_alone():
 
     class OnlyStudent(Distiller):
         def stages(self):
-            return [Stage("game", 1, [stage.players[1], Player("idle", distiller.critic_terms,
-                    list(distiller.critic.parameters()), lambda ps: torch.optim.SGD(ps, lr=0.0))])]
+            return [
+                Stage(
+                    "game",
+                    1,
+                    [
+                        stage.players[1],
+                        Player(
+                            "idle",
+                            distiller.critic_terms,
+                            list(distiller.critic.parameters()),
+                            lambda ps: torch.optim.SGD(ps, lr=0.0),
+                        ),
+                    ],
+                )
+            ]
+
     only = OnlyStudent(student)
     only.add_module("critic", distiller.critic)
     before = weights(student)
     fit(only, blobs(), 1, progress=False)
-    assert torch.equal(frozen, weights(distiller.critic)) and not torch.equal(before, weights(student))
+    assert torch.equal(frozen, weights(distiller.critic)) and not torch.equal(
+        before, weights(student)
+    )
 
 
 def test_progress_runs_from_zero_to_one_in_each_stage():
@@ -75,14 +94,24 @@ def test_progress_runs_from_zero_to_one_in_each_stage():
         def label_terms(self, batch):
             seen.append(("labels", self.progress))
             return super().label_terms(batch)
+
     fit(Annealed(student, net(2), hidden_layer(student)), blobs(), 6, progress=False)
     for stage in ("hint", "labels"):
         values = [p for s, p in seen if s == stage]
         assert values[0] == 0 and values == sorted(values) and 0.5 < values[-1] < 1
 
 
-@pytest.mark.parametrize("shares, epochs, want", [
-    ([1], 5, [5]), ([1, 2], 6, [2, 4]), ([0.3, 0.7], 10, [3, 7]), ([0.01, 1], 3, [1, 2]), ([1, 1, 1], 3, [1, 1, 1]), ([9, 1], 2, [1, 1])])
+@pytest.mark.parametrize(
+    "shares, epochs, want",
+    [
+        ([1], 5, [5]),
+        ([1, 2], 6, [2, 4]),
+        ([0.3, 0.7], 10, [3, 7]),
+        ([0.01, 1], 3, [1, 2]),
+        ([1, 1, 1], 3, [1, 1, 1]),
+        ([9, 1], 2, [1, 1]),
+    ],
+)
 def test_shares_become_epochs(shares, epochs, want):
     player = Player("p", lambda b: {}, [torch.nn.Parameter(torch.zeros(1))])
     plan = _plan([Stage(str(s), s, [player]) for s in shares], epochs)
@@ -106,6 +135,7 @@ def test_a_stage_that_ends_worse_than_it_began_says_so():
     class Worse(CrossEntropy):
         def terms(self, batch):
             return {"ce": super().terms(batch)["ce"] * (1 + 50 * self.progress)}
+
     with pytest.warns(UserWarning, match="'train' ended worse"):
         fit(Worse(net(1)), blobs(), 4, lr=1e-4, progress=False)
     with warnings.catch_warnings():
@@ -118,11 +148,19 @@ def test_hinton_trains_and_its_terms_are_weighted():
     teacher = net(3, hidden=(32,))
     fit(CrossEntropy(teacher), data, 10, batch_size=16, progress=False)
     batch = next(data.batches(data.train, 16))
-    one, two = (Hinton(net(1), teacher, temperature=3.0, ce_weight=a, kd_weight=b).terms(batch) for a, b in ((1, 1), (0.25, 4)))
-    assert two["ce"].item() == pytest.approx(0.25 * one["ce"].item()) and two["kd"].item() == pytest.approx(4 * one["kd"].item())
+    one, two = (
+        Hinton(net(1), teacher, temperature=3.0, ce_weight=a, kd_weight=b).terms(batch)
+        for a, b in ((1, 1), (0.25, 4))
+    )
+    assert two["ce"].item() == pytest.approx(0.25 * one["ce"].item()) and two[
+        "kd"
+    ].item() == pytest.approx(4 * one["kd"].item())
     assert set(Hinton(net(1), teacher, ce_weight=0).terms(batch)) == {"kd"}
     history = fit(Hinton(net(1), teacher), data, 8, batch_size=16, progress=False)
-    assert history.rows[-1]["kd"] < 0.5 * history.rows[0]["kd"] and history.result["test_accuracy_last"] > 0.8
+    assert (
+        history.rows[-1]["kd"] < 0.5 * history.rows[0]["kd"]
+        and history.result["test_accuracy_last"] > 0.8
+    )
 
 
 @pytest.mark.parametrize("ce, kd", [(-1, 1), (0, 0), (float("nan"), 1), (1, float("inf"))])
@@ -133,12 +171,25 @@ def test_hinton_refuses_bad_weights(ce, kd):
 
 def test_the_catalog_lists_every_exported_distiller():
     import kdtutor.methods as methods
+
     table = catalog()
-    exported = {n for n in methods.__all__ if isinstance(getattr(methods, n), type) and issubclass(getattr(methods, n), Distiller)}
-    assert {c.__name__ for c in table["distiller"]} == exported - {"Distiller", "Offline", "Composition"}
+    exported = {
+        n
+        for n in methods.__all__
+        if isinstance(getattr(methods, n), type) and issubclass(getattr(methods, n), Distiller)
+    }
+    assert {c.__name__ for c in table["distiller"]} == exported - {
+        "Distiller",
+        "Offline",
+        "Composition",
+    }
     assert table["name"].is_unique
     assert set(table["knowledge"]) <= {"none", "response", "feature", "relation"}
     assert set(table["scheme"]) <= {"none", "offline", "online", "self"}
-    assert find("hinton") is Hinton and find("SimilarityPreserving") is find("sp") and methods.method("rkd").name == "RKD-DA"
+    assert (
+        find("hinton") is Hinton
+        and find("SimilarityPreserving") is find("sp")
+        and methods.method("rkd").name == "RKD-DA"
+    )
     with pytest.raises(ValueError, match="'Hinton'"):
         find("Hintn")

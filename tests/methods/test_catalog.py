@@ -1,4 +1,6 @@
-"""Every row of the catalog, with its defaults, through ``fit``: trains, resumes, deploys the plain student, leaves its teacher alone."""
+"""Every row of the catalog, with its defaults, through ``fit``: trains, resumes, deploys the plain
+student, leaves its teacher alone.
+"""
 
 import warnings
 
@@ -12,7 +14,12 @@ from kdtutor.methods import DML, ONE, CrossEntropy, catalog, method
 from kdtutor.models import build
 
 NAMES = catalog()["name"].tolist()
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))]
+DEVICES = [
+    "cpu",
+    pytest.param(
+        "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+    ),
+]
 
 
 def network(seed):
@@ -24,7 +31,11 @@ def make(name, teacher):
     row, student = method(name), network(1)
     if row.distiller is DML:
         return DML([student, network(2)])
-    return row.distiller(student) if row.distiller in (CrossEntropy, ONE) else row.distiller(student, teacher, **row.settings)
+    return (
+        row.distiller(student)
+        if row.distiller in (CrossEntropy, ONE)
+        else row.distiller(student, teacher, **row.settings)
+    )
 
 
 def train(distiller, epochs=3, **kwargs):
@@ -41,9 +52,13 @@ def test_a_method_of_the_catalog_goes_through_fit(name, device):
     distiller = make(name, Teacher(net))
     history = train(distiller, device=device)
     assert history.status == "finished" and all(r["loss"] == r["loss"] for r in history.rows)
-    assert sum(p.numel() for p in distiller.deploy().parameters()) == sum(p.numel() for p in network(1).parameters())
+    assert sum(p.numel() for p in distiller.deploy().parameters()) == sum(
+        p.numel() for p in network(1).parameters()
+    )
     assert not torch.equal(weights(distiller.deploy()).cpu(), weights(network(1)))
-    assert torch.equal(before, weights(net).cpu()), "the teacher's weights and batch-norm statistics never move"
+    assert torch.equal(before, weights(net).cpu()), (
+        "the teacher's weights and batch-norm statistics never move"
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -53,20 +68,25 @@ def test_a_method_of_the_catalog_continues_bit_for_bit(name, tmp_path, monkeypat
 
     class Killed(Exception):
         pass
+
     from kdtutor.runs import RunDirectory
+
     checkpoint = RunDirectory.checkpoint
 
     def once(self, state):
         checkpoint(self, state)
         if state["epoch"] == 2:
             raise Killed
+
     monkeypatch.setattr(RunDirectory, "checkpoint", once)
     with pytest.raises(Killed):
         train(make(name, network(9)), run_dir=tmp_path / "parts")
     monkeypatch.setattr(RunDirectory, "checkpoint", checkpoint)
     again = make(name, network(9))
     history = train(again, run_dir=tmp_path / "parts")
-    assert [r["epoch"] for r in history.rows] == [1, 2, 3] and torch.equal(weights(again), weights(whole))
+    assert [r["epoch"] for r in history.rows] == [1, 2, 3] and torch.equal(
+        weights(again), weights(whole)
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)

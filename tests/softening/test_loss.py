@@ -11,7 +11,9 @@ from hypothesis.extra.numpy import arrays
 
 from kdtutor.softening import distillation_kl, ensemble_logits, ensemble_targets, soften
 
-LOGITS = arrays(np.float64, st.tuples(st.integers(1, 5), st.integers(2, 6)), elements=st.floats(-30, 30))
+LOGITS = arrays(
+    np.float64, st.tuples(st.integers(1, 5), st.integers(2, 6)), elements=st.floats(-30, 30)
+)
 TEMPERATURES = st.floats(0.2, 50)
 
 
@@ -35,9 +37,15 @@ def test_soften_equals_the_loop(z, T):
     np.testing.assert_allclose(soften(torch.tensor(z), T).numpy(), slow_soften(z, T), atol=1e-12)
 
 
-@pytest.mark.parametrize("T, printed", [
-    (1, "[0.09003057 0.24472847 0.66524096]"), (5, "[0.2693075  0.32893292 0.40175958]"),
-    (7, "[0.28700357 0.33107727 0.38191915]"), (10, "[0.30060961 0.33222499 0.3671654 ]")])
+@pytest.mark.parametrize(
+    "T, printed",
+    [
+        (1, "[0.09003057 0.24472847 0.66524096]"),
+        (5, "[0.2693075  0.32893292 0.40175958]"),
+        (7, "[0.28700357 0.33107727 0.38191915]"),
+        (10, "[0.30060961 0.33222499 0.3671654 ]"),
+    ],
+)
 def test_the_articles_numbers_to_all_printed_digits(T, printed):
     got = str(soften(torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64), T).numpy())
     assert got.split() == printed.split()
@@ -67,12 +75,17 @@ def test_the_value_changes_when_either_changes():
     torch.manual_seed(0)
     zs, zt, other = torch.randn(3, 4, 5)
     value = distillation_kl(zs, zt, 2.0)
-    assert not torch.isclose(value, distillation_kl(other, zt, 2.0)) and not torch.isclose(value, distillation_kl(zs, other, 2.0))
+    assert not torch.isclose(value, distillation_kl(other, zt, 2.0)) and not torch.isclose(
+        value, distillation_kl(zs, other, 2.0)
+    )
 
 
 def test_batch_duplication_changes_nothing():
     zs, zt = torch.randn(2, 4, 5, dtype=torch.float64)
-    once, twice = distillation_kl(zs, zt, 2.0), distillation_kl(torch.cat([zs, zs]), torch.cat([zt, zt]), 2.0)
+    once, twice = (
+        distillation_kl(zs, zt, 2.0),
+        distillation_kl(torch.cat([zs, zs]), torch.cat([zt, zt]), 2.0),
+    )
     assert once.item() == pytest.approx(twice.item(), rel=1e-12)
 
 
@@ -86,7 +99,9 @@ def test_gradient_tends_to_logit_matching_at_high_temperature():
         (gradient,) = torch.autograd.grad(distillation_kl(zs, zt, T) * len(zs), zs)
         limit = (zs - zt) / 10
         errors.append(((gradient - limit).norm() / limit.norm()).item())
-    assert errors[2] < 1e-3 and errors[0] > 5 * errors[1] > 25 * errors[2]      # a T^2 or reduction slip breaks this
+    assert (
+        errors[2] < 1e-3 and errors[0] > 5 * errors[1] > 25 * errors[2]
+    )  # a T^2 or reduction slip breaks this
 
 
 @pytest.mark.parametrize("scale", [1e4, 1e20, 3e38])
@@ -96,21 +111,32 @@ def test_finite_at_extreme_logits(scale):
     loss = distillation_kl(zs, zt, 4.0)
     loss.backward()
     assert torch.isfinite(loss) and torch.isfinite(zs.grad).all()
-    loss = distillation_kl(torch.tensor([[1e4, -1e4, 0.0]], requires_grad=True), torch.tensor([[-1e4, 1e4, 0.0]]), 4.0)
+    loss = distillation_kl(
+        torch.tensor([[1e4, -1e4, 0.0]], requires_grad=True), torch.tensor([[-1e4, 1e4, 0.0]]), 4.0
+    )
     assert torch.isfinite(loss) and loss > 0
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_logits_are_computed_in_float32(dtype):
     zs, zt = torch.randn(2, 4, 5).to(dtype)
-    assert distillation_kl(zs, zt, 4.0).dtype == torch.float32 and soften(zs, 4.0).dtype == torch.float32
-    assert distillation_kl(zs, zt, 4.0).item() == pytest.approx(distillation_kl(zs.float(), zt.float(), 4.0).item(), rel=1e-6)
+    assert (
+        distillation_kl(zs, zt, 4.0).dtype == torch.float32
+        and soften(zs, 4.0).dtype == torch.float32
+    )
+    assert distillation_kl(zs, zt, 4.0).item() == pytest.approx(
+        distillation_kl(zs.float(), zt.float(), 4.0).item(), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("T", [0, -1.0, float("nan"), float("inf"), -0.0])
 def test_bad_temperature(T):
     z = torch.randn(2, 3)
-    for call in (lambda: soften(z, T), lambda: distillation_kl(z, z, T), lambda: ensemble_targets(z[None], T)):
+    for call in (
+        lambda: soften(z, T),
+        lambda: distillation_kl(z, z, T),
+        lambda: ensemble_targets(z[None], T),
+    ):
         with pytest.raises(ValueError, match="temperature.*finite and > 0"):
             call()
 
@@ -126,8 +152,12 @@ def test_ensembles_equal_the_loop(members, T, seed):
     arithmetic = sum(slow_soften(m, T) for m in z) / members
     product = np.prod([slow_soften(m, T) for m in z], axis=0) ** (1 / members)
     geometric = product / product.sum(1, keepdims=True)
-    np.testing.assert_allclose(ensemble_targets(torch.tensor(z), T, "arithmetic"), arithmetic, atol=1e-10)
-    np.testing.assert_allclose(ensemble_targets(torch.tensor(z), T, "geometric"), geometric, atol=1e-10)
+    np.testing.assert_allclose(
+        ensemble_targets(torch.tensor(z), T, "arithmetic"), arithmetic, atol=1e-10
+    )
+    np.testing.assert_allclose(
+        ensemble_targets(torch.tensor(z), T, "geometric"), geometric, atol=1e-10
+    )
 
 
 def test_ensemble_means_differ_and_one_member_is_itself():
@@ -143,7 +173,9 @@ def test_ensemble_means_differ_and_one_member_is_itself():
 @pytest.mark.parametrize("mean", ["arithmetic", "geometric"])
 def test_ensemble_logits_stand_in_for_a_single_teacher(mean):
     z = torch.randn(3, 4, 5, dtype=torch.float64) * 5
-    torch.testing.assert_close(soften(ensemble_logits(z, 3.0, mean), 3.0), ensemble_targets(z, 3.0, mean))
+    torch.testing.assert_close(
+        soften(ensemble_logits(z, 3.0, mean), 3.0), ensemble_targets(z, 3.0, mean)
+    )
 
 
 def test_ensemble_errors():

@@ -1,4 +1,6 @@
-"""Where to read a foreign network: stages, what enters a ReLU, the embedding, the parameters below a layer."""
+"""Where to read a foreign network: stages, what enters a ReLU, the embedding, the parameters below
+a layer.
+"""
 
 import pytest
 import torch
@@ -7,9 +9,9 @@ from losses import batch, foreign, small
 from small import net
 from torch import nn
 
-from kdtutor.taps.default_layers import before_relu, embedding, parameters_before, stages
 from kdtutor.models import resnet14, wrn
 from kdtutor.taps import Taps
+from kdtutor.taps.default_layers import before_relu, embedding, parameters_before, stages
 
 
 def names(student, parameters):
@@ -39,14 +41,23 @@ def reads(network, layer, x):
     return path, features[path], features[layer]
 
 
-@pytest.mark.parametrize("make, layer, expected", [
-    (small, "layer1", "layer1.0.relu2:input"), (small, "relu", "relu:input"), (small, "bn1", "relu:input"), (small, "conv1", "relu:input"),
-    (lambda: resnet14(classes=3, channels=1), "layer2", "layer2.1.relu2:input")])
+@pytest.mark.parametrize(
+    "make, layer, expected",
+    [
+        (small, "layer1", "layer1.0.relu2:input"),
+        (small, "relu", "relu:input"),
+        (small, "bn1", "relu:input"),
+        (small, "conv1", "relu:input"),
+        (lambda: resnet14(classes=3, channels=1), "layer2", "layer2.1.relu2:input"),
+    ],
+)
 def test_the_paths_in_resnets(make, layer, expected):
     path, before, out = reads(make(), layer, batch().x)
     assert path == expected and before.min() < 0
     if layer not in ("bn1", "conv1"):
-        assert torch.equal(before.relu(), out), "what was found is the layer's output before its ReLU"
+        assert torch.equal(before.relu(), out), (
+            "what was found is the layer's output before its ReLU"
+        )
 
 
 @pytest.mark.parametrize("layer", ["layer1", "layer2.0", "layer4"])
@@ -59,16 +70,24 @@ def test_torchvisions_blocks_use_one_relu_twice(layer):
 def test_a_signed_sum_is_read_at_the_normalisation_that_follows_or_as_it_is():
     network, x = wrn(10, 1, classes=3), batch(2, 32, 3).x
     path, before, out = reads(network, "layer3", x)
-    norm = next(m for n, m in network.named_modules() if isinstance(m, nn.BatchNorm2d) and m.num_features == 64 and "layer" not in n)
+    norm = next(
+        m
+        for n, m in network.named_modules()
+        if isinstance(m, nn.BatchNorm2d) and m.num_features == 64 and "layer" not in n
+    )
     assert torch.allclose(before, norm(out)) and path.endswith(":input")
 
 
 def test_what_lies_behind_another_layer_is_not_the_layers_own_feature():
-    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 64, 2))
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 64, 2)
+    )
     assert before_relu(network, "0", torch.rand(2, 3, 8, 8)) == "0"
     assert before_relu(network, "1", torch.rand(2, 3, 8, 8)) == "2:input"
     path, before, out = reads(small(), "layer1.0.bn2", batch().x)
-    assert torch.equal(before, out), "the shortcut is added before the ReLU: the layer's own output is all there is"
+    assert torch.equal(before, out), (
+        "the shortcut is added before the ReLU: the layer's own output is all there is"
+    )
     path, before, out = reads(foreign("mobilenet_v2"), "features.4", batch(2, 32, 3).x)
     assert path == "features.4" and torch.equal(before, out)
 
@@ -78,7 +97,9 @@ def test_the_networks_are_left_as_they_were():
     state = {k: v.clone() for k, v in network.state_dict().items()}
     before_relu(network, "layer2", x)
     parameters_before(network, ["layer2"], x)
-    assert network.training and all(torch.equal(v, network.state_dict()[k]) for k, v in state.items())
+    assert network.training and all(
+        torch.equal(v, network.state_dict()[k]) for k, v in state.items()
+    )
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in network.modules())
     assert all(p.grad is None for p in network.parameters())
 
@@ -91,8 +112,20 @@ def test_a_wrong_layer_lists_near_matches():
 def test_parameters_before_a_layer():
     assert names(small(), []) == set()
     network = small()
-    assert names(network, parameters_before(network, ["layer2"])) == {"conv1", "bn1", "layer1", "layer2"}
-    assert names(network, parameters_before(network, ["layer1", "fc"])) == {"conv1", "bn1", "layer1", "layer2", "layer3", "fc"}
+    assert names(network, parameters_before(network, ["layer2"])) == {
+        "conv1",
+        "bn1",
+        "layer1",
+        "layer2",
+    }
+    assert names(network, parameters_before(network, ["layer1", "fc"])) == {
+        "conv1",
+        "bn1",
+        "layer1",
+        "layer2",
+        "layer3",
+        "fc",
+    }
     assert names(network, parameters_before(network, ["layer1:input"])) == {"conv1", "bn1"}
     network.conv1.requires_grad_(False)
     assert names(network, parameters_before(network, ["layer1"])) == {"bn1", "layer1"}
@@ -107,6 +140,11 @@ def test_parameters_of_a_network_whose_order_of_definition_is_not_that_of_the_fo
         def forward(self, x):
             x = F.relu(self.early(x))
             return self.late(self.left(x) + self.right(x))
+
     fork = Fork()
     assert names(fork, parameters_before(fork, ["left"], torch.rand(2, 4))) == {"early", "left"}
-    assert names(fork, parameters_before(fork, ["late:input"], torch.rand(2, 4))) == {"early", "left", "right"}
+    assert names(fork, parameters_before(fork, ["late:input"], torch.rand(2, 4))) == {
+        "early",
+        "left",
+        "right",
+    }

@@ -6,7 +6,14 @@ import torchvision
 from torch import nn
 
 from kdtutor.models import resnet8
-from kdtutor.taps import Taps, check_same_features, example_input, layers, shapes, twice_differentiable
+from kdtutor.taps import (
+    Taps,
+    check_same_features,
+    example_input,
+    layers,
+    shapes,
+    twice_differentiable,
+)
 
 
 def test_features_equal_a_hand_made_forward():
@@ -65,19 +72,24 @@ def test_features_that_nothing_overwrites_are_not_copied_and_trying_leaves_no_tr
     net, x, seen = Rectifier(overwrites=False).train(), torch.randn(6, 3), []
     net.norm.register_forward_hook(lambda m, args, out: seen.append(out))
     feature = Taps(net, ["norm"])(x)[1]["norm"]
-    assert len(seen) == 2 and feature is seen[1] and net.training and net.norm.num_batches_tracked == 1
+    assert (
+        len(seen) == 2 and feature is seen[1] and net.training and net.norm.num_batches_tracked == 1
+    )
     assert Taps(net, ["norm"])(x)[1]["norm"] is seen[2] and len(seen) == 3
 
 
 @pytest.mark.parametrize("inplace", [True, False])
 def test_hard_sigmoids_can_be_differentiated_twice(inplace):
-    net, x = nn.Sequential(nn.Linear(3, 3), nn.Hardsigmoid(inplace)), torch.randn(40, 3).mul(4).requires_grad_()
+    net, x = (
+        nn.Sequential(nn.Linear(3, 3), nn.Hardsigmoid(inplace)),
+        torch.randn(40, 3).mul(4).requires_grad_(),
+    )
     plain = net(x)
-    slope, = torch.autograd.grad(plain.square().sum(), x)
+    (slope,) = torch.autograd.grad(plain.square().sum(), x)
     with twice_differentiable(net):
         again = net(x)
     torch.testing.assert_close(again, plain)
-    twice, = torch.autograd.grad(again.square().sum(), x, create_graph=True)
+    (twice,) = torch.autograd.grad(again.square().sum(), x, create_graph=True)
     torch.testing.assert_close(twice, slope)
     twice.square().sum().backward()
     assert x.grad.abs().sum() > 0 and not net[1]._forward_hooks and net[1].inplace == inplace
@@ -98,6 +110,7 @@ def test_shared_and_unused_modules_are_named():
 
         def forward(self, x):
             return self.relu(self.fc(self.relu(x)))
+
     with pytest.raises(ValueError, match="relu.*twice"):
         Taps(Shared(), ["relu"])(torch.randn(2, 3))
     with pytest.raises(ValueError, match="unused"):

@@ -19,7 +19,7 @@ def test_a_teacher_is_frozen_and_in_eval_and_no_submodule():
     distiller.train()
     assert not inner.training and not any(p.requires_grad for p in inner.parameters())
     assert {id(p) for p in distiller.parameters()} == {id(p) for p in student.parameters()}
-    inner.train()                                        # someone flips it: the teacher flips it back before it answers
+    inner.train()  # someone flips it: the teacher flips it back before it answers
     x = torch.rand(4, 1, 4, 4)
     assert torch.equal(teacher(x), teacher(x)) and not inner.training
 
@@ -74,7 +74,9 @@ def test_the_cache_computes_each_view_once():
     fit(Hinton(net(1), teacher), data, 12, progress=False)
     assert sum(calls) <= len(data.train) * 2
     first = sum(calls)
-    fit(Hinton(net(2), teacher), data, 2, seed=3, progress=False)      # another student and seed reuse it
+    fit(
+        Hinton(net(2), teacher), data, 2, seed=3, progress=False
+    )  # another student and seed reuse it
     assert sum(calls) - first < len(data.train) // 4
 
 
@@ -125,7 +127,9 @@ def test_answers_are_saved_and_read_by_another_process_as_they_are(tmp_path, aug
     first.cached(data, fill=True).save_answers(tmp_path / "a")
     again, calls = Teacher([net(7), net(8)], mean="geometric").load_answers(tmp_path / "a"), []
     again.nets[0].register_forward_hook(lambda *_: calls.append(1))
-    for batch in data.batches(data.train, 16, augment=True, shuffle=torch.Generator().manual_seed(1)):
+    for batch in data.batches(
+        data.train, 16, augment=True, shuffle=torch.Generator().manual_seed(1)
+    ):
         assert torch.equal(again(batch), first(batch)) and not calls
     with pytest.raises(ValueError, match="another teacher"):
         Teacher([net(7), net(8)]).load_answers(tmp_path / "a")

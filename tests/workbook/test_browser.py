@@ -1,7 +1,8 @@
-"""Lessons as a learner meets them: real JupyterLab on 127.0.0.1 in a real Chromium, all cells run, a control moved by keyboard.
+"""Lessons as a learner meets them: real JupyterLab on 127.0.0.1 in a real Chromium, all cells run,
+a control moved by keyboard.
 
-Needs Playwright and a Chromium (``KDTUTOR_CHROMIUM`` or on the PATH). Screenshots go to ``build/screenshots/``: look at them.
-"""
+Needs Playwright and a Chromium (``KDTUTOR_CHROMIUM`` or on the PATH). Screenshots go to
+``build/screenshots/``: look at them."""
 
 import os
 import secrets
@@ -20,20 +21,43 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 ROOT = Path(__file__).resolve().parents[2]
 SCREENSHOTS = ROOT / "build" / "screenshots"
-CHROMIUM = os.environ.get("KDTUTOR_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome") or ""
+CHROMIUM = (
+    os.environ.get("KDTUTOR_CHROMIUM")
+    or shutil.which("chromium")
+    or shutil.which("google-chrome")
+    or ""
+)
 pytest.importorskip("playwright")
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.skipif(
-    not (CHROMIUM and Path(CHROMIUM).exists()),
-    reason="no Chromium: apt-get install chromium, or set KDTUTOR_CHROMIUM to its path")]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not (CHROMIUM and Path(CHROMIUM).exists()),
+        reason="no Chromium: apt-get install chromium, or set KDTUTOR_CHROMIUM to its path",
+    ),
+]
 
 # The lessons, and the control that is moved in each (None: only opened and run).
-LESSONS = {"00": "Temperature T", "01": None, "02": None, "03": "Generation (0: the teacher)", "04": "Step size", "05": "Student's value",
-           "06": "Power p", "07": "Turn all (degrees)", "08": "How sure B is of the right class ★",
-           "09": "Exponent γ", "10": "Threshold b, nats", "14": "Number of seeds"}
+LESSONS = {
+    "00": "Temperature T",
+    "01": None,
+    "02": None,
+    "03": "Generation (0: the teacher)",
+    "04": "Step size",
+    "05": "Student's value",
+    "06": "Power p",
+    "07": "Turn all (degrees)",
+    "08": "How sure B is of the right class ★",
+    "09": "Exponent γ",
+    "10": "Threshold b, nats",
+    "14": "Number of seeds",
+}
 LAPTOP = {"width": 1366, "height": 900}
 SETTINGS = {  # every cell in the page, also those out of sight; no dialogs about news
     "@jupyterlab/notebook-extension/tracker": '{"windowingMode": "none"}',
-    "@jupyterlab/apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false, "doNotDisturbMode": true}'}
+    "@jupyterlab/apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": '
+    'false, "doNotDisturbMode": true}',
+}
 
 OPENED = "() => { const w = window.jupyterapp?.shell?.currentWidget; return w?.sessionContext && w.content?.model?.cells; }"
 START = """async () => {
@@ -51,8 +75,11 @@ STATE = """() => {
   const errors = cells.flatMap(outputs).filter(o => o.output_type === 'error').map(o => `${o.ename}: ${o.evalue}`);
   return {status: panel.sessionContext.session?.kernel?.status, counts, errors};
 }"""
-SHOWN_ERRORS = ('[data-mime-type="application/vnd.jupyter.error"], [data-mime-type="application/vnd.jupyter.stderr"], '
-                '.jupyter-widgets-error-widget')
+SHOWN_ERRORS = (
+    '[data-mime-type="application/vnd.jupyter.error"], '
+    '[data-mime-type="application/vnd.jupyter.stderr"], '
+    ".jupyter-widgets-error-widget"
+)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +88,11 @@ def lab(tmp_path_factory):
     base = tmp_path_factory.mktemp("lab")
     (base / "root").mkdir()
     if (ROOT / "notebooks").is_dir():
-        shutil.copytree(ROOT / "notebooks", base / "root" / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+        shutil.copytree(
+            ROOT / "notebooks",
+            base / "root" / "notebooks",
+            ignore=shutil.ignore_patterns(".ipynb_checkpoints"),
+        )
     for name, text in SETTINGS.items():
         path = base / "settings" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,15 +101,36 @@ def lab(tmp_path_factory):
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     token = secrets.token_hex(16)
-    own = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "share", "JUPYTER_RUNTIME_DIR": "runtime",
-           "JUPYTERLAB_WORKSPACES_DIR": "workspaces", "JUPYTERLAB_SETTINGS_DIR": "settings", "IPYTHONDIR": "ipython"}
-    env = {k: v for k, v in os.environ.items() if k != "MPLBACKEND"} | {k: str(base / v) for k, v in own.items()}
+    own = {
+        "JUPYTER_CONFIG_DIR": "config",
+        "JUPYTER_DATA_DIR": "share",
+        "JUPYTER_RUNTIME_DIR": "runtime",
+        "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+        "JUPYTERLAB_SETTINGS_DIR": "settings",
+        "IPYTHONDIR": "ipython",
+    }
+    env = {k: v for k, v in os.environ.items() if k != "MPLBACKEND"} | {
+        k: str(base / v) for k, v in own.items()
+    }
     log = base / "lab.log"
     with log.open("w") as file:
         server = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
-             "--ServerApp.port_retries=0", "--expose-app-in-browser", f"--ServerApp.root_dir={base / 'root'}"],
-            stdout=file, stderr=subprocess.STDOUT, env=env | {"JUPYTER_TOKEN": token})
+            [
+                sys.executable,
+                "-m",
+                "jupyterlab",
+                "--no-browser",
+                "--allow-root",
+                "--ip=127.0.0.1",
+                f"--port={port}",
+                "--ServerApp.port_retries=0",
+                "--expose-app-in-browser",
+                f"--ServerApp.root_dir={base / 'root'}",
+            ],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=env | {"JUPYTER_TOKEN": token},
+        )
     address = f"http://127.0.0.1:{port}"
     try:
         for _ in range(240):
@@ -86,7 +138,9 @@ def lab(tmp_path_factory):
                 urllib.request.urlopen(f"{address}/api/status?token={token}", timeout=2).close()
                 break
             except OSError:
-                assert server.poll() is None, f"JupyterLab did not start:\n{log.read_text()[-3000:]}"
+                assert server.poll() is None, (
+                    f"JupyterLab did not start:\n{log.read_text()[-3000:]}"
+                )
                 time.sleep(0.5)
         else:
             pytest.fail(f"JupyterLab was not ready in two minutes:\n{log.read_text()[-3000:]}")
@@ -99,21 +153,34 @@ def lab(tmp_path_factory):
             server.kill()
 
 
-@pytest.fixture(scope="module")  # not "session": while it is open no other test of this process could run a notebook
+@pytest.fixture(
+    scope="module"
+)  # not "session": while it is open no other test of this process could run a notebook
 def browser():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as p:
-        chromium = p.chromium.launch(executable_path=CHROMIUM, args=[
-            "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking",
-            "--disable-component-update", "--disable-sync"])
+        chromium = p.chromium.launch(
+            executable_path=CHROMIUM,
+            args=[
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-dev-shm-usage",
+                "--no-first-run",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+            ],
+        )
         yield chromium
         chromium.close()
 
 
 @pytest.fixture
 def open_and_run(browser, lab):
-    """``open_and_run("notebooks/00_….ipynb")``: (the page after all cells ran, what ran). The kernel goes when the test ends."""
+    """``open_and_run("notebooks/00_….ipynb")``: (the page after all cells ran, what ran). The
+    kernel goes when the test ends.
+    """
     address, token, _ = lab
     pages = []
 
@@ -124,7 +191,9 @@ def open_and_run(browser, lab):
         page.wait_for_function(OPENED, timeout=90_000)
         page.evaluate(START)
         end, calm = time.monotonic() + seconds, 0
-        while calm < 3:  # the kernel rests for a moment between a cell and what its widgets have to say
+        while (
+            calm < 3
+        ):  # the kernel rests for a moment between a cell and what its widgets have to say
             state = page.evaluate(STATE)
             done = state["status"] == "idle" and (state["errors"] or None not in state["counts"])
             calm = calm + 1 if done else 0
@@ -134,7 +203,10 @@ def open_and_run(browser, lab):
 
     yield open_
     for page in pages:
-        page.evaluate("async () => { await window.jupyterapp?.shell?.currentWidget?.sessionContext?.shutdown(); }")
+        page.evaluate(
+            "async () => { await "
+            "window.jupyterapp?.shell?.currentWidget?.sessionContext?.shutdown(); }"
+        )
         page.close()
 
 
@@ -146,7 +218,9 @@ def cell_with(page, description):
 
 
 def move(page, description, key="ArrowRight", times=3, seconds=30):
-    """Moves a slider by keyboard, and waits until the picture below it is another one. Returns the cell."""
+    """Moves a slider by keyboard, and waits until the picture below it is another one. Returns the
+    cell.
+    """
     from playwright.sync_api import expect
 
     cell, handle, picture = cell_with(page, description)
@@ -182,8 +256,12 @@ def shots():
 def assert_fits(cell):
     """No picture of a widget is larger than the place that its panel gives it."""
     for place in cell.locator(".widget-output").all():
-        spill = place.evaluate("e => [e.scrollHeight - e.clientHeight, e.scrollWidth - e.clientWidth]")
-        assert max(spill) <= 2, f"the picture is larger than its place by {spill} pixels (height, width)"
+        spill = place.evaluate(
+            "e => [e.scrollHeight - e.clientHeight, e.scrollWidth - e.clientWidth]"
+        )
+        assert max(spill) <= 2, (
+            f"the picture is larger than its place by {spill} pixels (height, width)"
+        )
 
 
 def assert_clean(page, result):
@@ -206,7 +284,7 @@ def test_a_lesson_in_jupyterlab(number, open_and_run, lab):
     assert_clean(page, result)
 
 
-# --- the machinery itself: tiny notebooks, one that is well and two that must be seen to fail --------------------------------
+# --- the machinery itself: tiny notebooks, one that is well and two that must be seen to fail
 
 PANEL = """%matplotlib inline
 from kdtutor.display.style import figure
@@ -228,23 +306,37 @@ W.VBox([T, out])"""
 
 @pytest.fixture
 def tiny(lab):
-    """Writes a notebook of the given sources into JupyterLab's folder, as if saved after a run; returns its name."""
+    """Writes a notebook of the given sources into JupyterLab's folder, as if saved after a run;
+    returns its name.
+    """
+
     def write(name, *sources):
         cells = [new_code_cell(source, execution_count=i) for i, source in enumerate(sources, 1)]
-        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+        kernel = {
+            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}
+        }
         nbformat.write(new_notebook(cells=cells, metadata=kernel), lab[2] / name)
         return name
+
     return write
 
 
 def test_a_grid_is_started_and_shown_by_the_form(tiny, open_and_run):
-    page, result = open_and_run(tiny("form.ipynb", "from kdtutor.ablation.form import bench\n"
-                                     "bench('form-store', teacher='mlp64', students=['mlp16'], label_noise='0, 0.4', epochs=4)"))
+    page, result = open_and_run(
+        tiny(
+            "form.ipynb",
+            "from kdtutor.ablation.form import bench\n"
+            "bench('form-store', teacher='mlp64', students=['mlp16'], label_noise='0, 0.4', "
+            "epochs=4)",
+        )
+    )
     cell = page.locator(".jp-CodeCell").first
     cell.screenshot(path=shots() / "form_new.png")
     cell.get_by_role("button", name="Start").click()
     page.get_by_text("Running in the background").wait_for(timeout=60_000)
-    page.get_by_text("12 of 12 runs. Finished.").wait_for(timeout=180_000)  # by itself: nothing is clicked
+    page.get_by_text("12 of 12 runs. Finished.").wait_for(
+        timeout=180_000
+    )  # by itself: nothing is clicked
     cell.locator("table").wait_for(timeout=10_000)
     cell.locator("img").wait_for(timeout=10_000)
     cell.screenshot(path=shots() / "form_finished.png")
@@ -259,8 +351,13 @@ def test_a_moved_slider_changes_the_picture(tiny, open_and_run):
 
 
 def test_faults_of_widgets_are_noticed(tiny, open_and_run):
-    page, result = open_and_run(tiny("faults.ipynb", WIDGET.format(name="Frozen", line="T = 2.0", height=400),
-                                     WIDGET.format(name="Large", line="", height=100)))
+    page, result = open_and_run(
+        tiny(
+            "faults.ipynb",
+            WIDGET.format(name="Frozen", line="T = 2.0", height=400),
+            WIDGET.format(name="Large", line="", height=100),
+        )
+    )
     assert_clean(page, result)
     with pytest.raises(AssertionError, match="src"):
         move(page, "Frozen", times=1, seconds=5)
@@ -268,9 +365,13 @@ def test_faults_of_widgets_are_noticed(tiny, open_and_run):
         assert_fits(move(page, "Large", times=1))
 
 
-@pytest.mark.parametrize("line", ["raise ValueError('no picture')", "print('careful', file=sys.stderr)"])
+@pytest.mark.parametrize(
+    "line", ["raise ValueError('no picture')", "print('careful', file=sys.stderr)"]
+)
 def test_an_error_inside_a_widget_is_noticed(tiny, open_and_run, line):
-    page, result = open_and_run(tiny("hidden.ipynb", WIDGET.format(name="Broken", line=line, height=400)))
+    page, result = open_and_run(
+        tiny("hidden.ipynb", WIDGET.format(name="Broken", line=line, height=400))
+    )
     assert result["errors"] == [], "the cell itself does not fail"
     page.locator(SHOWN_ERRORS).first.wait_for(timeout=15_000)
     with pytest.raises(AssertionError):

@@ -1,4 +1,6 @@
-"""kdtutor doctor: every thing that can be broken is reported as a FAIL line with its remedy, and nothing as a traceback."""
+"""kdtutor doctor: every thing that can be broken is reported as a FAIL line with its remedy, and
+nothing as a traceback.
+"""
 
 import importlib.metadata
 import os
@@ -13,8 +15,8 @@ import torchvision
 from typer.testing import CliRunner
 
 from kdtutor import datasets
-from kdtutor.workbook import doctor
 from kdtutor.cli import app
+from kdtutor.workbook import doctor
 
 
 def lines(check, root="data"):
@@ -24,14 +26,27 @@ def lines(check, root="data"):
 def failed(check, root="data"):
     """The FAIL lines of one check, which must each say what to do."""
     bad = [line for line in lines(check, root) if not line.ok]
-    assert all(line.detail and line.remedy and str(line).startswith("FAIL ") and "\n" not in str(line) for line in bad)
+    assert all(
+        line.detail and line.remedy and str(line).startswith("FAIL ") and "\n" not in str(line)
+        for line in bad
+    )
     return bad
 
 
 def test_everything_is_fine_here(elsewhere):
     done = CliRunner().invoke(app, ["doctor"])
     assert done.exit_code == 0, done.output
-    for name in ("Python", "torch", "torch pair", "device", "threads", "widgets", "free disk", "data directory", "dataset digits"):
+    for name in (
+        "Python",
+        "torch",
+        "torch pair",
+        "device",
+        "threads",
+        "widgets",
+        "free disk",
+        "data directory",
+        "dataset digits",
+    ):
         assert f"OK   {name}: " in done.output
     assert not list(elsewhere.iterdir()), "the doctor left something behind"
 
@@ -42,8 +57,17 @@ def test_old_python(monkeypatch):
 
 
 def test_package_missing_too_old_or_broken(monkeypatch):
-    monkeypatch.setattr(importlib.metadata, "requires", lambda name: ["no-such-package>=1", "numpy>=999", "seaborn>=0.1", "scipy>=1",
-                                                                      "colorama>=99; extra == 'nobody'"])
+    monkeypatch.setattr(
+        importlib.metadata,
+        "requires",
+        lambda name: [
+            "no-such-package>=1",
+            "numpy>=999",
+            "seaborn>=0.1",
+            "scipy>=1",
+            "colorama>=99; extra == 'nobody'",
+        ],
+    )
     monkeypatch.setitem(sys.modules, "seaborn", None)  # an import that raises
     bad = {line.name: line.detail for line in failed(doctor.packages)}
     assert set(bad) == {"no-such-package", "numpy", "seaborn"}
@@ -54,7 +78,14 @@ def test_package_missing_too_old_or_broken(monkeypatch):
 
 def test_every_dependency_has_a_line():
     named = {line.name for line in lines(doctor.packages)}
-    assert {"torch", "torchvision", "scikit-learn", "ipywidgets", "jupyterlab", "typer"} <= named and "pytest" not in named
+    assert {
+        "torch",
+        "torchvision",
+        "scikit-learn",
+        "ipywidgets",
+        "jupyterlab",
+        "typer",
+    } <= named and "pytest" not in named
 
 
 @pytest.mark.parametrize("nms", [lambda *a: torch.tensor([0]), None])
@@ -63,7 +94,7 @@ def test_torch_and_torchvision_do_not_match(monkeypatch, nms):
         raise RuntimeError("operator torchvision::nms\ndoes not exist")
 
     monkeypatch.setattr(torchvision.ops, "nms", nms or missing)
-    line, = failed(doctor.torch_pair)
+    (line,) = failed(doctor.torch_pair)
     assert torch.__version__ in line.detail and torchvision.__version__ in line.detail
 
 
@@ -74,8 +105,13 @@ def test_gpu_that_does_not_answer(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", broken)
     monkeypatch.setattr(doctor, "CHECKS", [doctor.device])
-    line, = doctor.diagnose()
-    assert not line.ok and line.name == "device" and "insufficient" in line.detail and "driver" in line.remedy
+    (line,) = doctor.diagnose()
+    assert (
+        not line.ok
+        and line.name == "device"
+        and "insufficient" in line.detail
+        and "driver" in line.remedy
+    )
 
 
 def test_gpu_that_computes_nonsense(monkeypatch):
@@ -89,7 +125,9 @@ def test_more_threads_than_cores(monkeypatch):
     assert failed(doctor.threads)[0].remedy == "set OMP_NUM_THREADS=1"
 
 
-@pytest.mark.parametrize("quota, cores", [("150000 100000", 2), ("50000 100000", 1), ("max 100000", 64), ("", 64)])
+@pytest.mark.parametrize(
+    "quota, cores", [("150000 100000", 2), ("50000 100000", 1), ("max 100000", 64), ("", 64)]
+)
 def test_cores_of_a_container(monkeypatch, quota, cores):
     monkeypatch.setattr(doctor.os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
     monkeypatch.setattr(Path, "read_text", lambda self, *a, **k: quota)
@@ -111,17 +149,28 @@ def test_data_directory_that_cannot_be_written(monkeypatch, tmp_path):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
-    assert f"{tmp_path} is not writable: Permission denied" in failed(doctor.data_directory, tmp_path / "not" / "yet")[0].detail
+    assert (
+        f"{tmp_path} is not writable: Permission denied"
+        in failed(doctor.data_directory, tmp_path / "not" / "yet")[0].detail
+    )
 
 
 def test_datasets_that_are_absent(monkeypatch):
-    here = {"digits": (False, "scikit-learn is broken"), "scenes": (True, "generated"), "mnist": (False, "kdtutor data fetch mnist"),
-            "cub200": (False, "to be copied by hand: its publisher's page"), "cifar10": (True, "50000 + 10000 images")}
+    here = {
+        "digits": (False, "scikit-learn is broken"),
+        "scenes": (True, "generated"),
+        "mnist": (False, "kdtutor data fetch mnist"),
+        "cub200": (False, "to be copied by hand: its publisher's page"),
+        "cifar10": (True, "50000 + 10000 images"),
+    }
     monkeypatch.setattr(datasets, "available", lambda root: here)
     report = {line.name: line for line in lines(doctor.datasets)}
     assert [name for name, line in report.items() if not line.ok] == ["dataset digits"]
     assert report["dataset mnist"].detail == "absent (optional): kdtutor data fetch mnist"
-    assert report["dataset cub200"].detail == "absent (optional): to be copied by hand: its publisher's page"
+    assert (
+        report["dataset cub200"].detail
+        == "absent (optional): to be copied by hand: its publisher's page"
+    )
     assert report["dataset cifar10"].detail == "50000 + 10000 images"
 
 
@@ -142,11 +191,22 @@ def test_a_check_that_raises_is_a_line_and_the_rest_still_runs(monkeypatch):
 
 
 def test_torch_that_does_not_load(tmp_path):
-    (tmp_path / "torch.py").write_text("raise OSError('libcudnn.so.9: cannot open shared object file')", encoding="utf-8")
-    done = subprocess.run([sys.executable, "-m", "kdtutor.cli", "doctor"], capture_output=True, text=True, cwd=tmp_path,
-                          env=os.environ | {"PYTHONPATH": str(tmp_path)})
+    (tmp_path / "torch.py").write_text(
+        "raise OSError('libcudnn.so.9: cannot open shared object file')", encoding="utf-8"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "kdtutor.cli", "doctor"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+    )
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "FAIL torch: " in done.stdout and "libcudnn.so.9" in done.stdout and "OK   widgets: " in done.stdout
+    assert (
+        "FAIL torch: " in done.stdout
+        and "libcudnn.so.9" in done.stdout
+        and "OK   widgets: " in done.stdout
+    )
 
 
 def test_exit_status(monkeypatch, elsewhere):

@@ -1,4 +1,6 @@
-"""The ablation bench as a form: choose a grid, start it in the background, watch its table and figure grow; stop and continue."""
+"""The ablation bench as a form: choose a grid, start it in the background, watch its table and
+figure grow; stop and continue.
+"""
 
 import asyncio
 import html
@@ -8,9 +10,9 @@ from pathlib import Path
 
 import ipywidgets as widgets
 
+from ...errors import unknown
 from .. import Grid, Results, Store, background, forecast, read_grid
 from ..results import typeset
-from ...errors import unknown
 from .fields import FIELDS, arranged, grid_controls
 
 LOOK = 2.0  # seconds between two looks at the store
@@ -18,21 +20,42 @@ FIRST = Grid(epochs=5, fit={"lr": 0.1})
 
 
 class Bench(widgets.VBox):
-    """The form over one store. ``controls`` by name; ``grid()``, ``start()``, ``stop()``, ``refresh()`` do what the buttons do.
+    """The form over one store. ``controls`` by name; ``grid()``, ``start()``, ``stop()``,
+    ``refresh()`` do what the buttons do.
 
-    A grid that was started runs in a process of its own: the kernel may restart, and a new form over the same store finds it. Settings
-    of that grid that have no field (teacher_sees, teacher_epochs, ...) stay as they are.
-    """
+    A grid that was started runs in a process of its own: the kernel may restart, and a new form
+    over the same store finds it. Settings of that grid that have no field (teacher_sees,
+    teacher_epochs, ...) stay as they are."""
 
     def __init__(self, store: str | Path = "runs/form", **defaults):
-        self.store, self.results, self._shown, self._watch, self.controls = Path(store), None, None, None, grid_controls()
-        self.state, self.message, self.table, self.figure = (*(widgets.HTML() for _ in range(3)), widgets.Image(format="png"))
-        self.bar = widgets.IntProgress(value=0, max=1, description="Runs", layout={"width": "400px"})
-        self.buttons = {name: widgets.Button(description=name, icon=icon, button_style=style, tooltip=tip) for name, icon, style, tip in (
-            ("Start", "play", "primary", "Run what the store does not hold yet, in the background"),
-            ("Stop", "stop", "", "End within one epoch; Start continues"),
-            ("How long?", "clock-o", "", "Count the runs and time a few steps of each kind"),
-            ("Look now", "refresh", "", "Read the store again"))}
+        self.store, self.results, self._shown, self._watch, self.controls = (
+            Path(store),
+            None,
+            None,
+            None,
+            grid_controls(),
+        )
+        self.state, self.message, self.table, self.figure = (
+            *(widgets.HTML() for _ in range(3)),
+            widgets.Image(format="png"),
+        )
+        self.bar = widgets.IntProgress(
+            value=0, max=1, description="Runs", layout={"width": "400px"}
+        )
+        self.buttons = {
+            name: widgets.Button(description=name, icon=icon, button_style=style, tooltip=tip)
+            for name, icon, style, tip in (
+                (
+                    "Start",
+                    "play",
+                    "primary",
+                    "Run what the store does not hold yet, in the background",
+                ),
+                ("Stop", "stop", "", "End within one epoch; Start continues"),
+                ("How long?", "clock-o", "", "Count the runs and time a few steps of each kind"),
+                ("Look now", "refresh", "", "Read the store again"),
+            )
+        }
         for name, action in zip(self.buttons, (self.start, self.stop, self.estimate, self.refresh)):
             self.buttons[name].on_click(lambda _, action=action: self._tell(action))
         self._show(FIRST)
@@ -40,8 +63,17 @@ class Bench(widgets.VBox):
             if name not in self.controls:
                 raise unknown("field of the form", name, self.controls)
             self.controls[name].value = value
-        super().__init__([arranged(self.controls), widgets.HBox(list(self.buttons.values())), self.message, self.state, self.bar, self.table,
-                          self.figure])
+        super().__init__(
+            [
+                arranged(self.controls),
+                widgets.HBox(list(self.buttons.values())),
+                self.message,
+                self.state,
+                self.bar,
+                self.table,
+                self.figure,
+            ]
+        )
         self._clear()
         self._tell(self._resume)
 
@@ -53,7 +85,9 @@ class Bench(widgets.VBox):
         self._filled = {name: self.controls[name].value for name in FIELDS}
 
     def grid(self) -> Grid:
-        """The grid that the fields describe: the one they were filled with, but for what was changed. Raises ``ValueError``."""
+        """The grid that the fields describe: the one they were filled with, but for what was
+        changed. Raises ``ValueError``.
+        """
         changes = {}
         for name, (_, write) in FIELDS.items():
             if self.controls[name].value != self._filled[name]:
@@ -86,17 +120,33 @@ class Bench(widgets.VBox):
         if self.results is None:
             self.state.value = "Choose a grid, then Start."
             return
-        alive, stopped, frame = background.running(self.store), self.results.store.stopped, self.results.frame()
+        alive, stopped, frame = (
+            background.running(self.store),
+            self.results.store.stopped,
+            self.results.frame(),
+        )
         ended = int((frame["status"] != "pending").sum())
         self.bar.max, self.bar.value = len(frame), ended
         if ended != self._shown:
             self._shown = ended
             self._draw(frame)
         bad = frame[frame["status"].isin(["failed", "diverged", "died", "out of memory"])]
-        reasons = "".join(f"<br>✗ {html.escape(f'{r.method}, seed {r.seed}: {r.status}: {r.reason}'[:200])}" for r in bad.itertuples())
-        words = ("Stopping: within one epoch." if stopped and alive else "Running in the background: this kernel may restart." if alive
-                 else "Finished." if ended == len(frame) else "Stopped. Start continues where it stopped." if stopped
-                 else f"It ended early: {html.escape(background.last_words(self.store), quote=False)}. Start continues.")
+        reasons = "".join(
+            f"<br>✗ {html.escape(f'{r.method}, seed {r.seed}: {r.status}: {r.reason}'[:200])}"
+            for r in bad.itertuples()
+        )
+        words = (
+            "Stopping: within one epoch."
+            if stopped and alive
+            else "Running in the background: this kernel may restart."
+            if alive
+            else "Finished."
+            if ended == len(frame)
+            else "Stopped. Start continues where it stopped."
+            if stopped
+            else f"It ended early: {html.escape(background.last_words(self.store), quote=False)}. "
+            "Start continues."
+        )
         self.state.value = f"{ended} of {len(frame)} runs. {words}{reasons}"
 
     def _clear(self) -> None:
@@ -124,7 +174,9 @@ class Bench(widgets.VBox):
         self.refresh()
 
     def watch(self) -> None:
-        """Looks at the store every two seconds while the grid runs, where there is an event loop: in a notebook's kernel."""
+        """Looks at the store every two seconds while the grid runs, where there is an event loop:
+        in a notebook's kernel.
+        """
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -138,7 +190,9 @@ class Bench(widgets.VBox):
             try:
                 self.refresh()
             except Exception as error:  # shown, and looked at again: the grid itself goes on
-                self.state.value = f"<b>✗</b> {html.escape(f'{type(error).__name__}: {error}', quote=False)}"
+                self.state.value = (
+                    f"<b>✗</b> {html.escape(f'{type(error).__name__}: {error}', quote=False)}"
+                )
         self._tell(self.refresh)
 
     def _tell(self, action) -> None:
@@ -150,11 +204,12 @@ class Bench(widgets.VBox):
 
 
 def bench(store: str | Path = "runs/form", **defaults) -> Bench:
-    """The form over a store. What the store holds is shown, and a grid that an earlier kernel started is found again.
+    """The form over a store. What the store holds is shown, and a grid that an earlier kernel
+    started is found again.
 
-    defaults: values of the fields for a store without a grid, such as ``bench("runs/mine", methods=["CrossEntropy", "SP"], epochs=20,
-    seeds="0, 1, 2")``. Raises ``ValueError`` for an unknown field.
-    """
+    defaults: values of the fields for a store without a grid, such as ``bench("runs/mine",
+    methods=["CrossEntropy", "SP"], epochs=20, seeds="0, 1, 2")``. Raises ``ValueError`` for an
+    unknown field."""
     return Bench(store, **defaults)
 
 

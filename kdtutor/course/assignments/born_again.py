@@ -1,14 +1,21 @@
-"""Checks of the assignment born_again: a chain of generations, CWTM's loss, a shuffle that can be repeated, DKPP's loss."""
+"""Checks of the assignment born_again: a chain of generations, CWTM's loss, a shuffle that can be
+repeated, DKPP's loss.
+"""
 
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 
-from ...methods.self_distillation.born_again import cwtm_loss, cwtm_weights, dkpp_loss, permute_dark_knowledge
-from ...softening import soften
-from ...lessons.why_soft_targets_work.checks import check_permute_dark_knowledge
 from ...checks.verdict import Verdict, compare, explain, judge
+from ...lessons.why_soft_targets_work.checks import check_permute_dark_knowledge
+from ...methods.self_distillation.born_again import (
+    cwtm_loss,
+    cwtm_weights,
+    dkpp_loss,
+    permute_dark_knowledge,
+)
+from ...softening import soften
 
 PLAIN = "the result must be a tensor that depends on student_logits: no .item(), .detach() or NumPy on the student's side."
 
@@ -20,7 +27,10 @@ class Stand:
 
 
 def check_generations(function: Callable) -> Verdict:
-    """``function(make_student, count, fit)`` -> [teacher, BAN-1, ..., BAN-count], each taught by the one before it."""
+    """``function(make_student, count, fit)`` -> [teacher, BAN-1, ..., BAN-count], each taught by
+    the one before it.
+    """
+
     def step(count):
         def run(f):
             made, fitted, what = [], [], f"{count} generation{'s' * (count > 1)}"
@@ -47,42 +57,72 @@ def check_generations(function: Callable) -> Verdict:
             for k, (before, net) in enumerate(zip(fitted, fitted[1:]), 1):
                 if net.taught_by is not before:
                     return f"{what}: generation {k} " + (
-                        "learned from nobody. Remember the network trained last: fit returns nothing." if net.taught_by is None else
-                        "was its own teacher. Note the teacher before you make a new student." if net.taught_by is net else
-                        "did not learn from the network that was trained just before it.")
+                        "learned from nobody. Remember the network trained last: fit returns "
+                        "nothing."
+                        if net.taught_by is None
+                        else "was its own teacher. Note the teacher before you make a new student."
+                        if net.taught_by is net
+                        else "did not learn from the network that was trained just before it."
+                    )
             if not isinstance(nets, (list, tuple)):
                 return f"{what}: you returned one thing; expected the list of all {count + 1} networks, the teacher first."
             if len(nets) != count + 1:
                 return f"{what}: you returned {len(nets)} networks; expected all {count + 1}, the teacher first."
             if any(a is not b for a, b in zip(nets, fitted)):
                 return f"{what}: expected the networks in the order of their training, the teacher first."
+
         return run
 
-    return judge(function, step(1), step(3), praise="a new network each time, and each one taught by the one before it.")
+    return judge(
+        function,
+        step(1),
+        step(3),
+        praise="a new network each time, and each one taught by the one before it.",
+    )
 
 
 def check_cwtm_loss(function: Callable) -> Verdict:
     """``function(student_logits, teacher_logits, y)`` -> scalar: sum_s w_s CE(student s, label s)."""
     g = torch.Generator().manual_seed(8)
-    hand = (torch.tensor([[0.5, 0.3, 0.2], [0.6, 0.15, 0.25]]).log(), torch.tensor([[0.9, 0.05, 0.05], [0.2, 0.5, 0.3]]).log(),
-            torch.tensor([0, 2]))
-    batch = 2 * torch.randn(4, 5, generator=g), 2 * torch.randn(4, 5, generator=g), torch.tensor([1, 4, 0, 2])
+    hand = (
+        torch.tensor([[0.5, 0.3, 0.2], [0.6, 0.15, 0.25]]).log(),
+        torch.tensor([[0.9, 0.05, 0.05], [0.2, 0.5, 0.3]]).log(),
+        torch.tensor([0, 2]),
+    )
+    batch = (
+        2 * torch.randn(4, 5, generator=g),
+        2 * torch.randn(4, 5, generator=g),
+        torch.tensor([1, 4, 0, 2]),
+    )
 
     def step(what, s, t, y):
         p, q, w, want = soften(t), soften(s), cwtm_weights(t), cwtm_loss(s, t, y)
         top, own, each = p.amax(1), p[range(len(y)), y], F.cross_entropy(s, y, reduction="none")
         mistakes = {
             "all images count alike: the weights are missing.": each.mean(),
-            "the weights sum to 1, so their sum is a mean already: do not divide by B again.": want / len(y),
+            "the weights sum to 1, so their sum is a mean already: do not divide by B again.": want
+            / len(y),
             "the weights must sum to 1 over the batch, not to B.": want * len(y),
             "the confidences are not divided by their sum.": (top * each).sum(),
-            "the weight is the teacher's *largest* share, not the one of the label.": (own / own.sum() * each).sum(),
-            "these are the student's confidences: the teacher's count.": (cwtm_weights(s) * each).sum(),
-            "the labels are missing: you compare with the teacher's first answer.": cwtm_loss(s, t, t.argmax(1)),
-            "the labels are missing: you compare with the teacher's whole answer.": (w * F.cross_entropy(s, p, reduction="none")).sum(),
-            "it is upside down: a sure teacher gives a *large* weight.": ((1 - top) / (1 - top).sum() * each).sum(),
+            "the weight is the teacher's *largest* share, not the one of the label.": (
+                own / own.sum() * each
+            ).sum(),
+            "these are the student's confidences: the teacher's count.": (
+                cwtm_weights(s) * each
+            ).sum(),
+            "the labels are missing: you compare with the teacher's first answer.": cwtm_loss(
+                s, t, t.argmax(1)
+            ),
+            "the labels are missing: you compare with the teacher's whole answer.": (
+                w * F.cross_entropy(s, p, reduction="none")
+            ).sum(),
+            "it is upside down: a sure teacher gives a *large* weight.": (
+                (1 - top) / (1 - top).sum() * each
+            ).sum(),
             "the student's softmax is taken twice: cross_entropy wants logits.": cwtm_loss(q, t, y),
-            "the confidences go through a softmax: divide them by their sum.": (top.softmax(0) * each).sum(),
+            "the confidences go through a softmax: divide them by their sum.": (
+                top.softmax(0) * each
+            ).sum(),
             "that is one number per image: add them up.": w * each,
         }
         return lambda f: explain(f(s.clone(), t.clone(), y), want, what, mistakes)
@@ -95,31 +135,60 @@ def check_cwtm_loss(function: Callable) -> Verdict:
         loss.backward()
         if t.grad is not None and t.grad.any():
             return "the teacher would learn too: use teacher_logits.detach() in the weights."
-        return explain(s.grad, cwtm_weights(batch[1])[:, None] * (soften(batch[0]) - F.one_hot(y, 5)), "the student's gradient", {})
+        return explain(
+            s.grad,
+            cwtm_weights(batch[1])[:, None] * (soften(batch[0]) - F.one_hot(y, 5)),
+            "the student's gradient",
+            {},
+        )
 
-    extreme = torch.tensor([[0.0, 900.0], [3.0, 0.0]]), torch.tensor([[0.0, 900.0], [1.0, 0.0]]), torch.tensor([0, 0])
-    return judge(function, step("the two images of the example", *hand), step("four images", *batch), gradient,
-                 step("a student that is quite sure and wrong, logits [0, 900] (use log_softmax, or cross_entropy)", *extreme),
-                 praise="the labels, and nothing of the teacher but how sure it is.")
+    extreme = (
+        torch.tensor([[0.0, 900.0], [3.0, 0.0]]),
+        torch.tensor([[0.0, 900.0], [1.0, 0.0]]),
+        torch.tensor([0, 0]),
+    )
+    return judge(
+        function,
+        step("the two images of the example", *hand),
+        step("four images", *batch),
+        gradient,
+        step(
+            "a student that is quite sure and wrong, logits [0, 900] (use log_softmax, or "
+            "cross_entropy)",
+            *extreme,
+        ),
+        praise="the labels, and nothing of the teacher but how sure it is.",
+    )
 
 
 def check_repeatable_shuffle(function: Callable) -> Verdict:
-    """``function(teacher_probs, generator, keys)`` (B, C) -> (B, C): DKPP's shuffle, decided by keys, or by fresh random ones."""
+    """``function(teacher_probs, generator, keys)`` (B, C) -> (B, C): DKPP's shuffle, decided by
+    keys, or by fresh random ones.
+    """
     g = torch.Generator().manual_seed(9)
     hand = torch.tensor([[0.30, 0.60, 0.08, 0.02]]), torch.tensor([[0.7, 0.9, 0.2, 0.5]])
     batch = soften(2 * torch.randn(5, 6, generator=g)), torch.rand(5, 6, generator=g)
 
     def step(what, p, keys):
         top = p.argmax(1, keepdim=True)
-        others, ordered = (k.scatter(1, top, 2.0).argsort(dim=1, stable=True)[:, :-1] for k in (torch.zeros_like(keys), keys))
+        others, ordered = (
+            k.scatter(1, top, 2.0).argsort(dim=1, stable=True)[:, :-1]
+            for k in (torch.zeros_like(keys), keys)
+        )
         mistakes = {
             "nothing was shuffled.": p,
             "the largest share takes part: it must keep its place.": p.gather(1, keys.argsort(1)),
-            "the order runs from the smallest key to the largest.": permute_dark_knowledge(p, keys=-keys),
-            "it runs backwards: the class with the smallest key *gives* its share to the first free place.":
-                p.scatter(1, ordered, p.gather(1, others)),
-            "the *shares* are sorted: their order is that of the keys.": p.scatter(1, others, p.gather(1, others).sort(1).values),
-            "all rows are shuffled alike: every row has keys of its own.": permute_dark_knowledge(p, keys=keys[:1].expand_as(keys)),
+            "the order runs from the smallest key to the largest.": permute_dark_knowledge(
+                p, keys=-keys
+            ),
+            "it runs backwards: the class with the smallest key *gives* its share to the first "
+            "free place.": p.scatter(1, ordered, p.gather(1, others)),
+            "the *shares* are sorted: their order is that of the keys.": p.scatter(
+                1, others, p.gather(1, others).sort(1).values
+            ),
+            "all rows are shuffled alike: every row has keys of its own.": permute_dark_knowledge(
+                p, keys=keys[:1].expand_as(keys)
+            ),
         }
 
         def run(f):
@@ -127,13 +196,20 @@ def check_repeatable_shuffle(function: Callable) -> Verdict:
             first, again = (f(given, None, keys.clone()) for _ in range(2))
             if not torch.equal(given, p):
                 return "your function changes its input: work on a copy."
-            if isinstance(first, torch.Tensor) and isinstance(again, torch.Tensor) and not torch.equal(first, again):
+            if (
+                isinstance(first, torch.Tensor)
+                and isinstance(again, torch.Tensor)
+                and not torch.equal(first, again)
+            ):
                 return "the same keys gave two different shuffles: where keys are given, they alone decide."
             return explain(first, permute_dark_knowledge(p, keys=keys), what, mistakes)
+
         return run
 
     def generators(f):
-        a, b, c = (f(batch[0].clone(), torch.Generator().manual_seed(seed), None) for seed in (3, 3, 4))
+        a, b, c = (
+            f(batch[0].clone(), torch.Generator().manual_seed(seed), None) for seed in (3, 3, 4)
+        )
         if not torch.equal(a, b):
             return "two generators with the same seed gave two different shuffles: draw the keys with torch.rand(..., generator=generator)."
         if torch.equal(a, c):
@@ -141,17 +217,28 @@ def check_repeatable_shuffle(function: Callable) -> Verdict:
         if torch.equal(f(batch[0].clone(), None, None), f(batch[0].clone(), None, None)):
             return "without keys and without a generator two calls gave the same shuffle: it should be a fresh one."
 
-    verdict = judge(function, step("the example with keys (0.7, 0.9, 0.2, 0.5)", *hand), step("five rows with keys", *batch), generators,
-                    praise="the shuffle is fair, can be repeated, and can be kept for the whole training.")
+    verdict = judge(
+        function,
+        step("the example with keys (0.7, 0.9, 0.2, 0.5)", *hand),
+        step("five rows with keys", *batch),
+        generators,
+        praise="the shuffle is fair, can be repeated, and can be kept for the whole training.",
+    )
     fresh = torch.Generator().manual_seed(0)
     fair = check_permute_dark_knowledge(lambda p: function(p, fresh, None)) if verdict else verdict
     return verdict if fair else fair
 
 
 def check_dkpp_loss(function: Callable) -> Verdict:
-    """``function(student_logits, teacher_logits, generator, keys)`` -> scalar: CE with the teacher's shuffled answer, batch mean."""
+    """``function(student_logits, teacher_logits, generator, keys)`` -> scalar: CE with the
+    teacher's shuffled answer, batch mean.
+    """
     g = torch.Generator().manual_seed(10)
-    s, t, keys = 2 * torch.randn(4, 5, generator=g), 2 * torch.randn(4, 5, generator=g), torch.rand(4, 5, generator=g)
+    s, t, keys = (
+        2 * torch.randn(4, 5, generator=g),
+        2 * torch.randn(4, 5, generator=g),
+        torch.rand(4, 5, generator=g),
+    )
 
     def value(f):
         p, want = soften(t), dkpp_loss(s, t, keys=keys)
@@ -159,25 +246,46 @@ def check_dkpp_loss(function: Callable) -> Verdict:
         entropy = torch.special.entr(p).sum(1).mean()
         mistakes = {
             "nothing is shuffled: this is the Born-Again loss.": F.cross_entropy(s, p),
-            "this is the KL: the teacher's entropy is missing. Return the cross-entropy, −Σ p log q.": want - entropy,
+            "this is the KL: the teacher's entropy is missing. Return the cross-entropy, −Σ p log "
+            "q.": want - entropy,
             "the minus sign is missing: −Σ p log q.": -want,
             "it is B times too large: take the mean over the batch.": want * len(s),
-            "it is too small by the number of classes: sum over the classes, the mean runs over the batch only.": want / s.shape[1],
-            "only the first answer is used, which no shuffle moves: use the whole row.": F.cross_entropy(s, t.argmax(1)),
-            "the student's answer is shuffled: shuffle the teacher's.": F.cross_entropy(permute_dark_knowledge(s, keys=keys), p),
-            "teacher and student are swapped: the teacher's shares are the weights.": dkpp_loss(t, s, keys=keys),
-            "the teacher's logits are no shares: take their softmax.": F.cross_entropy(s, permute_dark_knowledge(t, keys=keys)),
+            "it is too small by the number of classes: sum over the classes, the mean runs over "
+            "the batch only.": want / s.shape[1],
+            "only the first answer is used, which no shuffle moves: use the whole row.": F.cross_entropy(
+                s, t.argmax(1)
+            ),
+            "the student's answer is shuffled: shuffle the teacher's.": F.cross_entropy(
+                permute_dark_knowledge(s, keys=keys), p
+            ),
+            "teacher and student are swapped: the teacher's shares are the weights.": dkpp_loss(
+                t, s, keys=keys
+            ),
+            "the teacher's logits are no shares: take their softmax.": F.cross_entropy(
+                s, permute_dark_knowledge(t, keys=keys)
+            ),
         }
         first, again = (f(s.clone(), t.clone(), None, keys.clone()) for _ in range(2))
-        if isinstance(first, torch.Tensor) and isinstance(again, torch.Tensor) and not torch.equal(first, again):
+        if (
+            isinstance(first, torch.Tensor)
+            and isinstance(again, torch.Tensor)
+            and not torch.equal(first, again)
+        ):
             return "the same keys gave two different losses: pass keys on to the shuffle."
         return explain(first, want, "four images with keys", mistakes)
 
     def generators(f):
-        a, b, c = (torch.as_tensor(f(s.clone(), t.clone(), torch.Generator().manual_seed(seed), None)) for seed in (3, 3, 4))
+        a, b, c = (
+            torch.as_tensor(f(s.clone(), t.clone(), torch.Generator().manual_seed(seed), None))
+            for seed in (3, 3, 4)
+        )
         if not torch.equal(a, b):
             return "two generators with the same seed gave two different losses: pass the generator on to the shuffle."
-        return "generators with different seeds gave the same loss: is anything shuffled?" if torch.equal(a, c) else None
+        return (
+            "generators with different seeds gave the same loss: is anything shuffled?"
+            if torch.equal(a, c)
+            else None
+        )
 
     def gradient(f):
         a, b = s.clone().requires_grad_(), t.clone().requires_grad_()
@@ -185,11 +293,33 @@ def check_dkpp_loss(function: Callable) -> Verdict:
         if not isinstance(loss, torch.Tensor) or not loss.requires_grad:
             return PLAIN
         loss.backward()
-        return "the teacher would learn too: use teacher_logits.detach()." if b.grad is not None and b.grad.any() else None
+        return (
+            "the teacher would learn too: use teacher_logits.detach()."
+            if b.grad is not None and b.grad.any()
+            else None
+        )
 
     def extreme(f):
-        sure = torch.tensor([[0.0, 500.0, 1.0]]), torch.tensor([[2.0, 0.0, 1.0]]), None, torch.tensor([[0.5, 0.1, 0.9]])
-        complaint = compare(f(*sure), dkpp_loss(*sure), "a student that is quite sure, logits [0, 500, 1]")
-        return complaint and complaint + " log(softmax(z)) is log(0) there: use F.log_softmax, or F.cross_entropy."
+        sure = (
+            torch.tensor([[0.0, 500.0, 1.0]]),
+            torch.tensor([[2.0, 0.0, 1.0]]),
+            None,
+            torch.tensor([[0.5, 0.1, 0.9]]),
+        )
+        complaint = compare(
+            f(*sure), dkpp_loss(*sure), "a student that is quite sure, logits [0, 500, 1]"
+        )
+        return (
+            complaint
+            and complaint
+            + " log(softmax(z)) is log(0) there: use F.log_softmax, or F.cross_entropy."
+        )
 
-    return judge(function, value, generators, gradient, extreme, praise="the teacher's own numbers, on shuffled classes.")
+    return judge(
+        function,
+        value,
+        generators,
+        gradient,
+        extreme,
+        praise="the teacher's own numbers, on shuffled classes.",
+    )

@@ -6,5 +6,12 @@ from .fitnet import FitNet
 from .fsp import FSP
 from .jacobian import JacobianMatching
 
-__all__ = ["ActivationBoundary", "AttentionTransfer", "FSP", "FitNet", "FullActivationTransfer", "GradientAttentionTransfer",
-           "JacobianMatching"]
+__all__ = [
+    "FSP",
+    "ActivationBoundary",
+    "AttentionTransfer",
+    "FitNet",
+    "FullActivationTransfer",
+    "GradientAttentionTransfer",
+    "JacobianMatching",
+]

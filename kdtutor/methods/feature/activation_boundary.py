@@ -1,32 +1,36 @@
-"""Heo, Lee, Yun, Choi: Knowledge Transfer via Distillation of Activation Boundaries Formed by Hidden Neurons (AB, AAAI 2019).
+"""Heo, Lee, Yun, Choi: Knowledge Transfer via Distillation of Activation Boundaries Formed by
+Hidden Neurons (AB, AAAI 2019).
 
-What a hidden ReLU neuron decides is whether it fires. The student first learns these decisions of the teacher, neuron by neuron, with
-a margin; then the task, from the labels alone. All features are taken before the ReLU.
-"""
+What a hidden ReLU neuron decides is whether it fires. The student first learns these decisions of
+the teacher, neuron by neuron, with a margin; then the task, from the labels alone. All features are
+taken before the ReLU."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...distiller.offline import Layers, Offline, Reading, label_term, weight
+from ...distiller.plan import Batch, Player, Stage
+from ...distiller.tensors import precise, same_size
 from ...errors import check_same_shape, check_variant
-from ...taps.default_layers import before_relu, parameters_before, stages
 from ...softening import distillation_kl
 from ...taps import dry
+from ...taps.default_layers import before_relu, parameters_before, stages
 from ...teacher import Teacher
-from ...distiller.plan import Batch, Player, Stage
-from ...distiller.offline import Layers, Offline, Reading, label_term, weight
-from ...distiller.tensors import precise, same_size
 
 CODE = 3 / 1000  # the factor of the authors' code
 
 
-def activation_boundary_loss(student: Tensor, teacher: Tensor, margin: float = 1.0, variant: str = "paper") -> Tensor:
-    """(1/B) sum_b sum over neurons of  relu(margin - s)^2 where the teacher's neuron fires (t > 0), else relu(margin + s)^2.
+def activation_boundary_loss(
+    student: Tensor, teacher: Tensor, margin: float = 1.0, variant: str = "paper"
+) -> Tensor:
+    """(1/B) sum_b sum over neurons of  relu(margin - s)^2 where the teacher's neuron fires (t > 0),
+    else relu(margin + s)^2.
 
-    student, teacher: (B, ...) features before the ReLU, the same shape. 0 where every student neuron is on the teacher's side by at
-    least the margin: how strongly a neuron fires does not matter, so a student equal to its teacher has 0 only if |t| >= margin
-    everywhere. The gradient reaches the student only.   variant "code": the same times 3/1000.
-    Raises ``ValueError`` for shapes that differ or a margin that is not > 0.
-    """
+    student, teacher: (B, ...) features before the ReLU, the same shape. 0 where every student
+    neuron is on the teacher's side by at least the margin: how strongly a neuron fires does not
+    matter, so a student equal to its teacher has 0 only if |t| >= margin everywhere. The gradient
+    reaches the student only.   variant "code": the same times 3/1000. Raises ``ValueError`` for
+    shapes that differ or a margin that is not > 0."""
     check_same_shape("student", student, "teacher", teacher)
     if not 0 < margin < float("inf"):
         raise ValueError(f"margin={margin}: it must be finite and > 0 (the authors use 1).")
@@ -36,22 +40,40 @@ def activation_boundary_loss(student: Tensor, teacher: Tensor, margin: float = 1
 
 
 class ActivationBoundary(Offline):
-    """Stage "boundaries": sum over layers of ab_weight / 2^(layers above) * ``activation_boundary_loss`` trains the student up to
-    its last layer, and connectors (1x1 convolution and batch norm) from its channels to the teacher's. Stage "task": CE alone.
+    """Stage "boundaries": sum over layers of ab_weight / 2^(layers above) *
+    ``activation_boundary_loss`` trains the student up to its last layer, and connectors (1x1
+    convolution and batch norm) from its channels to the teacher's. Stage "task": CE alone.
 
-    layers: by default what enters the ReLU at the end of every stage.   ab_weight: 3/1000 for the last layer, half of it for
-    each layer below, as in the authors' code; margin 1.   boundary_share: of the epochs; 1/9 is the public code's 30 of 270.
-    The paper's weights, margin and epochs were not available to us. The larger of two maps is average-pooled to the smaller.
-    variant "code": the authors' second stage for CIFAR-10, KL(p_t^T || p_s^T) at T = 3 without labels and without the factor T^2.
-    """
+    layers: by default what enters the ReLU at the end of every stage.   ab_weight: 3/1000 for the
+    last layer, half of it for each layer below, as in the authors' code; margin 1.
+    boundary_share: of the epochs; 1/9 is the public code's 30 of 270. The paper's weights, margin
+    and epochs were not available to us. The larger of two maps is average-pooled to the smaller.
+    variant "code": the authors' second stage for CIFAR-10, KL(p_t^T || p_s^T) at T = 3 without
+    labels and without the factor T^2."""
 
-    def __init__(self, student: nn.Module, teacher: Teacher | nn.Module, layers: Layers = None, margin: float = 1.0,
-                 ab_weight: float = CODE, boundary_share: float = 1 / 9, variant: str = "paper", example: Tensor | None = None):
+    def __init__(
+        self,
+        student: nn.Module,
+        teacher: Teacher | nn.Module,
+        layers: Layers = None,
+        margin: float = 1.0,
+        ab_weight: float = CODE,
+        boundary_share: float = 1 / 9,
+        variant: str = "paper",
+        example: Tensor | None = None,
+    ):
         self._example, self.variant = example, check_variant(variant)
         super().__init__(student, teacher, layers, example)
         if not 0 < boundary_share < 1:
-            raise ValueError(f"boundary_share={boundary_share}: expected a fraction of the epochs between 0 and 1.")
-        self.margin, self.ab_weight, self.boundary_share = float(margin), weight("ab_weight", ab_weight), float(boundary_share)
+            raise ValueError(
+                f"boundary_share={boundary_share}: expected a fraction of the epochs between 0 "
+                "and 1."
+            )
+        self.margin, self.ab_weight, self.boundary_share = (
+            float(margin),
+            weight("ab_weight", ab_weight),
+            float(boundary_share),
+        )
         self.connectors = nn.ModuleList(self.try_pairs(self.dry_features(example), self._connector))
 
     @property
@@ -63,8 +85,18 @@ class ActivationBoundary(Offline):
 
     def stages(self):
         lower = parameters_before(self.student, self.student_layers, self._example)
-        return [Stage("boundaries", self.boundary_share, [Player("lower", self.boundary_terms, [*lower, *self.connectors.parameters()])]),
-                Stage("task", 1 - self.boundary_share, [Player("student", self.terms, list(self.student.parameters()))])]
+        return [
+            Stage(
+                "boundaries",
+                self.boundary_share,
+                [Player("lower", self.boundary_terms, [*lower, *self.connectors.parameters()])],
+            ),
+            Stage(
+                "task",
+                1 - self.boundary_share,
+                [Player("student", self.terms, list(self.student.parameters()))],
+            ),
+        ]
 
     def boundary_terms(self, batch: Batch):
         total, above = 0.0, len(self.layers)
@@ -79,15 +111,23 @@ class ActivationBoundary(Offline):
 
     def losses(self, reading: Reading):
         if self.variant == "code":
-            return {"kd": distillation_kl(reading.student_logits, reading.teacher_logits(), 3.0) / 3.0**2}
+            return {
+                "kd": distillation_kl(reading.student_logits, reading.teacher_logits(), 3.0)
+                / 3.0**2
+            }
         return label_term(reading, 1.0)
 
     def _connector(self, student: Tensor, teacher: Tensor) -> nn.Module:
         a, b = student.shape[1], teacher.shape[1]
         if student.ndim not in (2, 4) or student.ndim != teacher.ndim:
             raise ValueError("choose two maps (C, H, W) or two vectors (D,).")
-        made = (nn.Sequential(nn.Linear(a, b, bias=False), nn.BatchNorm1d(b)) if student.ndim == 2
-                else nn.Sequential(nn.Conv2d(a, b, 1, bias=False), nn.BatchNorm2d(b))).to(student)
+        made = (
+            nn.Sequential(nn.Linear(a, b, bias=False), nn.BatchNorm1d(b))
+            if student.ndim == 2
+            else nn.Sequential(nn.Conv2d(a, b, 1, bias=False), nn.BatchNorm2d(b))
+        ).to(student)
         with dry(made):
-            activation_boundary_loss(*same_size("student", made(student), "teacher", teacher), self.margin)
+            activation_boundary_loss(
+                *same_size("student", made(student), "teacher", teacher), self.margin
+            )
         return made

@@ -1,17 +1,16 @@
 """Zagoruyko, Komodakis: Paying More Attention to Attention (ICLR 2017, arXiv 1612.03928).
 
-Where does a network look? A map of how strongly its channels respond at each place; or the gradient of its loss with respect to the
-pixels. The student learns to look where the teacher looks.
-"""
+Where does a network look? A map of how strongly its channels respond at each place; or the gradient
+of its loss with respect to the pixels. The student learns to look where the teacher looks."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...errors import check_same_shape, check_variant, unknown
-from ...teacher import Teacher
 from ...distiller.offline import Layers, Offline, Reading, label_term, weight
 from ...distiller.tensors import check_maps, directions, precise, same_size
+from ...errors import check_same_shape, check_variant, unknown
+from ...teacher import Teacher
 
 KINDS = ("sum", "max")
 
@@ -19,24 +18,30 @@ KINDS = ("sum", "max")
 def attention_map(features: Tensor, kind: str = "sum", p: float = 2) -> Tensor:
     """Where a layer responds: (B, C, H, W) -> (B, H, W), not normalised.
 
-    kind "sum": F_sum^p = sum_c |A_c|^p (p = 1: F_sum).   kind "max": F_max^p = max_c |A_c|^p.   p: > 0; the larger, the more the
-    strongest places count. Absolute values, so that odd p is right for signed features too (public code omits them).
-    Raises ``ValueError`` for an unknown kind, p <= 0 or features that are not maps.
-    """
+    kind "sum": F_sum^p = sum_c |A_c|^p (p = 1: F_sum).   kind "max": F_max^p = max_c |A_c|^p.   p:
+    > 0; the larger, the more the strongest places count. Absolute values, so that odd p is right
+    for signed features too (public code omits them). Raises ``ValueError`` for an unknown kind, p
+    <= 0 or features that are not maps."""
     check_maps(features=features)
     if kind not in KINDS:
         raise unknown("kind of attention map", kind, KINDS)
     if not 0 < p < float("inf"):
-        raise ValueError(f"p={p}: the exponent of an attention map must be finite and > 0 (the paper uses 2).")
+        raise ValueError(
+            f"p={p}: the exponent of an attention map must be finite and > 0 (the paper uses 2)."
+        )
     features = precise(features)
     if p == 2 and kind == "sum":
         return _SumOfSquares.apply(features)
-    powers = features.square() if p == 2 else features.abs() if p == 1 else _power(features.abs(), p)
+    powers = (
+        features.square() if p == 2 else features.abs() if p == 1 else _power(features.abs(), p)
+    )
     return powers.sum(1) if kind == "sum" else powers.amax(1)
 
 
 class _SumOfSquares(torch.autograd.Function):
-    """sum_c A_c^2 in two passes over A, one forward and one backward: about half the time of ``square().sum(1)``."""
+    """sum_c A_c^2 in two passes over A, one forward and one backward: about half the time of
+    ``square().sum(1)``.
+    """
 
     @staticmethod
     def forward(ctx, features):
@@ -45,7 +50,7 @@ class _SumOfSquares(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient):  # of ordinary operations, so that it can be differentiated again
-        features, = ctx.saved_tensors
+        (features,) = ctx.saved_tensors
         return features * (2 * gradient).unsqueeze(1)
 
 
@@ -56,15 +61,17 @@ def _power(x: Tensor, p: float) -> Tensor:
 
 
 def _tamed(x: Tensor) -> Tensor:
-    """Each example over its largest magnitude: squares neither overflow nor vanish. Only for what is normalised afterwards."""
+    """Each example over its largest magnitude: squares neither overflow nor vanish. Only for what
+    is normalised afterwards.
+    """
     largest = x.detach().abs().amax(tuple(range(1, x.ndim)), keepdim=True)
     return x / torch.where(largest > 1e-30, largest, 1)
 
 
 def _comparable_map(features: Tensor, kind: str, p: float) -> Tensor:
-    """``attention_map`` up to a factor per example, whatever the features' scale. Taming costs as much as the map itself, and on a CPU,
-    where looking at values costs nothing, it waits until it is needed.
-    """
+    """``attention_map`` up to a factor per example, whatever the features' scale. Taming costs as
+    much as the map itself, and on a CPU, where looking at values costs nothing, it waits until it
+    is needed."""
     features = precise(features)
     if features.device.type == "cpu":
         plain = attention_map(features, kind, p)
@@ -79,76 +86,123 @@ def _normalised(values: Tensor) -> Tensor:
     return directions(_tamed(precise(values).flatten(1)))
 
 
-def attention_loss(student: Tensor, teacher: Tensor, p: float = 2, variant: str = "paper", kind: str = "sum") -> Tensor:
-    """(1/B) sum_b || Q_s/||Q_s||_2 - Q_t/||Q_t||_2 ||_2, Q the flattened attention map: a scalar in [0, sqrt 2].
+def attention_loss(
+    student: Tensor, teacher: Tensor, p: float = 2, variant: str = "paper", kind: str = "sum"
+) -> Tensor:
+    """(1/B) sum_b || Q_s/||Q_s||_2 - Q_t/||Q_t||_2 ||_2, Q the flattened attention map: a scalar in
+    [0, sqrt 2].
 
-    student, teacher: features (B, C, H, W) of one pair of layers; channels may differ, and the larger map is average-pooled to the
-    smaller. 0 when student equals teacher (also up to a factor). The gradient reaches the student only.
-    variant "code": the mean over B*H*W of the squared difference, that is mean_b (norm_b^2) / (H W).
-    Raises ``ValueError`` for different batches, tensors that are not maps, an unknown kind or variant, p <= 0.
-    """
+    student, teacher: features (B, C, H, W) of one pair of layers; channels may differ, and the
+    larger map is average-pooled to the smaller. 0 when student equals teacher (also up to a
+    factor). The gradient reaches the student only. variant "code": the mean over B*H*W of the
+    squared difference, that is mean_b (norm_b^2) / (H W). Raises ``ValueError`` for different
+    batches, tensors that are not maps, an unknown kind or variant, p <= 0."""
     check_maps(student=student, teacher=teacher)
     student, teacher = same_size("student", student, "teacher", teacher.detach())
-    difference = _normalised(_comparable_map(student, kind, p)) - _normalised(_comparable_map(teacher, kind, p))
-    return difference.square().mean() if check_variant(variant) == "code" else torch.linalg.vector_norm(difference, dim=1).mean()
+    difference = _normalised(_comparable_map(student, kind, p)) - _normalised(
+        _comparable_map(teacher, kind, p)
+    )
+    return (
+        difference.square().mean()
+        if check_variant(variant) == "code"
+        else torch.linalg.vector_norm(difference, dim=1).mean()
+    )
 
 
 def full_activation_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """(1/B) sum_b || F_s/||F_s||_2 - F_t/||F_t||_2 ||_2 over all channels and places: a scalar in [0, 2].
+    """(1/B) sum_b || F_s/||F_s||_2 - F_t/||F_t||_2 ||_2 over all channels and places: a scalar in
+    [0, 2].
 
-    student, teacher: (B, C, H, W) with equal channels. ``attention_loss`` without the map: what is lost and won by aggregating.
-    """
+    student, teacher: (B, C, H, W) with equal channels. ``attention_loss`` without the map: what is
+    lost and won by aggregating."""
     student, teacher = same_size("student", student, "teacher", teacher)
     check_same_shape("student", student, "teacher", teacher)
-    return torch.linalg.vector_norm(_normalised(student) - _normalised(teacher.detach()), dim=1).mean()
+    return torch.linalg.vector_norm(
+        _normalised(student) - _normalised(teacher.detach()), dim=1
+    ).mean()
 
 
 def gradient_attention_loss(student_grad: Tensor, teacher_grad: Tensor) -> Tensor:
-    """(1/B) sum_b ||J_s - J_t||_2^2, J = d CE / d x of each example: a scalar >= 0, 0 when student equals teacher.
+    """(1/B) sum_b ||J_s - J_t||_2^2, J = d CE / d x of each example: a scalar >= 0, 0 when student
+    equals teacher.
 
-    student_grad, teacher_grad: (B, ...) the same shape. The paper prints the norm without the square but derives its gradient
-    with it, beta (J_s - J_t) d^2 CE / dW dx; so the square. The gradient reaches the student only.
-    """
+    student_grad, teacher_grad: (B, ...) the same shape. The paper prints the norm without the
+    square but derives its gradient with it, beta (J_s - J_t) d^2 CE / dW dx; so the square. The
+    gradient reaches the student only."""
     check_same_shape("student_grad", student_grad, "teacher_grad", teacher_grad)
-    return (precise(student_grad) - precise(teacher_grad.detach())).square().flatten(1).sum(1).mean()
+    return (
+        (precise(student_grad) - precise(teacher_grad.detach())).square().flatten(1).sum(1).mean()
+    )
 
 
 class AttentionTransfer(Offline):
-    """L = CE + (at_weight / 2) * sum over pairs of layers of ``attention_loss``;  variant "code": CE + at_weight * sum.
+    """L = CE + (at_weight / 2) * sum over pairs of layers of ``attention_loss``;  variant "code":
+    CE + at_weight * sum.
 
-    layers: by default the ends of all stages.   p, kind: of ``attention_map``.   at_weight: 1000 for the code. We found no number
-    in the paper; its author names "about 0.1", 1000 / (H W B), for a loss summed over the batch: for our mean 0.1 * 128 = 12.8.
-    """
+    layers: by default the ends of all stages.   p, kind: of ``attention_map``.   at_weight: 1000
+    for the code. We found no number in the paper; its author names "about 0.1", 1000 / (H W B), for
+    a loss summed over the batch: for our mean 0.1 * 128 = 12.8."""
 
-    def __init__(self, student: nn.Module, teacher: Teacher | nn.Module, layers: Layers = None, at_weight: float | None = None,
-                 p: float = 2, kind: str = "sum", variant: str = "paper", ce_weight: float = 1.0, example: Tensor | None = None):
+    def __init__(
+        self,
+        student: nn.Module,
+        teacher: Teacher | nn.Module,
+        layers: Layers = None,
+        at_weight: float | None = None,
+        p: float = 2,
+        kind: str = "sum",
+        variant: str = "paper",
+        ce_weight: float = 1.0,
+        example: Tensor | None = None,
+    ):
         super().__init__(student, teacher, layers, example)
         self.p, self.kind, self.variant = p, kind, check_variant(variant)
         self.ce_weight = weight("ce_weight", ce_weight, zero=True)
-        self.at_weight = weight("at_weight", at_weight if at_weight is not None else 12.8 if variant == "paper" else 1000.0)
-        self.try_pairs(self.dry_features(example), lambda s, t: attention_loss(s, t, p, variant, kind))
+        self.at_weight = weight(
+            "at_weight",
+            at_weight if at_weight is not None else 12.8 if variant == "paper" else 1000.0,
+        )
+        self.try_pairs(
+            self.dry_features(example), lambda s, t: attention_loss(s, t, p, variant, kind)
+        )
 
     def losses(self, reading: Reading):
-        total = sum(attention_loss(s, t, self.p, self.variant, self.kind) for s, t in self.pairs(reading))
+        total = sum(
+            attention_loss(s, t, self.p, self.variant, self.kind) for s, t in self.pairs(reading)
+        )
         factor = self.at_weight / 2 if self.variant == "paper" else self.at_weight
         return label_term(reading, self.ce_weight) | {"at": factor * total}
 
 
 class FullActivationTransfer(Offline):
-    """L = CE + (at_weight / 2) * sum over pairs of layers of ``full_activation_loss``, the paper's F-ActT.
+    """L = CE + (at_weight / 2) * sum over pairs of layers of ``full_activation_loss``, the paper's
+    F-ActT.
 
-    A 1x1 convolution takes the student's channels to the teacher's where they differ. at_weight: as in ``AttentionTransfer``.
-    The paper says that F-ActT compares full activations; weight and normalisation are left open and are ours.
-    """
+    A 1x1 convolution takes the student's channels to the teacher's where they differ. at_weight: as
+    in ``AttentionTransfer``. The paper says that F-ActT compares full activations; weight and
+    normalisation are left open and are ours."""
 
-    def __init__(self, student: nn.Module, teacher: Teacher | nn.Module, layers: Layers = None, at_weight: float = 12.8,
-                 ce_weight: float = 1.0, example: Tensor | None = None):
+    def __init__(
+        self,
+        student: nn.Module,
+        teacher: Teacher | nn.Module,
+        layers: Layers = None,
+        at_weight: float = 12.8,
+        ce_weight: float = 1.0,
+        example: Tensor | None = None,
+    ):
         super().__init__(student, teacher, layers, example)
-        self.at_weight, self.ce_weight = weight("at_weight", at_weight), weight("ce_weight", ce_weight, zero=True)
+        self.at_weight, self.ce_weight = (
+            weight("at_weight", at_weight),
+            weight("ce_weight", ce_weight, zero=True),
+        )
         self.connectors = nn.ModuleList(self.try_pairs(self.dry_features(example), _connector))
 
     def losses(self, reading: Reading):
-        total = sum(full_activation_loss(connect(s), t) for connect, (s, t) in zip(self.connectors, self.pairs(reading)))
+        total = sum(
+            full_activation_loss(connect(s), t)
+            for connect, (s, t) in zip(self.connectors, self.pairs(reading))
+        )
         return label_term(reading, self.ce_weight) | {"full": self.at_weight / 2 * total}
 
 
@@ -159,22 +213,40 @@ def _connector(student: Tensor, teacher: Tensor) -> nn.Module:
 
 
 class GradientAttentionTransfer(Offline):
-    """L = CE + (at_weight / 2) * ``gradient_attention_loss``, J = d CE / d x of each network: double backpropagation.
+    """L = CE + (at_weight / 2) * ``gradient_attention_loss``, J = d CE / d x of each network:
+    double backpropagation.
 
-    at_weight: the paper gives none for gradients; 1 is ours, and much for networks with steep losses, which then diverge: lower it.
-    Each J is of the example's own loss, not of the batch's mean; the student's runs in training mode, where batch normalisation
-    couples the examples a little, the teacher's in eval mode.
-    """
+    at_weight: the paper gives none for gradients; 1 is ours, and much for networks with steep
+    losses, which then diverge: lower it. Each J is of the example's own loss, not of the batch's
+    mean; the student's runs in training mode, where batch normalisation couples the examples a
+    little, the teacher's in eval mode."""
 
     input_gradient = uses_answers = True
 
-    def __init__(self, student: nn.Module, teacher: Teacher | nn.Module, at_weight: float = 1.0, ce_weight: float = 1.0):
+    def __init__(
+        self,
+        student: nn.Module,
+        teacher: Teacher | nn.Module,
+        at_weight: float = 1.0,
+        ce_weight: float = 1.0,
+    ):
         super().__init__(student, teacher)
         self.teacher.net  # an ensemble has no single gradient
-        self.at_weight, self.ce_weight = weight("at_weight", at_weight), weight("ce_weight", ce_weight, zero=True)
+        self.at_weight, self.ce_weight = (
+            weight("at_weight", at_weight),
+            weight("ce_weight", ce_weight, zero=True),
+        )
 
     def losses(self, reading: Reading):
         y = reading.batch.y
-        own, = torch.autograd.grad(F.cross_entropy(reading.student_logits, y, reduction="sum"), reading.x, create_graph=True)
-        theirs, *_ = self.teacher.input_gradient(reading.batch, lambda z, _: F.cross_entropy(z.float(), y, reduction="none"))
-        return label_term(reading, self.ce_weight) | {"gradient": self.at_weight / 2 * gradient_attention_loss(own, theirs)}
+        (own,) = torch.autograd.grad(
+            F.cross_entropy(reading.student_logits, y, reduction="sum"),
+            reading.x,
+            create_graph=True,
+        )
+        theirs, *_ = self.teacher.input_gradient(
+            reading.batch, lambda z, _: F.cross_entropy(z.float(), y, reduction="none")
+        )
+        return label_term(reading, self.ce_weight) | {
+            "gradient": self.at_weight / 2 * gradient_attention_loss(own, theirs)
+        }

@@ -1,43 +1,56 @@
-"""Romero, Ballas, Kahou, Chassang, Gatta, Bengio: FitNets: Hints for Thin Deep Nets (ICLR 2015, arXiv 1412.6550).
+"""Romero, Ballas, Kahou, Chassang, Gatta, Bengio: FitNets: Hints for Thin Deep Nets (ICLR 2015,
+arXiv 1412.6550).
 
-Two stages: first the student's lower half learns to predict the teacher's middle layer (the hint) through a regressor that is thrown
-away; then the whole student learns from labels and from the teacher's answers.
-"""
+Two stages: first the student's lower half learns to predict the teacher's middle layer (the hint)
+through a regressor that is thrown away; then the whole student learns from labels and from the
+teacher's answers."""
 
 from torch import Tensor, nn
 from torch.optim import RMSprop
 
-from ...errors import check_same_shape, check_temperature, check_variant
-from ...taps.default_layers import nonlinearity, parameters_before, stages
-from ...softening import distillation_kl
-from ...teacher import Teacher
-from ...distiller.plan import Batch, Player, Stage
 from ...distiller.offline import Layers, Offline, Reading, label_term, weight
+from ...distiller.plan import Batch, Player, Stage
 from ...distiller.tensors import same_size, squared_distance
+from ...errors import check_same_shape, check_temperature, check_variant
+from ...softening import distillation_kl
+from ...taps.default_layers import nonlinearity, parameters_before, stages
+from ...teacher import Teacher
 
 
 def hint_loss(guided: Tensor, hint: Tensor, variant: str = "paper") -> Tensor:
-    """The hint loss, a scalar >= 0: 1/2 * (1/B) sum_b ||u_h - r(v_g)||^2, the squares summed over all entries of an example.
+    """The hint loss, a scalar >= 0: 1/2 * (1/B) sum_b ||u_h - r(v_g)||^2, the squares summed over
+    all entries of an example.
 
-    guided: (B, ...) the regressor's output r(v_g).   hint: (B, ...) the teacher's features u_h, the same shape. The gradient
-    reaches the student only.   variant "code": the mean over all entries, smaller by 2 / (entries per example).
-    Raises ``ValueError`` for shapes that differ.
-    """
+    guided: (B, ...) the regressor's output r(v_g).   hint: (B, ...) the teacher's features u_h, the
+    same shape. The gradient reaches the student only.   variant "code": the mean over all entries,
+    smaller by 2 / (entries per example). Raises ``ValueError`` for shapes that differ."""
     check_same_shape("guided", guided, "hint", hint)
-    return squared_distance(guided, hint) * (1 / guided.numel() if check_variant(variant) == "code" else 0.5 / len(guided))
+    return squared_distance(guided, hint) * (
+        1 / guided.numel() if check_variant(variant) == "code" else 0.5 / len(guided)
+    )
 
 
 class Regressor(nn.Sequential):
-    """A convolution without padding whose kernel shrinks the guided map to the hint's size: k = N_guided - N_hint + 1.
+    """A convolution without padding whose kernel shrinks the guided map to the hint's size: k =
+    N_guided - N_hint + 1.
 
-    guided, hint: shapes (C, H, W), or (D,) for a linear map.   activation: the hint's own non-linearity, or None. A guided map
-    smaller than the hint keeps its size: then the hint is average-pooled to it, which the paper does not cover.
-    variant "code": 3x3 with stride 2 to half the size, transposed 4x4 to the double, else as above; batch norm and ReLU.
-    """
+    guided, hint: shapes (C, H, W), or (D,) for a linear map.   activation: the hint's own
+    non-linearity, or None. A guided map smaller than the hint keeps its size: then the hint is
+    average-pooled to it, which the paper does not cover. variant "code": 3x3 with stride 2 to half
+    the size, transposed 4x4 to the double, else as above; batch norm and ReLU."""
 
-    def __init__(self, guided: tuple[int, ...], hint: tuple[int, ...], activation: nn.Module | None, variant: str = "paper"):
+    def __init__(
+        self,
+        guided: tuple[int, ...],
+        hint: tuple[int, ...],
+        activation: nn.Module | None,
+        variant: str = "paper",
+    ):
         if len(guided) != len(hint) or len(guided) not in (1, 3):
-            raise ValueError(f"no regressor from {guided} to {hint}: choose two maps (C, H, W) or two vectors (D,).")
+            raise ValueError(
+                f"no regressor from {guided} to {hint}: choose two maps (C, H, W) or two vectors "
+                "(D,)."
+            )
         (a, *size), (b, *target) = guided, hint
         kernel, code = tuple(max(g - h, 0) + 1 for g, h in zip(size, target)), variant == "code"
         if code and size and size == [2 * t for t in target]:
@@ -47,35 +60,59 @@ class Regressor(nn.Sequential):
         else:
             first = nn.Conv2d(a, b, kernel) if size else nn.Linear(a, b)
         norm = (nn.BatchNorm2d(b) if size else nn.BatchNorm1d(b)) if code else None
-        super().__init__(*[step for step in (first, norm, nn.ReLU() if code else activation) if step is not None])
+        super().__init__(
+            *[step for step in (first, norm, nn.ReLU() if code else activation) if step is not None]
+        )
 
 
 class FitNet(Offline):
-    """Stage "hint": ``hint_loss`` trains the student up to its guided layer, and the regressor. Stage "distil": the whole student,
-    L = CE + kd_weight(e) * KL(p_t^T || p_s^T), kd_weight annealed linearly from 4 to 1, without the factor T^2.
+    """Stage "hint": ``hint_loss`` trains the student up to its guided layer, and the regressor.
+    Stage "distil": the whole student, L = CE + kd_weight(e) * KL(p_t^T || p_s^T), kd_weight
+    annealed linearly from 4 to 1, without the factor T^2.
 
-    layers: (guided, hint), by default the middle stage of both.   hint_share: of the epochs (the paper: both stages up to 500).
-    temperature: 3 in the paper.   The first stage has the paper's own optimiser, RMSProp at ``hint_lr`` 0.005; its sum over the map
-    sends students to dead ReLUs at the second stage's rate. The second stage uses the optimiser of ``fit`` (the paper: RMSProp too).
-    That the hint loss has a factor 1/2 and the soft term no T^2 is recalled: we could not read the paper's equations.
-    variant "code": the public benchmarks' single stage, L = CE + 100 * mean squared error, the regressor with batch norm and ReLU
-    (the paper's authors tried one stage on thin deep nets, and it failed to learn). Only "paper" needs a teacher of the same classes.
+    layers: (guided, hint), by default the middle stage of both.   hint_share: of the epochs (the
+    paper: both stages up to 500). temperature: 3 in the paper.   The first stage has the paper's
+    own optimiser, RMSProp at ``hint_lr`` 0.005; its sum over the map sends students to dead ReLUs
+    at the second stage's rate. The second stage uses the optimiser of ``fit`` (the paper: RMSProp
+    too). That the hint loss has a factor 1/2 and the soft term no T^2 is recalled: we could not
+    read the paper's equations. variant "code": the public benchmarks' single stage, L = CE + 100 *
+    mean squared error, the regressor with batch norm and ReLU (the paper's authors tried one stage
+    on thin deep nets, and it failed to learn). Only "paper" needs a teacher of the same classes.
     """
 
-    def __init__(self, student: nn.Module, teacher: Teacher | nn.Module, layers: Layers = None, temperature: float = 3.0,
-                 hint_share: float = 0.5, hint_lr: float = 0.005, hint_weight: float | None = None, ce_weight: float = 1.0,
-                 variant: str = "paper", example: Tensor | None = None):
+    def __init__(
+        self,
+        student: nn.Module,
+        teacher: Teacher | nn.Module,
+        layers: Layers = None,
+        temperature: float = 3.0,
+        hint_share: float = 0.5,
+        hint_lr: float = 0.005,
+        hint_weight: float | None = None,
+        ce_weight: float = 1.0,
+        variant: str = "paper",
+        example: Tensor | None = None,
+    ):
         self.variant = check_variant(variant)
         super().__init__(student, teacher, layers, example)
         if len(self.layers) != 1:
-            raise ValueError(f"FitNet has one guided layer and one hint, but layers has {len(self.layers)} pairs: {self.layers}.")
+            raise ValueError(
+                f"FitNet has one guided layer and one hint, but layers has {len(self.layers)} "
+                f"pairs: {self.layers}."
+            )
         if not 0 < hint_share < 1:
-            raise ValueError(f"hint_share={hint_share}: expected a fraction of the epochs between 0 and 1.")
+            raise ValueError(
+                f"hint_share={hint_share}: expected a fraction of the epochs between 0 and 1."
+            )
         self.temperature, self.hint_share = check_temperature(temperature), float(hint_share)
         default = 100.0 if variant == "code" else 1.0
         self.hint_weight = weight("hint_weight", default if hint_weight is None else hint_weight)
-        self.hint_lr, self.ce_weight, self._example = weight("hint_lr", hint_lr), weight("ce_weight", ce_weight, zero=True), example
-        self.regressor, = self.try_pairs(self.dry_features(example), self._regressor)
+        self.hint_lr, self.ce_weight, self._example = (
+            weight("hint_lr", hint_lr),
+            weight("ce_weight", ce_weight, zero=True),
+            example,
+        )
+        (self.regressor,) = self.try_pairs(self.dry_features(example), self._regressor)
 
     @property
     def uses_answers(self) -> bool:
@@ -85,7 +122,9 @@ class FitNet(Offline):
         activation = nonlinearity(self.teacher.net, self.teacher_layers[0], self._example)
         if activation is None and bool((hint >= 0).all()):
             activation = nn.ReLU()  # a function, not a module of the network
-        return Regressor(tuple(guided.shape[1:]), tuple(hint.shape[1:]), activation, self.variant).to(guided)
+        return Regressor(
+            tuple(guided.shape[1:]), tuple(hint.shape[1:]), activation, self.variant
+        ).to(guided)
 
     def default_layers(self, net: nn.Module) -> list[str]:
         own = stages(net)
@@ -95,9 +134,20 @@ class FitNet(Offline):
         if self.variant == "code":
             return super().stages()
         guided = parameters_before(self.student, self.student_layers, self._example)
-        first = Player("guided", self.hint_terms, [*guided, *self.regressor.parameters()], lambda p: RMSprop(p, self.hint_lr))
-        return [Stage("hint", self.hint_share, [first]),
-                Stage("distil", 1 - self.hint_share, [Player("student", self.terms, list(self.student.parameters()))])]
+        first = Player(
+            "guided",
+            self.hint_terms,
+            [*guided, *self.regressor.parameters()],
+            lambda p: RMSprop(p, self.hint_lr),
+        )
+        return [
+            Stage("hint", self.hint_share, [first]),
+            Stage(
+                "distil",
+                1 - self.hint_share,
+                [Player("student", self.terms, list(self.student.parameters()))],
+            ),
+        ]
 
     def _hint(self, guided: Tensor, hint: Tensor) -> dict[str, Tensor]:
         guided, hint = same_size("guided", self.regressor(guided), "hint", hint)

@@ -1,53 +1,74 @@
 """Srinivas, Fleuret: Knowledge Transfer with Jacobian Matching (ICML 2018, arXiv 1803.00443).
 
-How does the answer change when a pixel changes? Matching answers under input noise is matching answers and their derivatives. The
-paper's text was not available to us: the form here is how others restate it, and public codes differ from it and from each other.
-"""
+How does the answer change when a pixel changes? Matching answers under input noise is matching
+answers and their derivatives. The paper's text was not available to us: the form here is how others
+restate it, and public codes differ from it and from each other."""
 
 import torch
 from torch import Tensor, nn
 
+from ...distiller.offline import Layers, Offline, Reading, label_term, weight
 from ...errors import check_same_shape, check_variant
 from ...taps.default_layers import stages
 from ...teacher import Teacher
-from ...distiller.offline import Layers, Offline, Reading, label_term, weight
 from .attention_transfer import _normalised, attention_loss, attention_map
 
 
-def jacobian_loss(student_jacobian: Tensor, teacher_jacobian: Tensor, variant: str = "paper") -> Tensor:
-    """(1/B) sum_b || J_s/||J_s||_2 - J_t/||J_t||_2 ||_2^2, a scalar in [0, 4]; 0 when student equals teacher, up to a factor.
+def jacobian_loss(
+    student_jacobian: Tensor, teacher_jacobian: Tensor, variant: str = "paper"
+) -> Tensor:
+    """(1/B) sum_b || J_s/||J_s||_2 - J_t/||J_t||_2 ||_2^2, a scalar in [0, 4]; 0 when student
+    equals teacher, up to a factor.
 
-    student_jacobian, teacher_jacobian: (B, ...) derivatives of one number per example with respect to its input, the same shape;
-    normalised example by example. The gradient reaches the student only.   variant "code": the mean over all entries, smaller by 1 /
-    (entries per example). Raises ``ValueError`` for shapes that differ.
-    """
+    student_jacobian, teacher_jacobian: (B, ...) derivatives of one number per example with respect
+    to its input, the same shape; normalised example by example. The gradient reaches the student
+    only.   variant "code": the mean over all entries, smaller by 1 / (entries per example). Raises
+    ``ValueError`` for shapes that differ."""
     check_same_shape("student_jacobian", student_jacobian, "teacher_jacobian", teacher_jacobian)
     squares = (_normalised(student_jacobian) - _normalised(teacher_jacobian.detach())).square()
     return squares.mean() if check_variant(variant) == "code" else squares.sum(1).mean()
 
 
 def strongest_attention(features: Tensor) -> Tensor:
-    """The largest value of the attention map sum_c A_c^2: (B, C, H, W) -> (B,). Its derivative is one row of the map's Jacobian."""
+    """The largest value of the attention map sum_c A_c^2: (B, C, H, W) -> (B,). Its derivative is
+    one row of the map's Jacobian.
+    """
     return attention_map(features).flatten(1).amax(1)
 
 
 class JacobianMatching(Offline):
-    """L = CE + (at_weight / 2) * sum of ``attention_loss`` + jacobian_weight * sum of ``jacobian_loss`` over the layers.
+    """L = CE + (at_weight / 2) * sum of ``attention_loss`` + jacobian_weight * sum of
+    ``jacobian_loss`` over the layers.
 
-    J is the derivative of ``strongest_attention`` with respect to the pixels: the whole Jacobian of a map would be as large as the map
-    times the image. layers: by default the end of the last stage. Both weights are ours: the paper's were not available. at_weight
-    0 leaves the maps out.   variant "code": L = CE + 20 * ``jacobian_loss``, J the derivative of the true class's logit; no layers.
-    """
+    J is the derivative of ``strongest_attention`` with respect to the pixels: the whole Jacobian of
+    a map would be as large as the map times the image. layers: by default the end of the last
+    stage. Both weights are ours: the paper's were not available. at_weight 0 leaves the maps out.
+    variant "code": L = CE + 20 * ``jacobian_loss``, J the derivative of the true class's logit; no
+    layers."""
 
     input_gradient = True
 
-    def __init__(self, student: nn.Module, teacher: Teacher | nn.Module, layers: Layers = None, jacobian_weight: float | None = None,
-                 at_weight: float = 12.8, ce_weight: float = 1.0, variant: str = "paper", example: Tensor | None = None):
+    def __init__(
+        self,
+        student: nn.Module,
+        teacher: Teacher | nn.Module,
+        layers: Layers = None,
+        jacobian_weight: float | None = None,
+        at_weight: float = 12.8,
+        ce_weight: float = 1.0,
+        variant: str = "paper",
+        example: Tensor | None = None,
+    ):
         self.variant = check_variant(variant)
         super().__init__(student, teacher, () if variant == "code" else layers, example)
         default = 20.0 if variant == "code" else 1.0
-        self.jacobian_weight = weight("jacobian_weight", default if jacobian_weight is None else jacobian_weight)
-        self.at_weight, self.ce_weight = weight("at_weight", at_weight, zero=True), weight("ce_weight", ce_weight, zero=True)
+        self.jacobian_weight = weight(
+            "jacobian_weight", default if jacobian_weight is None else jacobian_weight
+        )
+        self.at_weight, self.ce_weight = (
+            weight("at_weight", at_weight, zero=True),
+            weight("ce_weight", ce_weight, zero=True),
+        )
         if self.layers:
             self.try_pairs(self.dry_features(example), attention_loss)
 
@@ -60,18 +81,31 @@ class JacobianMatching(Offline):
 
     def losses(self, reading: Reading):
         if self.variant == "code":
-            return label_term(reading, self.ce_weight) | {"jacobian": self.jacobian_weight * self._of_true_class(reading)}
+            return label_term(reading, self.ce_weight) | {
+                "jacobian": self.jacobian_weight * self._of_true_class(reading)
+            }
         attention = jacobian = 0.0
         for own, theirs in self.layers:
             s = reading.student[own]
-            j_s, = torch.autograd.grad(strongest_attention(s).sum(), reading.x, create_graph=True)
-            j_t, _, teacher = self.teacher.input_gradient(reading.batch, lambda _, f: strongest_attention(f[theirs]), [theirs])
-            attention, jacobian = attention + attention_loss(s, teacher[theirs]), jacobian + jacobian_loss(j_s, j_t)
+            (j_s,) = torch.autograd.grad(strongest_attention(s).sum(), reading.x, create_graph=True)
+            j_t, _, teacher = self.teacher.input_gradient(
+                reading.batch, lambda _, f: strongest_attention(f[theirs]), [theirs]
+            )
+            attention, jacobian = (
+                attention + attention_loss(s, teacher[theirs]),
+                jacobian + jacobian_loss(j_s, j_t),
+            )
         maps = {"at": self.at_weight / 2 * attention} if self.at_weight else {}
-        return label_term(reading, self.ce_weight) | maps | {"jacobian": self.jacobian_weight * jacobian}
+        return (
+            label_term(reading, self.ce_weight)
+            | maps
+            | {"jacobian": self.jacobian_weight * jacobian}
+        )
 
     def _of_true_class(self, reading: Reading) -> Tensor:
         true = lambda z, _=None: z.gather(1, reading.batch.y[:, None])[:, 0]
-        j_s, = torch.autograd.grad(true(reading.student_logits).sum(), reading.x, create_graph=True)
+        (j_s,) = torch.autograd.grad(
+            true(reading.student_logits).sum(), reading.x, create_graph=True
+        )
         j_t, *_ = self.teacher.input_gradient(reading.batch, true)
         return jacobian_loss(j_s, j_t, "code")

@@ -1,7 +1,7 @@
 """Zhang, Xiang, Hospedales, Lu: Deep Mutual Learning (DML, CVPR 2018, arXiv 1706.00384).
 
-No teacher: several untrained networks learn together, each from the labels and from what its peers answer at that moment.
-"""
+No teacher: several untrained networks learn together, each from the labels and from what its peers
+answer at that moment."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -10,18 +10,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...distiller.plan import Batch, Distiller, Player, Stage, check_batch, check_classes
 from ...errors import check_variant, check_weights
 from ...softening import distillation_kl
 from ...taps import call
-from ...distiller.plan import Batch, Distiller, Player, Stage, check_batch, check_classes
 
 
 def mutual_loss(logits: Tensor, peers: Sequence[Tensor], variant: str = "paper") -> Tensor:
-    """1/(K-1) * sum over peers l of KL(p_l || p_k) at T = 1, the mean over the batch: a scalar >= 0, 0 when all agree.
+    """1/(K-1) * sum over peers l of KL(p_l || p_k) at T = 1, the mean over the batch: a scalar >=
+    0, 0 when all agree.
 
-    logits: (B, C) of network k.   peers: the other networks' (B, C); no gradient reaches them. variant "code": the sum over
-    peers, larger by K-1 (the same for two networks). Raises ``ValueError`` without peers and for shapes that differ.
-    """
+    logits: (B, C) of network k.   peers: the other networks' (B, C); no gradient reaches them.
+    variant "code": the sum over peers, larger by K-1 (the same for two networks). Raises
+    ``ValueError`` without peers and for shapes that differ."""
     if not len(peers):
         raise ValueError("mutual_loss needs at least one peer: nobody can learn together alone.")
     total = sum(distillation_kl(logits, peer, 1.0) for peer in peers)
@@ -29,30 +30,56 @@ def mutual_loss(logits: Tensor, peers: Sequence[Tensor], variant: str = "paper")
 
 
 class DML(Distiller):
-    """Each network k is a player: L_k = CE_k + kd_weight * ``mutual_loss``. They step in order, and each sees its peers' newest answers.
+    """Each network k is a player: L_k = CE_k + kd_weight * ``mutual_loss``. They step in order, and
+    each sees its peers' newest answers.
 
-    students: two or more networks for the same classes, each with its own random weights; they may differ in architecture. The first
-    is deployed and validated (``networks`` has all). kd_weight: 1 in the paper; 0 trains them side by side without listening. As in
-    the paper's Algorithm 1, a network's answers are computed again after its step, before the next network learns from them.
+    students: two or more networks for the same classes, each with its own random weights; they may
+    differ in architecture. The first is deployed and validated (``networks`` has all). kd_weight: 1
+    in the paper; 0 trains them side by side without listening. As in the paper's Algorithm 1, a
+    network's answers are computed again after its step, before the next network learns from them.
     """
 
-    def __init__(self, students: Sequence[nn.Module], kd_weight: float = 1.0, variant: str = "paper"):
+    def __init__(
+        self, students: Sequence[nn.Module], kd_weight: float = 1.0, variant: str = "paper"
+    ):
         if isinstance(kd_weight, nn.Module):
             raise ValueError("DML takes its networks as one list: DML([net_a, net_b]).")
-        students = [students] if isinstance(students, nn.Module) and not isinstance(students, nn.ModuleList) else list(students)
+        students = (
+            [students]
+            if isinstance(students, nn.Module) and not isinstance(students, nn.ModuleList)
+            else list(students)
+        )
         if len(students) < 2:
-            raise ValueError(f"DML needs at least two networks, got {len(students)}: DML([net_a, net_b]).")
-        if len({id(p) for net in students for p in net.parameters()}) < sum(len(list(net.parameters())) for net in students):
-            raise ValueError("two of the networks given to DML share parameters: each needs weights of its own.")
+            raise ValueError(
+                f"DML needs at least two networks, got {len(students)}: DML([net_a, net_b])."
+            )
+        if len({id(p) for net in students for p in net.parameters()}) < sum(
+            len(list(net.parameters())) for net in students
+        ):
+            raise ValueError(
+                "two of the networks given to DML share parameters: each needs weights of its own."
+            )
         super().__init__(students[0])
         check_weights(ce_weight=1.0, kd_weight=kd_weight)
-        self.networks, self.kd_weight, self.variant = nn.ModuleList(students), float(kd_weight), check_variant(variant)
+        self.networks, self.kd_weight, self.variant = (
+            nn.ModuleList(students),
+            float(kd_weight),
+            check_variant(variant),
+        )
         self.students = len(students)
         self._seen: dict[int, tuple] = {}  # by network: the batch, the state and the logits
 
     def stages(self):
-        return [Stage("together", 1.0, [Player(f"net{k + 1}", partial(self.network_terms, k), list(net.parameters()))
-                                        for k, net in enumerate(self.networks)])]
+        return [
+            Stage(
+                "together",
+                1.0,
+                [
+                    Player(f"net{k + 1}", partial(self.network_terms, k), list(net.parameters()))
+                    for k, net in enumerate(self.networks)
+                ],
+            )
+        ]
 
     def terms(self, batch: Batch):
         """The first network's terms."""
@@ -63,21 +90,34 @@ class DML(Distiller):
         for j, net in enumerate(self.networks):
             check_batch(net, batch, f"network {j + 1}")
         logits = self._logits(k, batch)
-        peers = [self._logits(j, batch, graph=j > k).detach() for j in range(self.students) if j != k]
+        peers = [
+            self._logits(j, batch, graph=j > k).detach() for j in range(self.students) if j != k
+        ]
         for peer in peers:
             check_classes(logits, peer)
         self._seen.pop(k)  # network k steps now: later peers must ask it again
-        return {"ce": F.cross_entropy(logits, batch.y), "kd": self.kd_weight * mutual_loss(logits, peers, self.variant)}
+        return {
+            "ce": F.cross_entropy(logits, batch.y),
+            "kd": self.kd_weight * mutual_loss(logits, peers, self.variant),
+        }
 
     def _logits(self, k: int, batch: Batch, graph: bool = True) -> Tensor:
-        """Network k's logits for this batch as it is now. What was computed for an earlier player serves again, with its graph:
-        three forward passes for two networks instead of four.
+        """Network k's logits for this batch as it is now. What was computed for an earlier player
+        serves again, with its graph: three forward passes for two networks instead of four.
 
         graph: keep it; not for a network that has had its turn.
         """
-        now = (self.training, torch.is_grad_enabled(), [p._version for p in self.networks[k].parameters()])
+        now = (
+            self.training,
+            torch.is_grad_enabled(),
+            [p._version for p in self.networks[k].parameters()],
+        )
         x, then, logits = self._seen.get(k, (None, None, None))
-        if x is batch.x and then == now and (logits.requires_grad or not graph or not torch.is_grad_enabled()):
+        if (
+            x is batch.x
+            and then == now
+            and (logits.requires_grad or not graph or not torch.is_grad_enabled())
+        ):
             return logits
         with torch.set_grad_enabled(torch.is_grad_enabled() and graph):
             logits = call(self.networks[k], batch.x).float()

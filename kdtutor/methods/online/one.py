@@ -1,8 +1,9 @@
-"""Lan, Zhu, Gong: Knowledge Distillation by On-the-Fly Native Ensemble (ONE, NeurIPS 2018, arXiv 1806.04606).
+"""Lan, Zhu, Gong: Knowledge Distillation by On-the-Fly Native Ensemble (ONE, NeurIPS 2018, arXiv
+1806.04606).
 
-One network with several copies of its upper half: the branches, weighed by a gate, make a teacher better than each of them, and each
-learns from it while all train together. One branch is deployed; it has exactly the plain network's parameters.
-"""
+One network with several copies of its upper half: the branches, weighed by a gate, make a teacher
+better than each of them, and each learns from it while all train together. One branch is deployed;
+it has exactly the plain network's parameters."""
 
 import copy
 import math
@@ -11,39 +12,53 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...distiller.plan import Batch, Distiller, check_batch
 from ...errors import check_same_device, check_temperature, check_variant, check_weights
-from ...taps.default_layers import stages
 from ...models.common import initialise
 from ...softening import distillation_kl
 from ...taps import Taps, dry, example_input
-from ...distiller.plan import Batch, Distiller, check_batch
+from ...taps.default_layers import stages
 
 
 def gated_logits(branch_logits: Tensor, gate: Tensor) -> Tensor:
-    """The native ensemble: z_e = sum_i g_i z_i.   branch_logits: (M, B, C).   gate: (B, M), rows sum to 1. Returns (B, C).
+    """The native ensemble: z_e = sum_i g_i z_i.   branch_logits: (M, B, C).   gate: (B, M), rows
+    sum to 1. Returns (B, C).
 
     Raises ``ValueError`` for shapes that do not belong together.
     """
     check_same_device("branch_logits", branch_logits, "gate", gate)
     if branch_logits.ndim != 3 or gate.shape != (branch_logits.shape[1], branch_logits.shape[0]):
-        raise ValueError(f"branch_logits has shape {tuple(branch_logits.shape)} and gate {tuple(gate.shape)}; expected (branches, batch, "
-                         "classes) and (batch, branches).")
+        raise ValueError(
+            f"branch_logits has shape {tuple(branch_logits.shape)} and gate {tuple(gate.shape)}; "
+            "expected (branches, batch, "
+            "classes) and (batch, branches)."
+        )
     return (gate.T[..., None] * branch_logits).sum(0)
 
 
 class ONE(Distiller):
-    """L = sum_i CE_i + CE_ensemble + kd_weight * T^2 * sum_i KL(p_e^T || p_i^T) over the branches; the ensemble learns from labels alone.
+    """L = sum_i CE_i + CE_ensemble + kd_weight * T^2 * sum_i KL(p_e^T || p_i^T) over the branches;
+    the ensemble learns from labels alone.
 
-    student: the network to deploy, and the first branch.   branches: how many, at least 2.   split: the layer after which they part,
-    by default the last but one stage.   The gate: average pooling of the split's features, linear, batch norm, ReLU, softmax.
-    temperature: 3, as in the authors' code (whether in the paper, too, we could not check).   variant "code": the last term grows as
-    exp(-5 (1 - e)^2) over the first 80 of 300 epochs, which the authors' notes call a tip beside the paper.
-    deploy() is the student itself. Raises ``ValueError`` where the network cannot be cut at ``split``: what runs before it must be
-    whole children of the network, one after the other.
+    student: the network to deploy, and the first branch.   branches: how many, at least 2.   split:
+    the layer after which they part, by default the last but one stage.   The gate: average pooling
+    of the split's features, linear, batch norm, ReLU, softmax. temperature: 3, as in the authors'
+    code (whether in the paper, too, we could not check).   variant "code": the last term grows as
+    exp(-5 (1 - e)^2) over the first 80 of 300 epochs, which the authors' notes call a tip beside
+    the paper. deploy() is the student itself. Raises ``ValueError`` where the network cannot be cut
+    at ``split``: what runs before it must be whole children of the network, one after the other.
     """
 
-    def __init__(self, student: nn.Module, branches: int = 3, split: str | None = None, temperature: float = 3.0, kd_weight: float = 1.0,
-                 variant: str = "paper", example: Tensor | None = None):
+    def __init__(
+        self,
+        student: nn.Module,
+        branches: int = 3,
+        split: str | None = None,
+        temperature: float = 3.0,
+        kd_weight: float = 1.0,
+        variant: str = "paper",
+        example: Tensor | None = None,
+    ):
         super().__init__(student)
         if branches < 2:
             raise ValueError(f"branches={branches}: an ensemble needs at least 2.")
@@ -51,7 +66,11 @@ class ONE(Distiller):
         if split is None:
             own = stages(student)
             split = own[max(0, len(own) - 2)]
-        self.split, self.temperature, self.kd_weight = split, check_temperature(temperature), float(kd_weight)
+        self.split, self.temperature, self.kd_weight = (
+            split,
+            check_temperature(temperature),
+            float(kd_weight),
+        )
         self.variant, self.count = check_variant(variant), int(branches)
         x = example_input(student, example, random=True)
         with dry(student):
@@ -59,10 +78,15 @@ class ONE(Distiller):
         shared = features[split]
         upper = _upper_half(student, split, x, shared, logits)
         if not any(True for _ in upper.parameters()):
-            raise ValueError(f"split={split!r} leaves nothing above it that could learn, so that all branches would be the same: "
-                             "choose an earlier layer.")
+            raise ValueError(
+                f"split={split!r} leaves nothing above it that could learn, so that all branches "
+                "would be the same: "
+                "choose an earlier layer."
+            )
         self.branches = nn.ModuleList(_fresh(upper) for _ in range(branches - 1))
-        self.gate = nn.Sequential(nn.Linear(shared.shape[1], branches), nn.BatchNorm1d(branches), nn.ReLU(), nn.Softmax(1)).to(logits)
+        self.gate = nn.Sequential(
+            nn.Linear(shared.shape[1], branches), nn.BatchNorm1d(branches), nn.ReLU(), nn.Softmax(1)
+        ).to(logits)
 
     def forward(self, x) -> tuple[Tensor, Tensor]:
         """Branches' logits (M, B, C) and the gate (B, M)."""
@@ -75,13 +99,24 @@ class ONE(Distiller):
         check_batch(self.student, batch)
         branches, gate = self(batch.x)
         ensemble = gated_logits(branches, gate)
-        ramp = 1.0 if self.variant == "paper" else math.exp(-5 * (1 - min(self.progress * 300 / 80, 1)) ** 2)
-        return {"ce": sum(F.cross_entropy(z, batch.y) for z in branches), "ce_ensemble": F.cross_entropy(ensemble, batch.y),
-                "kd": ramp * self.kd_weight * sum(distillation_kl(z, ensemble, self.temperature) for z in branches)}
+        ramp = (
+            1.0
+            if self.variant == "paper"
+            else math.exp(-5 * (1 - min(self.progress * 300 / 80, 1)) ** 2)
+        )
+        return {
+            "ce": sum(F.cross_entropy(z, batch.y) for z in branches),
+            "ce_ensemble": F.cross_entropy(ensemble, batch.y),
+            "kd": ramp
+            * self.kd_weight
+            * sum(distillation_kl(z, ensemble, self.temperature) for z in branches),
+        }
 
 
 def _upper_half(net: nn.Module, split: str, x: Tensor, shared: Tensor, logits: Tensor) -> nn.Module:
-    """A copy of the network that begins at the split: the children that ran before pass their input on."""
+    """A copy of the network that begins at the split: the children that ran before pass their input
+    on.
+    """
     order, hooks = [], []
     try:
         for name, child in net.named_children():
@@ -92,7 +127,7 @@ def _upper_half(net: nn.Module, split: str, x: Tensor, shared: Tensor, logits: T
         for hook in hooks:
             hook.remove()
     upper, last = copy.deepcopy(net), split.partition(".")[0]
-    for name in order[:order.index(last) + 1] if last == split else []:
+    for name in order[: order.index(last) + 1] if last == split else []:
         setattr(upper, name, nn.Identity())
     with dry(upper):
         try:
@@ -100,8 +135,12 @@ def _upper_half(net: nn.Module, split: str, x: Tensor, shared: Tensor, logits: T
         except (RuntimeError, ValueError):
             whole = False
     if not whole or last != split:
-        raise ValueError(f"{type(net).__name__} cannot be cut after {split!r}: everything before it must be whole children of the "
-                         f"network that run one after the other. Its children ran as {order}: pass split=, one of them.")
+        raise ValueError(
+            f"{type(net).__name__} cannot be cut after {split!r}: everything before it must be "
+            "whole children of the "
+            f"network that run one after the other. Its children ran as {order}: pass split=, one "
+            "of them."
+        )
     return upper
 
 

@@ -1,8 +1,9 @@
-"""Tian, Krishnan, Isola: Contrastive Representation Distillation (CRD, ICLR 2020, arXiv 1910.10699).
+"""Tian, Krishnan, Isola: Contrastive Representation Distillation (CRD, ICLR 2020, arXiv
+1910.10699).
 
-The student's embedding of an image should pick out the teacher's embedding of the same image among those of many other images, and
-the other way round. The many others come from a memory of all training images.
-"""
+The student's embedding of an image should pick out the teacher's embedding of the same image among
+those of many other images, and the other way round. The many others come from a memory of all
+training images."""
 
 import math
 
@@ -11,38 +12,54 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...datasets import Data, Split
+from ...distiller.offline import Layers, Offline, Reading, label_term, weight
+from ...distiller.tensors import full_precision
 from ...errors import check_temperature, unknown
 from ...taps.default_layers import embedding
 from ...teacher import Teacher
-from ...distiller.offline import Layers, Offline, Reading, label_term, weight
-from ...distiller.tensors import full_precision
 
 MODES = ("exact", "relax")
 
 
-def contrast_loss(positive: Tensor, negative: Tensor, mask: Tensor, negatives: int, size: int, z: float | Tensor = 1.0) -> Tensor:
-    """Noise-contrastive estimation, the mean over the batch of  -log h(P+) - sum_neg log(1 - h(P-)),  h(P) = P / (P + K/n).
+def contrast_loss(
+    positive: Tensor,
+    negative: Tensor,
+    mask: Tensor,
+    negatives: int,
+    size: int,
+    z: float | Tensor = 1.0,
+) -> Tensor:
+    """Noise-contrastive estimation, the mean over the batch of  -log h(P+) - sum_neg log(1 -
+    h(P-)),  h(P) = P / (P + K/n).
 
-    positive: (B,) scores exp(<s, t>/T), P times Z.   negative: (B, R), of which ``mask`` (B, R) says which K count per row.
-    negatives: K.   size: n, images in the memory; noise is uniform, 1/n.   z: the constant Z (1: the scores are P already). Where
-    P = 1/n everywhere (an untrained network) one side is log(1 + K) + K log(1 + 1/K): 10.70 for K = 16384.
-    """
+    positive: (B,) scores exp(<s, t>/T), P times Z.   negative: (B, R), of which ``mask`` (B, R)
+    says which K count per row. negatives: K.   size: n, images in the memory; noise is uniform,
+    1/n.   z: the constant Z (1: the scores are P already). Where P = 1/n everywhere (an untrained
+    network) one side is log(1 + K) + K log(1 + 1/K): 10.70 for K = 16384."""
     noise = negatives / size * z
     tiny = 1e-7 * z  # as in the authors' code
-    # log1p sums small terms; the sum of K logarithms less K log(noise) would lose three digits in float32.
+    # log1p sums small terms; the sum of K logarithms less K log(noise) would lose three digits in
+    # float32.
     rejected = torch.where(mask, negative + tiny, 0.0).div(noise).log1p().sum(1)
     return (rejected - (positive / (positive + noise + tiny)).log()).mean()
 
 
-def draw_negatives(labels: Tensor, y: Tensor, k: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-    """For each image of a batch k rows of the memory with another class, uniform and without repetition.
+def draw_negatives(
+    labels: Tensor, y: Tensor, k: int, generator: torch.Generator | None = None
+) -> tuple[Tensor, Tensor]:
+    """For each image of a batch k rows of the memory with another class, uniform and without
+    repetition.
 
-    labels: (n,) classes of the memory's rows.   y: (B,).   Returns rows (R,) and mask (B, R): row i's negatives are rows[mask[i]].
-    The batch shares one random order of the memory, of which each image takes the first k rows of other classes: for each image
-    this is a uniform draw, and scores against all of them are a single matrix product. Raises ``ValueError`` if there are too few.
-    """
+    labels: (n,) classes of the memory's rows.   y: (B,).   Returns rows (R,) and mask (B, R): row
+    i's negatives are rows[mask[i]]. The batch shares one random order of the memory, of which each
+    image takes the first k rows of other classes: for each image this is a uniform draw, and scores
+    against all of them are a single matrix product. Raises ``ValueError`` if there are too few."""
     classes, which = y.unique(return_inverse=True)
-    order = torch.randperm(len(labels), generator=generator, device=labels.device if generator is None else generator.device)
+    order = torch.randperm(
+        len(labels),
+        generator=generator,
+        device=labels.device if generator is None else generator.device,
+    )
     order, take = order.to(labels.device), min(len(labels), int(k * (1 + 2 / len(classes))) + 64)
     while True:
         other = labels[order[:take]] != classes[:, None]
@@ -50,7 +67,10 @@ def draw_negatives(labels: Tensor, y: Tensor, k: int, generator: torch.Generator
         if int(count[:, -1].min()) >= k:
             break
         if take == len(labels):
-            raise ValueError(f"{k} negatives were asked for, but some class leaves only {int(count[:, -1].min())} images of others.")
+            raise ValueError(
+                f"{k} negatives were asked for, but some class leaves only "
+                f"{int(count[:, -1].min())} images of others."
+            )
         take = min(len(labels), 2 * take)
     mask = other & (count <= k)
     used = int(mask.any(0).nonzero()[-1]) + 1
@@ -58,35 +78,67 @@ def draw_negatives(labels: Tensor, y: Tensor, k: int, generator: torch.Generator
 
 
 class CRD(Offline):
-    """L = CE + crd_weight * (``contrast_loss`` of the student's embeddings against the memory of the teacher's + the reverse).
+    """L = CE + crd_weight * (``contrast_loss`` of the student's embeddings against the memory of
+    the teacher's + the reverse).
 
-    Embeddings: a linear layer on each network's features (by default what enters the classifier), ``dimensions`` wide, normalised; both
-    are learned. The memory holds one of each per training image and moves with ``momentum``. Z is fixed by the first batch, on a still
-    random memory: with few images the loss first rises above its start, as real embeddings fill it, before it falls.
-    negatives: K; where a class leaves fewer images of others, all of these.   mode "exact": the positive is the image itself;
-    "relax": any image of its class. temperature 0.07, momentum 0.5, crd_weight 0.8 are the authors' code (the paper's: not checked).
-    ``fit`` prepares the memory for the examples it trains on; without it call ``prepare(split)``, or pass data.
-    """
+    Embeddings: a linear layer on each network's features (by default what enters the classifier),
+    ``dimensions`` wide, normalised; both are learned. The memory holds one of each per training
+    image and moves with ``momentum``. Z is fixed by the first batch, on a still random memory: with
+    few images the loss first rises above its start, as real embeddings fill it, before it falls.
+    negatives: K; where a class leaves fewer images of others, all of these.   mode "exact": the
+    positive is the image itself; "relax": any image of its class. temperature 0.07, momentum 0.5,
+    crd_weight 0.8 are the authors' code (the paper's: not checked). ``fit`` prepares the memory for
+    the examples it trains on; without it call ``prepare(split)``, or pass data."""
 
-    def __init__(self, student: nn.Module, teacher: Teacher | nn.Module, data: Data | Split | None = None, crd_weight: float = 0.8,
-                 negatives: int = 16384, temperature: float = 0.07, momentum: float = 0.5, dimensions: int = 128, mode: str = "exact",
-                 layers: Layers = None, ce_weight: float = 1.0, example: Tensor | None = None):
+    def __init__(
+        self,
+        student: nn.Module,
+        teacher: Teacher | nn.Module,
+        data: Data | Split | None = None,
+        crd_weight: float = 0.8,
+        negatives: int = 16384,
+        temperature: float = 0.07,
+        momentum: float = 0.5,
+        dimensions: int = 128,
+        mode: str = "exact",
+        layers: Layers = None,
+        ce_weight: float = 1.0,
+        example: Tensor | None = None,
+    ):
         super().__init__(student, teacher, layers, example)
         if mode not in MODES:
             raise unknown("mode of CRD", mode, MODES)
         if len(self.layers) != 1 or negatives < 1 or dimensions < 1 or not 0 <= momentum < 1:
-            raise ValueError(f"CRD needs one pair of layers, negatives and dimensions >= 1 and 0 <= momentum < 1, got layers={self.layers}, "
-                             f"negatives={negatives}, dimensions={dimensions}, momentum={momentum}.")
-        self.crd_weight, self.temperature = weight("crd_weight", crd_weight), check_temperature(temperature)
+            raise ValueError(
+                "CRD needs one pair of layers, negatives and dimensions >= 1 and 0 <= momentum < "
+                f"1, got layers={self.layers}, "
+                f"negatives={negatives}, dimensions={dimensions}, momentum={momentum}."
+            )
+        self.crd_weight, self.temperature = (
+            weight("crd_weight", crd_weight),
+            check_temperature(temperature),
+        )
         if temperature < 0.012:
-            raise ValueError(f"temperature={temperature}: exp(1/temperature) overflows float32 below 0.012 (the authors use 0.07).")
-        self.negatives, self.dimensions, self.momentum = int(negatives), int(dimensions), float(momentum)
+            raise ValueError(
+                f"temperature={temperature}: exp(1/temperature) overflows float32 below 0.012 "
+                "(the authors use 0.07)."
+            )
+        self.negatives, self.dimensions, self.momentum = (
+            int(negatives),
+            int(dimensions),
+            float(momentum),
+        )
         self.mode, self.ce_weight = mode, weight("ce_weight", ce_weight, zero=True)
-        (s, t), = self.dry_features(example)
-        self.embed_student, self.embed_teacher = (nn.Linear(f[0].numel(), dimensions).to(f) for f in (s, t))
+        ((s, t),) = self.dry_features(example)
+        self.embed_student, self.embed_teacher = (
+            nn.Linear(f[0].numel(), dimensions).to(f) for f in (s, t)
+        )
         if not isinstance(data, (Data, Split, type(None))):
-            raise ValueError(f"data is a {type(data).__name__}; expected a Data or its training Split, or nothing: fit prepares the "
-                             "memory.")
+            raise ValueError(
+                f"data is a {type(data).__name__}; expected a Data or its training Split, or "
+                "nothing: fit prepares the "
+                "memory."
+            )
         if data is not None:
             self.prepare(data.train if isinstance(data, Data) else data)
 
@@ -94,11 +146,22 @@ class CRD(Offline):
         return [embedding(net)]
 
     def prepare(self, train: Split) -> None:
-        """Makes a fresh memory for these examples. The rows follow the split; an example is found by its index."""
-        device, n, generator = self.embed_student.weight.device, len(train), torch.Generator().manual_seed(0)
+        """Makes a fresh memory for these examples. The rows follow the split; an example is found
+        by its index.
+        """
+        device, n, generator = (
+            self.embed_student.weight.device,
+            len(train),
+            torch.Generator().manual_seed(0),
+        )
         bound = 1 / math.sqrt(self.dimensions / 3)
         for name in ("memory_student", "memory_teacher"):
-            self.register_buffer(name, torch.empty(n, self.dimensions).uniform_(-bound, bound, generator=generator).to(device))
+            self.register_buffer(
+                name,
+                torch.empty(n, self.dimensions)
+                .uniform_(-bound, bound, generator=generator)
+                .to(device),
+            )
         self.register_buffer("z", torch.zeros(2, device=device))
         rows = torch.full((int(train.index.max()) + 1,), -1)
         rows[train.index] = torch.arange(n)
@@ -107,52 +170,95 @@ class CRD(Offline):
         self.register_buffer("by_class", train.y.argsort(stable=True).to(device), persistent=False)
         self._others = n - int(train.y.bincount().max())
         if not self._others:
-            raise ValueError("CRD needs at least two classes: all training examples have the same one.")
+            raise ValueError(
+                "CRD needs at least two classes: all training examples have the same one."
+            )
 
     def _load_from_state_dict(self, state, prefix, *args):
-        saved, mine = (None if m is None else len(m) for m in (state.get(prefix + "memory_student"), getattr(self, "memory_student", None)))
+        saved, mine = (
+            None if m is None else len(m)
+            for m in (state.get(prefix + "memory_student"), getattr(self, "memory_student", None))
+        )
         if saved != mine:
-            raise ValueError(f"the saved CRD memory holds {saved} training examples and this one {mine}: a run can only be continued with "
-                             "the data it began with. Use the same data and validation fraction, or start a new run.")
+            raise ValueError(
+                f"the saved CRD memory holds {saved} training examples and this one {mine}: a run "
+                "can only be continued with "
+                "the data it began with. Use the same data and validation fraction, or start a new "
+                "run."
+            )
         super()._load_from_state_dict(state, prefix, *args)
 
     def _positions(self, index: Tensor | None, size: int) -> Tensor:
         if not hasattr(self, "memory_student"):
-            raise ValueError("CRD keeps a memory of all training images: train it with fit, or call prepare(data.train) first.")
+            raise ValueError(
+                "CRD keeps a memory of all training images: train it with fit, or call "
+                "prepare(data.train) first."
+            )
         if index is None:
-            raise ValueError("CRD finds each image's place in its memory by batch.index, and this batch has none.")
+            raise ValueError(
+                "CRD finds each image's place in its memory by batch.index, and this batch has "
+                "none."
+            )
         if index.dtype != torch.int64 or index.shape != (size,):
-            raise ValueError(f"batch.index has shape {tuple(index.shape)} and dtype {index.dtype}; expected ({size},) int64, one per "
-                             "image.")
+            raise ValueError(
+                f"batch.index has shape {tuple(index.shape)} and dtype {index.dtype}; expected "
+                f"({size},) int64, one per "
+                "image."
+            )
         known = (index >= 0) & (index < len(self._rows))
         rows = torch.where(known, self._rows[index.clamp(0, len(self._rows) - 1)], -1)
         if bool((rows < 0).any()):
-            raise ValueError(f"batch.index holds {index[rows < 0][:5].tolist()}, which are not among the {len(self.memory_student)} training "
-                             "examples that CRD was prepared for.")
+            raise ValueError(
+                f"batch.index holds {index[rows < 0][:5].tolist()}, which are not among the "
+                f"{len(self.memory_student)} training "
+                "examples that CRD was prepared for."
+            )
         return rows.to(self.memory_student.device)
 
     def losses(self, reading: Reading):
-        (own, theirs), = self.pairs(reading)
+        ((own, theirs),) = self.pairs(reading)
         rows, y = self._positions(reading.batch.index, len(reading.batch.y)), reading.batch.y
         student = F.normalize(self.embed_student(own.flatten(1)).float(), dim=1)
         teacher = F.normalize(self.embed_teacher(theirs.flatten(1)).float(), dim=1)
         k = min(self.negatives, self._others)
         drawn, mask = draw_negatives(self.labels, y, k)
         positives = rows if self.mode == "exact" else self._classmates(y)
-        total = sum(self._side(i, v, memory, positives, drawn, mask, k)
-                    for i, (v, memory) in enumerate(((student, self.memory_teacher), (teacher, self.memory_student))))
+        total = sum(
+            self._side(i, v, memory, positives, drawn, mask, k)
+            for i, (v, memory) in enumerate(
+                ((student, self.memory_teacher), (teacher, self.memory_student))
+            )
+        )
         if self.training:
             for memory, v in ((self.memory_student, student), (self.memory_teacher, teacher)):
-                memory[rows] = F.normalize(torch.lerp(v.detach(), memory[rows], self.momentum), dim=1)
+                memory[rows] = F.normalize(
+                    torch.lerp(v.detach(), memory[rows], self.momentum), dim=1
+                )
         return label_term(reading, self.ce_weight) | {"crd": self.crd_weight * total}
 
     @full_precision
-    def _side(self, i: int, v: Tensor, memory: Tensor, positives: Tensor, drawn: Tensor, mask: Tensor, k: int) -> Tensor:
+    def _side(
+        self,
+        i: int,
+        v: Tensor,
+        memory: Tensor,
+        positives: Tensor,
+        drawn: Tensor,
+        mask: Tensor,
+        k: int,
+    ) -> Tensor:
         """One network's embeddings against the memory of the other's."""
         v = v / self.temperature
-        positive, negative = (v * memory[positives]).sum(1).exp(), (v @ memory.index_select(0, drawn).T).exp()
+        positive, negative = (
+            (v * memory[positives]).sum(1).exp(),
+            (v @ memory.index_select(0, drawn).T).exp(),
+        )
         if not self.z[i]:
-            self.z[i] = (positive.detach().sum() + (negative.detach() * mask).sum()) / (len(v) * (k + 1)) * len(memory)
+            self.z[i] = (
+                (positive.detach().sum() + (negative.detach() * mask).sum())
+                / (len(v) * (k + 1))
+                * len(memory)
+            )
         return contrast_loss(positive, negative, mask, k, len(memory), float(self.z[i]))
 
     def _classmates(self, y: Tensor) -> Tensor:

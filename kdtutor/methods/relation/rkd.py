@@ -1,44 +1,64 @@
 """Park, Kim, Lu, Cho: Relational Knowledge Distillation (RKD, CVPR 2019, arXiv 1904.05068).
 
-Not where the teacher puts each example, but how examples lie to each other: the distances of pairs and the angles of triplets.
-"""
+Not where the teacher puts each example, but how examples lie to each other: the distances of pairs
+and the angles of triplets."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from ...distiller.offline import Layers, Offline, Reading, label_term, weight
+from ...distiller.tensors import (
+    check_relations,
+    directions,
+    full_precision,
+    gram,
+    precise,
+    tamed,
+    unit_vectors,
+    unit_vectors_backward,
+)
 from ...errors import check_variant, check_weights
 from ...taps.default_layers import embedding
 from ...teacher import Teacher
-from ...distiller.offline import Layers, Offline, Reading, label_term, weight
-from ...distiller.tensors import check_relations, directions, full_precision, gram, precise, tamed, unit_vectors, unit_vectors_backward
 
-BLOCK = 2**20  # cosines at once on a CPU, 4 MiB in float32: they stay in its cache, and the B^3 of them are never all there
+BLOCK = (
+    2**20
+    # cosines at once on a CPU, 4 MiB in float32: they stay in its cache, and the B^3 of them are
+    # never
+    # all there
+)
 
 
 def pair_distances(x: Tensor) -> Tensor:
-    """psi_D: ||x_i - x_j||_2 over the mean of all B(B-1) distances. (B, ...) -> (B, B), diagonal 0, no unit: scale drops out."""
+    """psi_D: ||x_i - x_j||_2 over the mean of all B(B-1) distances. (B, ...) -> (B, B), diagonal 0,
+    no unit: scale drops out.
+    """
     x = tamed(precise(x).flatten(1))
     distances = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
     return distances / (distances.sum() / (len(x) * (len(x) - 1))).clamp_min(1e-12)
 
 
 def distance_loss(student: Tensor, teacher: Tensor, variant: str = "paper") -> Tensor:
-    """RKD-D: the mean over the B(B-1) pairs of smooth-L1(psi_s - psi_t), a scalar >= 0, with psi from ``pair_distances``.
+    """RKD-D: the mean over the B(B-1) pairs of smooth-L1(psi_s - psi_t), a scalar >= 0, with psi
+    from ``pair_distances``.
 
-    student, teacher: (B, ...) embeddings, flattened; their widths may differ. 0 when student equals teacher, also up to a motion or a
-    scale. The gradient reaches the student only. variant "code": the mean over all B^2 entries, smaller by (B-1)/B.
-    Raises ``ValueError`` for different batches and for a batch of one, which has no pairs.
-    """
+    student, teacher: (B, ...) embeddings, flattened; their widths may differ. 0 when student equals
+    teacher, also up to a motion or a scale. The gradient reaches the student only. variant "code":
+    the mean over all B^2 entries, smaller by (B-1)/B. Raises ``ValueError`` for different batches
+    and for a batch of one, which has no pairs."""
     check_relations(student, teacher, 2, "pairs")
     b = len(student)
-    total = F.smooth_l1_loss(pair_distances(student), pair_distances(teacher.detach()), reduction="sum")
+    total = F.smooth_l1_loss(
+        pair_distances(student), pair_distances(teacher.detach()), reduction="sum"
+    )
     return total / (b * b if check_variant(variant) == "code" else b * (b - 1))
 
 
 def triplet_angles(x: Tensor, vertices: slice | Tensor = slice(None)) -> Tensor:
-    """psi_A: cosines of the angles at vertex i between x_j - x_i and x_k - x_i. (B, D) -> (V, B, B) for V vertices.
+    """psi_A: cosines of the angles at vertex i between x_j - x_i and x_k - x_i. (B, D) -> (V, B, B)
+    for V vertices.
 
     0 where j or k is the vertex itself, or a copy of it.
     """
@@ -46,11 +66,12 @@ def triplet_angles(x: Tensor, vertices: slice | Tensor = slice(None)) -> Tensor:
 
 
 class _AngleError(torch.autograd.Function):
-    """The sum of smooth-L1(cos_s - cos_t) over all triplets: (B, D), (B, E) -> a scalar, a few vertices at a time.
+    """The sum of smooth-L1(cos_s - cos_t) over all triplets: (B, D), (B, E) -> a scalar, a few
+    vertices at a time.
 
-    With d the difference of two cosines and c = clamp(d, -1, 1), smooth-L1 is c (d - c/2) and its derivative is c. The gradient is
-    made along with the value, block by block, so that no block is kept or computed again.
-    """
+    With d the difference of two cosines and c = clamp(d, -1, 1), smooth-L1 is c (d - c/2) and its
+    derivative is c. The gradient is made along with the value, block by block, so that no block is
+    kept or computed again."""
 
     @staticmethod
     @full_precision
@@ -63,7 +84,9 @@ class _AngleError(torch.autograd.Function):
             difference = (edges @ edges.mT).sub_(targets @ targets.mT)
             clamped = difference.clamp(-1, 1)
             if ctx.needs_input_grad[0]:
-                back = unit_vectors_backward(2 * (clamped @ edges), edges, inverse)  # clamped is symmetric
+                back = unit_vectors_backward(
+                    2 * (clamped @ edges), edges, inverse
+                )  # clamped is symmetric
                 gradient += back.sum(0)
                 gradient[at] -= back.sum(1)
             total += difference.sub_(clamped, alpha=0.5).mul_(clamped).sum()
@@ -77,36 +100,56 @@ class _AngleError(torch.autograd.Function):
 
 
 def angle_loss(student: Tensor, teacher: Tensor, variant: str = "paper") -> Tensor:
-    """RKD-A: the mean over the B(B-1)(B-2) triplets of distinct examples of smooth-L1(psi_s - psi_t), psi from ``triplet_angles``.
+    """RKD-A: the mean over the B(B-1)(B-2) triplets of distinct examples of smooth-L1(psi_s -
+    psi_t), psi from ``triplet_angles``.
 
-    student, teacher: (B, ...) embeddings, flattened; their widths may differ. A scalar in [0, 1.5]; 0 when student equals teacher, also
-    up to a motion or a scale. The gradient reaches the student only. Batches go a few vertices at a time, so that the B^3 cosines are
-    never held at once.
-    variant "code": the mean over all B^3 entries, smaller by (B-1)(B-2)/B^2.
-    Raises ``ValueError`` for different batches and for fewer than three examples, which have no triplets.
-    """
+    student, teacher: (B, ...) embeddings, flattened; their widths may differ. A scalar in [0, 1.5];
+    0 when student equals teacher, also up to a motion or a scale. The gradient reaches the student
+    only. Batches go a few vertices at a time, so that the B^3 cosines are never held at once.
+    variant "code": the mean over all B^3 entries, smaller by (B-1)(B-2)/B^2. Raises ``ValueError``
+    for different batches and for fewer than three examples, which have no triplets."""
     check_relations(student, teacher, 3, "triplets")
     b = len(student)
-    student, teacher = tamed(precise(student).flatten(1)), tamed(precise(teacher.detach()).flatten(1))
-    block = BLOCK if student.device.type == "cpu" else 16 * BLOCK  # a GPU wants fewer and larger pieces
-    total = _AngleError.apply(student, teacher, max(1, block // (b * max(b, student.shape[1], teacher.shape[1]))))
+    student, teacher = (
+        tamed(precise(student).flatten(1)),
+        tamed(precise(teacher.detach()).flatten(1)),
+    )
+    block = (
+        BLOCK if student.device.type == "cpu" else 16 * BLOCK
+    )  # a GPU wants fewer and larger pieces
+    total = _AngleError.apply(
+        student, teacher, max(1, block // (b * max(b, student.shape[1], teacher.shape[1])))
+    )
     return total / (b**3 if check_variant(variant) == "code" else b * (b - 1) * (b - 2))
 
 
 class RKD(Offline):
-    """L = CE + distance_weight * sum of ``distance_loss`` + angle_weight * sum of ``angle_loss`` over the layers.
+    """L = CE + distance_weight * sum of ``distance_loss`` + angle_weight * sum of ``angle_loss``
+    over the layers.
 
-    RKD-D: angle_weight=0; RKD-A: distance_weight=0; RKD-DA: both.   The weights 25 and 50 are those of public code for CIFAR-100
-    classification (in no text we found; for metric learning the paper has 1 and 2, and no label term).
-    layers: by default what enters the classifier; embeddings are not normalised.
-    """
+    RKD-D: angle_weight=0; RKD-A: distance_weight=0; RKD-DA: both.   The weights 25 and 50 are those
+    of public code for CIFAR-100 classification (in no text we found; for metric learning the paper
+    has 1 and 2, and no label term). layers: by default what enters the classifier; embeddings are
+    not normalised."""
 
-    def __init__(self, student: nn.Module, teacher: Teacher | nn.Module, distance_weight: float = 25.0, angle_weight: float = 50.0,
-                 layers: Layers = None, ce_weight: float = 1.0, variant: str = "paper", example: Tensor | None = None):
+    def __init__(
+        self,
+        student: nn.Module,
+        teacher: Teacher | nn.Module,
+        distance_weight: float = 25.0,
+        angle_weight: float = 50.0,
+        layers: Layers = None,
+        ce_weight: float = 1.0,
+        variant: str = "paper",
+        example: Tensor | None = None,
+    ):
         super().__init__(student, teacher, layers, example)
         check_weights(distance_weight=distance_weight, angle_weight=angle_weight)
         self.distance_weight, self.angle_weight = float(distance_weight), float(angle_weight)
-        self.ce_weight, self.variant = weight("ce_weight", ce_weight, zero=True), check_variant(variant)
+        self.ce_weight, self.variant = (
+            weight("ce_weight", ce_weight, zero=True),
+            check_variant(variant),
+        )
         self.try_losses(example, distance_loss)
 
     def default_layers(self, net: nn.Module) -> list[str]:
@@ -115,7 +158,11 @@ class RKD(Offline):
     def losses(self, reading: Reading):
         terms, pairs = label_term(reading, self.ce_weight), self.pairs(reading)
         if self.distance_weight:
-            terms["distance"] = self.distance_weight * sum(distance_loss(s, t, self.variant) for s, t in pairs)
+            terms["distance"] = self.distance_weight * sum(
+                distance_loss(s, t, self.variant) for s, t in pairs
+            )
         if self.angle_weight:
-            terms["angle"] = self.angle_weight * sum(angle_loss(s, t, self.variant) for s, t in pairs)
+            terms["angle"] = self.angle_weight * sum(
+                angle_loss(s, t, self.variant) for s, t in pairs
+            )
         return terms

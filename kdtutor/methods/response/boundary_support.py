@@ -1,45 +1,64 @@
-"""Heo, Lee, Yun, Choi: Knowledge Distillation with Adversarial Samples Supporting Decision Boundary (BSS, AAAI 2019).
+"""Heo, Lee, Yun, Choi: Knowledge Distillation with Adversarial Samples Supporting Decision Boundary
+(BSS, AAAI 2019).
 
-A boundary supporting sample is an image pushed by small gradient steps just across the teacher's boundary between its own class
-and another. There the teacher's answer says where its boundary runs; the student learns that answer too.
-"""
+A boundary supporting sample is an image pushed by small gradient steps just across the teacher's
+boundary between its own class and another. There the teacher's answer says where its boundary runs;
+the student learns that answer too."""
 
 import torch
 from torch import Tensor, nn
 
+from ...distiller.offline import Offline, Reading, label_term, weight
 from ...errors import check_temperature
 from ...softening import distillation_kl, soften
 from ...taps import call, input_gradient
 from ...teacher import Teacher
-from ...distiller.offline import Offline, Reading, label_term, weight
 
 Bounds = tuple[float, float] | None
 
 
-def boundary_samples(teacher: Teacher | nn.Module, x: Tensor, base_class: Tensor, target_class: Tensor, steps: int = 10,
-                     step_size: float = 0.3, overshoot: float = 1e-4, bounds: Bounds = None) -> Tensor:
-    """Walks each image towards the teacher's boundary between two classes until it has just crossed it.
+def boundary_samples(
+    teacher: Teacher | nn.Module,
+    x: Tensor,
+    base_class: Tensor,
+    target_class: Tensor,
+    steps: int = 10,
+    step_size: float = 0.3,
+    overshoot: float = 1e-4,
+    bounds: Bounds = None,
+) -> Tensor:
+    """Walks each image towards the teacher's boundary between two classes until it has just crossed
+    it.
 
-    x: (B, ...) inputs.   base_class, target_class: (B,) or one number for all.   Returns (B, ...), no gradient. One step, with z
-    the teacher's logits and gap = z_base - z_target:  x <- x + step_size * (gap + overshoot) * g / ||g||_2,  g = d(z_target -
-    z_base)/dx, as in the authors' code (the paper's step was not available to us). A sample stops once the base class is no longer
-    the teacher's answer; one that has not crossed after ``steps`` steps is returned as far as it came.
-    Where the logits are steep this oversteps: to first order the boundary lies at step_size = 1 / ||g||_2.
-    bounds: (lowest, highest) pixel, to which every step is clipped: (0, 1) for images without normalisation, +-2.5 in the authors'
-    normalised CIFAR-10. teacher: any network, also a student in training; nothing about it changes. Raises ``ValueError`` where base
-    and target are the same class.
-    """
+    x: (B, ...) inputs.   base_class, target_class: (B,) or one number for all.   Returns (B, ...),
+    no gradient. One step, with z the teacher's logits and gap = z_base - z_target:  x <- x +
+    step_size * (gap + overshoot) * g / ||g||_2,  g = d(z_target - z_base)/dx, as in the authors'
+    code (the paper's step was not available to us). A sample stops once the base class is no longer
+    the teacher's answer; one that has not crossed after ``steps`` steps is returned as far as it
+    came. Where the logits are steep this oversteps: to first order the boundary lies at step_size =
+    1 / ||g||_2. bounds: (lowest, highest) pixel, to which every step is clipped: (0, 1) for images
+    without normalisation, +-2.5 in the authors' normalised CIFAR-10. teacher: any network, also a
+    student in training; nothing about it changes. Raises ``ValueError`` where base and target are
+    the same class."""
     net = teacher.net if isinstance(teacher, Teacher) else teacher
     x = x.detach().clone()
-    base, target = (torch.as_tensor(c, device=x.device).expand(len(x)) for c in (base_class, target_class))
+    base, target = (
+        torch.as_tensor(c, device=x.device).expand(len(x)) for c in (base_class, target_class)
+    )
     if bool((base == target).any()):
-        raise ValueError(f"base_class and target_class are equal for {int((base == target).sum())} of {len(x)} samples: there is no "
-                         "boundary of a class with itself.")
+        raise ValueError(
+            f"base_class and target_class are equal for {int((base == target).sum())} of {len(x)} "
+            "samples: there is no "
+            "boundary of a class with itself."
+        )
 
     def pick(z: Tensor, c: Tensor) -> Tensor:
         if len(c) and not 0 <= int(c.min()) <= int(c.max()) < z.shape[1]:
-            raise ValueError(f"base_class and target_class must be among the teacher's {z.shape[1]} classes, 0 to {z.shape[1] - 1}; "
-                             f"got {int(c.min())} to {int(c.max())}.")
+            raise ValueError(
+                f"base_class and target_class must be among the teacher's {z.shape[1]} classes, 0 "
+                f"to {z.shape[1] - 1}; "
+                f"got {int(c.min())} to {int(c.max())}."
+            )
         return z.gather(1, c[:, None])[:, 0]
 
     walking = torch.arange(len(x), device=x.device)
@@ -47,70 +66,125 @@ def boundary_samples(teacher: Teacher | nn.Module, x: Tensor, base_class: Tensor
         b, t = base[walking], target[walking]
         gradient, logits, _ = input_gradient(net, x[walking], lambda z, _: pick(z, t) - pick(z, b))
         inside = logits.argmax(1) == b
-        walking, gradient, gap = walking[inside], gradient[inside], (pick(logits, b) - pick(logits, t))[inside]
+        walking, gradient, gap = (
+            walking[inside],
+            gradient[inside],
+            (pick(logits, b) - pick(logits, t))[inside],
+        )
         if not len(walking):
             break
         length = gradient.flatten(1).norm(dim=1).clamp_min(1e-12)
-        moved = x[walking] + (step_size * (gap + overshoot) / length).view(-1, *[1] * (x.ndim - 1)) * gradient
+        moved = (
+            x[walking]
+            + (step_size * (gap + overshoot) / length).view(-1, *[1] * (x.ndim - 1)) * gradient
+        )
         x[walking] = moved if bounds is None else moved.clamp(*bounds)
     return x
 
 
-def base_samples(student_logits: Tensor, teacher_logits: Tensor, y: Tensor, most: int = 64) -> Tensor:
-    """Which images are worth a walk: those that teacher and student both get right, at most ``most``.
+def base_samples(
+    student_logits: Tensor, teacher_logits: Tensor, y: Tensor, most: int = 64
+) -> Tensor:
+    """Which images are worth a walk: those that teacher and student both get right, at most
+    ``most``.
 
-    If there are more, those where the wrong classes' probabilities differ most, sum_{k != y} (p_t,k - p_s,k)^2 at T = 1.
-    Returns positions in the batch, perhaps none.
-    """
+    If there are more, those where the wrong classes' probabilities differ most, sum_{k != y} (p_t,k
+    - p_s,k)^2 at T = 1. Returns positions in the batch, perhaps none."""
     right = ((student_logits.argmax(1) == y) & (teacher_logits.argmax(1) == y)).nonzero()[:, 0]
     if len(right) <= most:
         return right
-    difference = (soften(teacher_logits) - soften(student_logits)).square().scatter(1, y[:, None], 0).sum(1)
+    difference = (
+        (soften(teacher_logits) - soften(student_logits)).square().scatter(1, y[:, None], 0).sum(1)
+    )
     return right[difference[right].topk(most).indices]
 
 
 def target_classes(teacher_logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """(B,) a class for each image other than the teacher's answer, drawn by the teacher's probability: p_k / (1 - max p)."""
+    """(B,) a class for each image other than the teacher's answer, drawn by the teacher's
+    probability: p_k / (1 - max p).
+    """
     logits = teacher_logits.scatter(1, teacher_logits.argmax(1, keepdim=True), float("-inf"))
     return torch.multinomial(soften(logits), 1, generator=generator)[:, 0]
 
 
 class BSS(Offline):
-    """L = CE + kd_weight(e) * KL_T(x) + bss_weight(e) * KL_T(x_bss), KL_T = KL(p_t^T || p_s^T) averaged over its samples.
+    """L = CE + kd_weight(e) * KL_T(x) + bss_weight(e) * KL_T(x_bss), KL_T = KL(p_t^T || p_s^T)
+    averaged over its samples.
 
-    kd_weight(e) = 1 + 3 (1 - e) and bss_weight(e) = 2 max(1 - 4e/3, 0), e the progress of training, are the authors' code, as is
-    T = 3 without the factor T^2. Walks are taken for the images of ``base_samples`` towards ``target_classes``.
-    most: samples per batch.   steps, step_size: of the walk.   bounds: pixels' range, None for none, or "batch": from the least to the greatest
-    value in the batch, whatever the normalisation (ours; the code has +-2.5). Where fewer than two images qualify the term is 0:
-    batch normalisation cannot train on one.
-    """
+    kd_weight(e) = 1 + 3 (1 - e) and bss_weight(e) = 2 max(1 - 4e/3, 0), e the progress of training,
+    are the authors' code, as is T = 3 without the factor T^2. Walks are taken for the images of
+    ``base_samples`` towards ``target_classes``. most: samples per batch.   steps, step_size: of the
+    walk.   bounds: pixels' range, None for none, or "batch": from the least to the greatest value
+    in the batch, whatever the normalisation (ours; the code has +-2.5). Where fewer than two images
+    qualify the term is 0: batch normalisation cannot train on one."""
 
     uses_answers = True
 
-    def __init__(self, student: nn.Module, teacher: Teacher | nn.Module, temperature: float = 3.0, most: int = 64,
-                 steps: int = 10, step_size: float = 0.3, bounds: Bounds | str = "batch", ce_weight: float = 1.0):
+    def __init__(
+        self,
+        student: nn.Module,
+        teacher: Teacher | nn.Module,
+        temperature: float = 3.0,
+        most: int = 64,
+        steps: int = 10,
+        step_size: float = 0.3,
+        bounds: Bounds | str = "batch",
+        ce_weight: float = 1.0,
+    ):
         super().__init__(student, teacher)
         self.teacher.net  # an ensemble has no single gradient
-        self.temperature, self.ce_weight = check_temperature(temperature), weight("ce_weight", ce_weight, zero=True)
+        self.temperature, self.ce_weight = (
+            check_temperature(temperature),
+            weight("ce_weight", ce_weight, zero=True),
+        )
         if most < 2 or steps < 0:
-            raise ValueError(f"most={most}, steps={steps}: expected at least 2 samples of a batch, and 0 steps (no walk) or more.")
-        self.most, self.steps, self.step_size = int(most), int(steps), weight("step_size", step_size)
+            raise ValueError(
+                f"most={most}, steps={steps}: expected at least 2 samples of a batch, and 0 steps "
+                "(no walk) or more."
+            )
+        self.most, self.steps, self.step_size = (
+            int(most),
+            int(steps),
+            weight("step_size", step_size),
+        )
         if bounds != "batch" and bounds is not None:
             low, high = bounds if isinstance(bounds, (tuple, list)) and len(bounds) == 2 else (1, 0)
             if not low < high:
-                raise ValueError(f"bounds={bounds!r}: expected (lowest, highest) pixel, 'batch', or None for no bounds.")
+                raise ValueError(
+                    f"bounds={bounds!r}: expected (lowest, highest) pixel, 'batch', or None for "
+                    "no bounds."
+                )
             bounds = (float(low), float(high))
         self.bounds = bounds
 
     def losses(self, reading: Reading):
-        student, teacher, y, t = reading.student_logits, reading.teacher_logits(), reading.batch.y, self.temperature
+        student, teacher, y, t = (
+            reading.student_logits,
+            reading.teacher_logits(),
+            reading.batch.y,
+            self.temperature,
+        )
         kd_weight, bss_weight = 1 + 3 * (1 - self.progress), 2 * max(1 - 4 / 3 * self.progress, 0.0)
-        terms = label_term(reading, self.ce_weight) | {"kd": kd_weight / t**2 * distillation_kl(student, teacher, t)}
+        terms = label_term(reading, self.ce_weight) | {
+            "kd": kd_weight / t**2 * distillation_kl(student, teacher, t)
+        }
         chosen = base_samples(student.detach(), teacher, y, self.most) if bss_weight else y[:0]
         if len(chosen) < 2:
             return terms | {"bss": 0.0 * student.sum()}
         x = reading.batch.x[chosen]
-        bounds = (float(reading.batch.x.min()), float(reading.batch.x.max())) if self.bounds == "batch" else self.bounds
-        x = boundary_samples(self.teacher, x, y[chosen], target_classes(teacher[chosen]), self.steps, self.step_size, bounds=bounds)
+        bounds = (
+            (float(reading.batch.x.min()), float(reading.batch.x.max()))
+            if self.bounds == "batch"
+            else self.bounds
+        )
+        x = boundary_samples(
+            self.teacher,
+            x,
+            y[chosen],
+            target_classes(teacher[chosen]),
+            self.steps,
+            self.step_size,
+            bounds=bounds,
+        )
         term = distillation_kl(call(self.student, x).float(), self.teacher(x), t)
         return terms | {"bss": bss_weight / t**2 * term}

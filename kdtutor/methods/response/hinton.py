@@ -1,39 +1,57 @@
-"""Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network (NeurIPS workshop 2014, arXiv 1503.02531).
+"""Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network (NeurIPS workshop 2014, arXiv
+1503.02531).
 
-The student learns from the teacher's softened answer and, with a considerably lower weight, from the label. The loss itself is
-``kdtutor.softening.distillation_kl``. For MNIST the paper distils on soft targets alone (``ce_weight=0``) at T = 20.
-"""
+The student learns from the teacher's softened answer and, with a considerably lower weight, from
+the label. The loss itself is ``kdtutor.softening.distillation_kl``. For MNIST the paper distils on
+soft targets alone (``ce_weight=0``) at T = 20."""
 
 from torch import nn
 
+from ...distiller.offline import Offline, Reading, label_term
 from ...errors import check_temperature
 from ...softening import distillation_kl
 from ...teacher import Teacher
-from ...distiller.offline import Offline, Reading, label_term
 
 
 class Hinton(Offline):
-    """L = ce_weight * CE(softmax(z_s), y) + kd_weight * T^2 * KL(p_t^T || p_s^T), both terms from the same student logits.
+    """L = ce_weight * CE(softmax(z_s), y) + kd_weight * T^2 * KL(p_t^T || p_s^T), both terms from
+    the same student logits.
 
-    teacher: a network or a ``Teacher`` (ensembles included).   temperature: T of the soft term, finite and > 0; the label term
-    has T = 1.   ce_weight, kd_weight: >= 0, at least one > 0. The defaults (T = 4, 0.1, 0.9) are those of the public benchmarks;
-    the paper asks for a "considerably lower" label weight without a number. A weight of 0 leaves its term out.
-    Raises ``ValueError`` for bad numbers and, as soon as the shapes are known, for different numbers of classes.
-    """
+    teacher: a network or a ``Teacher`` (ensembles included).   temperature: T of the soft term,
+    finite and > 0; the label term has T = 1.   ce_weight, kd_weight: >= 0, at least one > 0. The
+    defaults (T = 4, 0.1, 0.9) are those of the public benchmarks; the paper asks for a
+    "considerably lower" label weight without a number. A weight of 0 leaves its term out. Raises
+    ``ValueError`` for bad numbers and, as soon as the shapes are known, for different numbers of
+    classes."""
 
     uses_answers = True
 
-    def __init__(self, student: nn.Module, teacher: Teacher | nn.Module, temperature: float = 4.0,
-                 ce_weight: float = 0.1, kd_weight: float = 0.9):
+    def __init__(
+        self,
+        student: nn.Module,
+        teacher: Teacher | nn.Module,
+        temperature: float = 4.0,
+        ce_weight: float = 0.1,
+        kd_weight: float = 0.9,
+    ):
         super().__init__(student, teacher)
         self.temperature = check_temperature(temperature)
-        if not (0 <= ce_weight < float("inf") and 0 <= kd_weight < float("inf") and ce_weight + kd_weight > 0):
-            raise ValueError(f"ce_weight={ce_weight}, kd_weight={kd_weight}: both must be finite and >= 0, and one of them > 0.")
+        if not (
+            0 <= ce_weight < float("inf")
+            and 0 <= kd_weight < float("inf")
+            and ce_weight + kd_weight > 0
+        ):
+            raise ValueError(
+                f"ce_weight={ce_weight}, kd_weight={kd_weight}: both must be finite and >= 0, and "
+                "one of them > 0."
+            )
         self.ce_weight, self.kd_weight = float(ce_weight), float(kd_weight)
 
     def losses(self, reading: Reading):
         terms = label_term(reading, self.ce_weight)
         if self.kd_weight:
             teacher_logits = reading.teacher_logits(self.temperature)
-            terms["kd"] = self.kd_weight * distillation_kl(reading.student_logits, teacher_logits, self.temperature)
+            terms["kd"] = self.kd_weight * distillation_kl(
+                reading.student_logits, teacher_logits, self.temperature
+            )
         return terms

@@ -2,4 +2,4 @@
 
 from .born_again import CWTM, DKPP, BornAgain, generations
 
-__all__ = ["BornAgain", "CWTM", "DKPP", "generations"]
+__all__ = ["CWTM", "DKPP", "BornAgain", "generations"]

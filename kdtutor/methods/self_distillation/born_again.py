@@ -1,10 +1,11 @@
-"""Furlanello, Lipton, Tschannen, Itti, Anandkumar: Born-Again Neural Networks (ICML 2018, arXiv 1805.04770).
+"""Furlanello, Lipton, Tschannen, Itti, Anandkumar: Born-Again Neural Networks (ICML 2018, arXiv
+1805.04770).
 
-A student of the teacher's own architecture learns from the teacher's unsoftened answers, becomes the teacher of the next student,
-and so on: generations. Two ablations ask *why* a student learns from its teacher's answers. CWTM keeps only how sure the teacher is:
-labels, with a weight per example. DKPP keeps the teacher's numbers but shuffles which wrong answer gets which. Both at T = 1, as in
-the paper.
-"""
+A student of the teacher's own architecture learns from the teacher's unsoftened answers, becomes
+the teacher of the next student, and so on: generations. Two ablations ask *why* a student learns
+from its teacher's answers. CWTM keeps only how sure the teacher is: labels, with a weight per
+example. DKPP keeps the teacher's numbers but shuffles which wrong answer gets which. Both at T = 1,
+as in the paper."""
 
 from collections.abc import Callable, Iterator
 
@@ -12,20 +13,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...distiller.offline import Offline, Reading, label_term
+from ...distiller.plan import Distiller
 from ...errors import check_same_shape
 from ...softening import distillation_kl, soften
 from ...teacher import Teacher
 from ..baseline import CrossEntropy
-from ...distiller.plan import Distiller
-from ...distiller.offline import Offline, Reading, label_term
 
 
 def cwtm_weights(teacher_logits: Tensor) -> Tensor:
-    """How much each example of a batch counts: w_s = max_k p_{s,k} / sum_u max_k p_{u,k} (the factor in Eq. 10).
+    """How much each example of a batch counts: w_s = max_k p_{s,k} / sum_u max_k p_{u,k} (the
+    factor in Eq. 10).
 
-    teacher_logits: (B, C). Returns (B,), positive, summing to 1: what counts is a confidence beside the others' of its batch. The
-    largest probability is used even where the teacher is wrong; Eq. 9 would use the true class's. No gradient.
-    """
+    teacher_logits: (B, C). Returns (B,), positive, summing to 1: what counts is a confidence beside
+    the others' of its batch. The largest probability is used even where the teacher is wrong; Eq. 9
+    would use the true class's. No gradient."""
     confidence = soften(teacher_logits.detach()).amax(-1)
     return confidence / confidence.sum()
 
@@ -33,35 +35,42 @@ def cwtm_weights(teacher_logits: Tensor) -> Tensor:
 def cwtm_loss(student_logits: Tensor, teacher_logits: Tensor, y: Tensor) -> Tensor:
     """Confidence weighted by teacher max (Eq. 10): sum_s w_s CE(softmax(z_s), y_s), a scalar >= 0.
 
-    student_logits, teacher_logits: (B, C).   y: (B,) labels. The weights sum to 1, so this is already a mean: it is not divided
-    by B again, and a teacher that is equally sure everywhere gives the plain cross-entropy. Raises ``ValueError`` for shapes that
-    differ.
-    """
+    student_logits, teacher_logits: (B, C).   y: (B,) labels. The weights sum to 1, so this is
+    already a mean: it is not divided by B again, and a teacher that is equally sure everywhere
+    gives the plain cross-entropy. Raises ``ValueError`` for shapes that differ."""
     check_same_shape("student_logits", student_logits, "teacher_logits", teacher_logits)
-    student_logits = student_logits if student_logits.dtype == torch.float64 else student_logits.float()
+    student_logits = (
+        student_logits if student_logits.dtype == torch.float64 else student_logits.float()
+    )
     each = F.nll_loss(F.log_softmax(student_logits, -1).clamp_min(-1e30), y, reduction="none")
     return (cwtm_weights(teacher_logits) * each).sum()
 
 
-def permute_dark_knowledge(teacher_probs: Tensor, generator: torch.Generator | None = None, keys: Tensor | None = None) -> Tensor:
+def permute_dark_knowledge(
+    teacher_probs: Tensor, generator: torch.Generator | None = None, keys: Tensor | None = None
+) -> Tensor:
     """Shuffles the probabilities of all classes but the most probable one, in each row on its own.
 
-    teacher_probs: (B, C). Returns (B, C): every row has the same values as before (so the same sum, maximum and entropy) and the
-    teacher's argmax keeps its place; which wrong answer is similar to which is lost. generator: for a repeatable shuffle.
-    keys: (B, C) finite numbers whose order is the shuffle, instead of fresh random ones (``persistent_keys``).
+    teacher_probs: (B, C). Returns (B, C): every row has the same values as before (so the same sum,
+    maximum and entropy) and the teacher's argmax keeps its place; which wrong answer is similar to
+    which is lost. generator: for a repeatable shuffle. keys: (B, C) finite numbers whose order is
+    the shuffle, instead of fresh random ones (``persistent_keys``).
 
-    The paper does not say whether one permutation serves a row, a batch or the whole training; here it is fresh for every row, or
-    with ``persistent_keys`` an example's own for the whole training. Raises ``ValueError`` unless there are two dimensions.
-    """
+    The paper does not say whether one permutation serves a row, a batch or the whole training; here
+    it is fresh for every row, or with ``persistent_keys`` an example's own for the whole training.
+    Raises ``ValueError`` unless there are two dimensions."""
     if teacher_probs.ndim != 2:
-        raise ValueError(f"teacher_probs has shape {tuple(teacher_probs.shape)}; expected (batch, classes).")
+        raise ValueError(
+            f"teacher_probs has shape {tuple(teacher_probs.shape)}; expected (batch, classes)."
+        )
     rows, classes = teacher_probs.shape
     top = teacher_probs.argmax(1, keepdim=True)
     if keys is None:
         device = teacher_probs.device if generator is None else generator.device
         keys = torch.rand(rows, classes, generator=generator, device=device)
     keys = keys.to(teacher_probs.device)
-    # Random keys, the argmax's above all others: sorted, the first C - 1 are the other classes in random order.
+    # Random keys, the argmax's above all others: sorted, the first C - 1 are the other classes in
+    # random order.
     shuffled = keys.scatter(1, top, torch.inf).argsort(1)[:, :-1]
     places = torch.arange(classes - 1, device=top.device).expand(rows, -1)
     places = places + (places >= top)
@@ -69,38 +78,51 @@ def permute_dark_knowledge(teacher_probs: Tensor, generator: torch.Generator | N
 
 
 def persistent_keys(index: Tensor, classes: int, seed: int = 0) -> Tensor:
-    """(B, C) keys for ``permute_dark_knowledge`` that depend on the example's index alone: the same shuffle in every epoch.
+    """(B, C) keys for ``permute_dark_knowledge`` that depend on the example's index alone: the same
+    shuffle in every epoch.
 
-    index: (B,) positions in the training set. A counter-based generator (splitmix64), so that no table has to be kept.
-    """
-    z = (index[:, None] * classes + torch.arange(classes, device=index.device)) * 2 + seed % 2**22 * 2**40 + 1
+    index: (B,) positions in the training set. A counter-based generator (splitmix64), so that no
+    table has to be kept."""
+    z = (
+        (index[:, None] * classes + torch.arange(classes, device=index.device)) * 2
+        + seed % 2**22 * 2**40
+        + 1
+    )
     z = z * -7046029254386353131  # 0x9E3779B97F4A7C15, wrapping
     for shift, factor in ((30, -4658895280553007687), (27, -7723592293110705685)):
         z = (z ^ ((z >> shift) & ((1 << (64 - shift)) - 1))) * factor
     return ((z ^ ((z >> 31) & ((1 << 33) - 1))) & ((1 << 24) - 1)).float() / (1 << 24)
 
 
-def dkpp_loss(student_logits: Tensor, teacher_logits: Tensor, generator: torch.Generator | None = None,
-              keys: Tensor | None = None) -> Tensor:
-    """Dark knowledge with permuted predictions (Eq. 11): (1/B) sum_s CE(permuted p_s, softmax(z_s)) at T = 1, a scalar >= 0.
+def dkpp_loss(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    generator: torch.Generator | None = None,
+    keys: Tensor | None = None,
+) -> Tensor:
+    """Dark knowledge with permuted predictions (Eq. 11): (1/B) sum_s CE(permuted p_s, softmax(z_s))
+    at T = 1, a scalar >= 0.
 
-    student_logits, teacher_logits: (B, C). The teacher's argmax keeps its place, even where the teacher is wrong; labels are not
-    used. The smallest possible value is the teacher's mean entropy. With two classes nothing is left to permute: plain soft
-    cross-entropy. The gradient reaches the student only. Raises ``ValueError`` for shapes that differ.
-    """
+    student_logits, teacher_logits: (B, C). The teacher's argmax keeps its place, even where the
+    teacher is wrong; labels are not used. The smallest possible value is the teacher's mean
+    entropy. With two classes nothing is left to permute: plain soft cross-entropy. The gradient
+    reaches the student only. Raises ``ValueError`` for shapes that differ."""
     check_same_shape("student_logits", student_logits, "teacher_logits", teacher_logits)
     targets = permute_dark_knowledge(soften(teacher_logits.detach()), generator, keys)
-    student_logits = student_logits if student_logits.dtype == torch.float64 else student_logits.float()
+    student_logits = (
+        student_logits if student_logits.dtype == torch.float64 else student_logits.float()
+    )
     # The floor keeps 0 * log 0 = 0 where a logarithm would be -inf.
     return -(targets * F.log_softmax(student_logits, -1).clamp_min(-1e30)).sum(-1).mean()
 
 
 class BornAgain(Offline):
-    """L = KL(p_t || p_s) at T = 1, and with labels=True (BAN+L) plus CE(softmax(z_s), y), both with weight 1.
+    """L = KL(p_t || p_s) at T = 1, and with labels=True (BAN+L) plus CE(softmax(z_s), y), both with
+    weight 1.
 
-    The paper writes the cross-entropy with the teacher's answer, which differs by the teacher's entropy, a constant. Without
-    labels is its better form for images. teacher: the previous generation (or any network, or a ``Teacher``).
-    """
+    The paper writes the cross-entropy with the teacher's answer, which differs by the teacher's
+    entropy, a constant. Without labels is its better form for images. teacher: the previous
+    generation (or any network, or a ``Teacher``)."""
 
     uses_answers = True
 
@@ -109,33 +131,46 @@ class BornAgain(Offline):
         self.labels = bool(labels)
 
     def losses(self, reading: Reading):
-        return {**label_term(reading, float(self.labels)),
-                "ban": distillation_kl(reading.student_logits, reading.teacher_logits(), temperature=1.0)}
+        return {
+            **label_term(reading, float(self.labels)),
+            "ban": distillation_kl(
+                reading.student_logits, reading.teacher_logits(), temperature=1.0
+            ),
+        }
 
 
 class CWTM(Offline):
-    """L = ``cwtm_loss``: the labels, where a sure teacher makes an example count more. No other word from the teacher.
+    """L = ``cwtm_loss``: the labels, where a sure teacher makes an example count more. No other
+    word from the teacher.
 
-    teacher: a network or a ``Teacher`` (ensembles included). Raises ``ValueError`` for different numbers of classes.
-    """
+    teacher: a network or a ``Teacher`` (ensembles included). Raises ``ValueError`` for different
+    numbers of classes."""
 
     uses_answers = True
 
     def losses(self, reading: Reading):
-        return {"cwtm": cwtm_loss(reading.student_logits, reading.teacher_logits(), reading.batch.y)}
+        return {
+            "cwtm": cwtm_loss(reading.student_logits, reading.teacher_logits(), reading.batch.y)
+        }
 
 
 class DKPP(Offline):
     """L = ``dkpp_loss``: the teacher's answer with its wrong answers shuffled. No labels.
 
-    teacher: a network or a ``Teacher`` (ensembles included).   persistent: every training example keeps one shuffle (it needs
-    batches with ``index``, as ``fit`` gives); False: a fresh one in every step.   seed: of the persistent shuffles.
-    Raises ``ValueError`` for different numbers of classes.
-    """
+    teacher: a network or a ``Teacher`` (ensembles included).   persistent: every training example
+    keeps one shuffle (it needs batches with ``index``, as ``fit`` gives); False: a fresh one in
+    every step.   seed: of the persistent shuffles. Raises ``ValueError`` for different numbers of
+    classes."""
 
     uses_answers = True
 
-    def __init__(self, student: nn.Module, teacher: Teacher | nn.Module, persistent: bool = False, seed: int = 0):
+    def __init__(
+        self,
+        student: nn.Module,
+        teacher: Teacher | nn.Module,
+        persistent: bool = False,
+        seed: int = 0,
+    ):
         super().__init__(student, teacher)
         self.persistent, self.seed = bool(persistent), int(seed)
 
@@ -143,25 +178,34 @@ class DKPP(Offline):
         logits, keys = reading.teacher_logits(), None
         if self.persistent:
             if reading.batch.index is None:
-                raise ValueError("DKPP(persistent=True) keeps one shuffle per training example: it needs batches with index, as fit gives.")
+                raise ValueError(
+                    "DKPP(persistent=True) keeps one shuffle per training example: it needs "
+                    "batches with index, as fit gives."
+                )
             keys = persistent_keys(reading.batch.index, logits.shape[1], self.seed)
         return {"dkpp": dkpp_loss(reading.student_logits, logits, keys=keys)}
 
 
-def generations(make_student: Callable[[], nn.Module], count: int = 3, labels: bool = False,
-                teacher: Teacher | nn.Module | None = None) -> Iterator[Distiller]:
-    """The plans of successive generations, one after the other: fit each before asking for the next.
+def generations(
+    make_student: Callable[[], nn.Module],
+    count: int = 3,
+    labels: bool = False,
+    teacher: Teacher | nn.Module | None = None,
+) -> Iterator[Distiller]:
+    """The plans of successive generations, one after the other: fit each before asking for the
+    next.
 
         nets = []
         for seed, plan in enumerate(generations(make_student, count=3)):
             fit(plan, data, epochs=30, seed=seed)
             nets.append(plan.student)           # the teacher, BAN-1, BAN-2, BAN-3
-        ensemble = Teacher(nets[1:])            # Ens*3: the mean of the generations' predictions, the teacher left out
+        ensemble = Teacher(nets[1:])            # Ens*3: the mean of the generations' predictions,
+        the teacher left out
 
-    make_student: gives a new network with new random weights (the paper: same architecture, same schedule, a new seed).
-    count: generations after the teacher, >= 1.   labels: BAN+L.   teacher: a trained one to begin with; None: the first plan trains
-    it from the labels.   Yields ``CrossEntropy`` for the teacher (if there was none), then ``BornAgain`` count times.
-    """
+    make_student: gives a new network with new random weights (the paper: same architecture, same
+    schedule, a new seed). count: generations after the teacher, >= 1.   labels: BAN+L.   teacher: a
+    trained one to begin with; None: the first plan trains it from the labels.   Yields
+    ``CrossEntropy`` for the teacher (if there was none), then ``BornAgain`` count times."""
     if count < 1:
         raise ValueError(f"count={count}: expected at least one generation after the teacher.")
     if teacher is None:

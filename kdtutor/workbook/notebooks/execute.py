@@ -1,4 +1,6 @@
-"""Run a lesson from top to bottom as a learner would, and find the errors that Jupyter hides inside widgets."""
+"""Run a lesson from top to bottom as a learner would, and find the errors that Jupyter hides inside
+widgets.
+"""
 
 import json
 import os
@@ -9,9 +11,9 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from ..budget import BUDGETS
 from ...datasets.root import checkout
 from ...errors import unknown
+from ..budget import BUDGETS
 from .normal import COLOUR, VIEW, normalise, place, text_of
 
 STATE = "application/vnd.jupyter.widget-state+json"
@@ -23,23 +25,31 @@ class LessonError(RuntimeError):
 
 
 def lessons(folder: str | Path | None = None) -> list[Path]:
-    """The lesson notebooks, ``NN_*.ipynb``, in order: of ``folder``, else of the checkout, else below the current directory."""
+    """The lesson notebooks, ``NN_*.ipynb``, in order: of ``folder``, else of the checkout, else
+    below the current directory.
+    """
     base = checkout()
-    places = [Path(folder)] if folder else [*([base / "notebooks"] if base else []), Path("notebooks"), Path()]
+    places = (
+        [Path(folder)]
+        if folder
+        else [*([base / "notebooks"] if base else []), Path("notebooks"), Path()]
+    )
     for where in places:
         if found := sorted(where.glob("[0-9][0-9]_*.ipynb")):
             return found
     looked = dict.fromkeys(str(where.resolve()) for where in places)
-    raise FileNotFoundError(f"no lessons (NN_*.ipynb) in {' or '.join(looked)}: they come with the "
-                            "source, not with the installed package. Work in a clone of the repository.")
+    raise FileNotFoundError(
+        f"no lessons (NN_*.ipynb) in {' or '.join(looked)}: they come with the "
+        "source, not with the installed package. Work in a clone of the repository."
+    )
 
 
 def run(path: str | Path, budget: str | None = None, save: bool = True) -> float:
-    """Execute a lesson in its own folder and save it, normalised, in one step. Returns the seconds that it took.
+    """Execute a lesson in its own folder and save it, normalised, in one step. Returns the seconds
+    that it took.
 
-    budget: "smoke", "cpu" or "full"; None keeps ``KDTUTOR_BUDGET``. Raises ``LessonError``, and saves nothing, if a cell fails
-    or if an error hides inside a widget.
-    """
+    budget: "smoke", "cpu" or "full"; None keeps ``KDTUTOR_BUDGET``. Raises ``LessonError``, and
+    saves nothing, if a cell fails or if an error hides inside a widget."""
     import matplotlib.font_manager  # noqa: F401  builds its cache here, not with a message on stderr in a figure's cell
     from nbclient import NotebookClient
 
@@ -52,14 +62,20 @@ def run(path: str | Path, budget: str | None = None, save: bool = True) -> float
     env = {k: v for k, v in os.environ.items() if k != "MPLBACKEND"} | {"KDTUTOR_PROGRESS": "0"}
     env |= {"KDTUTOR_BUDGET": budget} if budget else {}
     client = NotebookClient(
-        nb, kernel_manager_class=WakefulManager, record_timing=False,
+        nb,
+        kernel_manager_class=WakefulManager,
+        record_timing=False,
         timeout=None if env.get("KDTUTOR_BUDGET") == "full" else CELL_SECONDS,
-        resources={"metadata": {"path": str(path.parent)}}, on_cell_start=lambda cell, cell_index: at.__setitem__(0, cell_index))
+        resources={"metadata": {"path": str(path.parent)}},
+        on_cell_start=lambda cell, cell_index: at.__setitem__(0, cell_index),
+    )
     begin = time.perf_counter()
     try:
         client.execute(env=env)
     except Exception as error:  # a failed cell, a dead kernel, a timeout
-        raise LessonError(f"{path.name}, {place(nb, at[0])}:\n{COLOUR.sub('', str(error)).strip()}") from None
+        raise LessonError(
+            f"{path.name}, {place(nb, at[0])}:\n{COLOUR.sub('', str(error)).strip()}"
+        ) from None
     seconds = time.perf_counter() - begin
     if hidden := swallowed(nb):
         raise LessonError(f"{path.name}, " + "\n".join(hidden))
@@ -71,11 +87,12 @@ def run(path: str | Path, budget: str | None = None, save: bool = True) -> float
 
 
 def swallowed(nb: NotebookNode) -> list[str]:
-    """The errors that did not fail their cell: those shown inside a widget, or raised by a callback, each with its cell.
+    """The errors that did not fail their cell: those shown inside a widget, or raised by a
+    callback, each with its cell.
 
-    Reads the widget state that an execution leaves in ``nb.metadata.widgets``: use it before ``normalise``. Messages on stderr
-    inside a widget count too, because nothing shows them afterwards.
-    """
+    Reads the widget state that an execution leaves in ``nb.metadata.widgets``: use it before
+    ``normalise``. Messages on stderr inside a widget count too, because nothing shows them
+    afterwards."""
     state = nb.metadata.get("widgets", {}).get(STATE, {}).get("state", {})
     found, seen = [], set()
     for index, cell in enumerate(nb.cells):
@@ -86,11 +103,22 @@ def swallowed(nb: NotebookNode) -> list[str]:
             if (name := models.pop()) in state and name not in seen:
                 seen.add(name)
                 models += re.findall(r"IPY_MODEL_(\w+)", json.dumps(state[name]["state"]))
-                found += [f"{place(nb, index)}, inside its widget: {text}" for text in _complaints(state[name])]
-    return found + [f"a widget that no cell shows: {text}"
-                    for name in state if name not in seen for text in _complaints(state[name])]
+                found += [
+                    f"{place(nb, index)}, inside its widget: {text}"
+                    for text in _complaints(state[name])
+                ]
+    return found + [
+        f"a widget that no cell shows: {text}"
+        for name in state
+        if name not in seen
+        for text in _complaints(state[name])
+    ]
 
 
 def _complaints(model: dict) -> list[str]:
     outputs = model["state"].get("outputs", []) if model["model_name"] == "OutputModel" else []
-    return [text_of(o) for o in map(nbformat.from_dict, outputs) if o.output_type == "error" or o.get("name") == "stderr"]
+    return [
+        text_of(o)
+        for o in map(nbformat.from_dict, outputs)
+        if o.output_type == "error" or o.get("name") == "stderr"
+    ]

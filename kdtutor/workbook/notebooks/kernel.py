@@ -1,9 +1,9 @@
 """A kernel's client that cannot sleep through an answer.
 
-An output widget writes to the shell channel while the client waits on it for the cell's reply. A ZeroMQ socket announces "there
-is something to read" once: a write that comes between takes the announcement, and the client waits for ever for a reply that is
-there (about one run in twenty on a busy machine). So this client looks again, five times a second.
-"""
+An output widget writes to the shell channel while the client waits on it for the cell's reply. A
+ZeroMQ socket announces "there is something to read" once: a write that comes between takes the
+announcement, and the client waits for ever for a reply that is there (about one run in twenty on a
+busy machine). So this client looks again, five times a second."""
 
 from queue import Empty
 from time import monotonic
@@ -35,4 +35,5 @@ class WakefulClient(AsyncKernelClient):
 
 class WakefulManager(AsyncKernelManager):
     """For ``NotebookClient(kernel_manager_class=WakefulManager)``."""
+
     client_factory = Type(WakefulClient)

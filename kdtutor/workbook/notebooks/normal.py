@@ -1,4 +1,6 @@
-"""The form in which a notebook is committed: nothing that changes from run to run, nothing that GitHub cannot show."""
+"""The form in which a notebook is committed: nothing that changes from run to run, nothing that
+GitHub cannot show.
+"""
 
 import re
 
@@ -7,15 +9,19 @@ from nbformat import NotebookNode
 
 NOTE = "[interactive: run this notebook to use the controls]"
 VIEW = "application/vnd.jupyter.widget-view+json"
-METADATA = {"kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
-            "language_info": {"name": "python"}}
+METADATA = {
+    "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
 KEPT = ("tags", "jupyter", "nbgrader")  # of a cell's metadata
 BAR = re.compile(r"\d+%\|.*|\d+(it)? \[\d\d:\d\d,.*")  # a progress bar of tqdm
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def normalise(nb: NotebookNode) -> NotebookNode:
-    """Remove, in place, what changes from run to run or what GitHub cannot show; figures, texts, ids and counts stay."""
+    """Remove, in place, what changes from run to run or what GitHub cannot show; figures, texts,
+    ids and counts stay.
+    """
     nb.nbformat, nb.nbformat_minor, nb.metadata = 4, 5, nbformat.from_dict(METADATA)
     for index, cell in enumerate(nb.cells):
         cell.setdefault("id", f"cell-{index:02d}")
@@ -31,10 +37,14 @@ def _tidy(outputs: list[NotebookNode]) -> list[NotebookNode]:
         output.pop("transient", None)
         if output.output_type == "stream":
             if BAR.search(output.text):
-                output.text = "".join(line for line in re.split(r"(?<=[\r\n])", output.text) if not BAR.search(line))
+                output.text = "".join(
+                    line for line in re.split(r"(?<=[\r\n])", output.text) if not BAR.search(line)
+                )
             if not output.text.strip("\r\n"):
                 continue
-            if kept and kept[-1].get("name") == output.name:  # how a stream is cut into pieces is chance
+            if (
+                kept and kept[-1].get("name") == output.name
+            ):  # how a stream is cut into pieces is chance
                 kept[-1].text += output.text
                 continue
         elif VIEW in output.get("data", {}):
@@ -46,7 +56,9 @@ def _tidy(outputs: list[NotebookNode]) -> list[NotebookNode]:
 
 
 def text_of(output: NotebookNode) -> str:
-    """What an output says in words: a stream, a traceback, or every text/… form of its data (never the picture's bytes)."""
+    """What an output says in words: a stream, a traceback, or every text/… form of its data (never
+    the picture's bytes).
+    """
     if output.output_type == "stream":
         return output.text
     if output.output_type == "error":

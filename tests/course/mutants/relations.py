@@ -10,8 +10,12 @@ from kdtutor.course.assignments.relations import LOSSES, MOVES
 from kdtutor.methods.relation.rkd import angle_loss, distance_loss
 from kdtutor.methods.relation.similarity import similarity_loss
 
-LIBRARY = {"my_distance_loss": distance_loss, "my_angle_loss": angle_loss, "my_similarity_loss": similarity_loss,
-           "my_invariances": None}  # a test of a loss: the library has none
+LIBRARY = {
+    "my_distance_loss": distance_loss,
+    "my_angle_loss": angle_loss,
+    "my_similarity_loss": similarity_loss,
+    "my_invariances": None,
+}  # a test of a loss: the library has none
 
 
 def huber(s, t):
@@ -31,13 +35,26 @@ def masked_root(x):
     return torch.where(squares > 0, squares, 1).sqrt() * (squares > 0)
 
 
-def distance(by=lambda x: torch.cdist(x, x), unit=off_diagonal, end=huber, swap=False, detach=True, flat=True, over=None, pairs=1):
+def distance(
+    by=lambda x: torch.cdist(x, x),
+    unit=off_diagonal,
+    end=huber,
+    swap=False,
+    detach=True,
+    flat=True,
+    over=None,
+    pairs=1,
+):
     """A distance loss, right by default, with a switch for each mistake."""
+
     def loss(student, teacher, variant="paper"):
         b, both = len(student), (student, teacher.detach() if detach else teacher)
         d = [by(x.flatten(1) if flat else x) for x in both]
         total = end(*(v / unit(v) for v in d))
-        return total / (over(b) if over else b * b if (variant == "code") != swap else pairs * b * (b - 1))
+        return total / (
+            over(b) if over else b * b if (variant == "code") != swap else pairs * b * (b - 1)
+        )
+
     return loss
 
 
@@ -59,13 +76,28 @@ def upper_pairs(student, teacher, variant="paper"):
     return 2 * huber(*(v / v.mean() for v in d)) / (b * b if variant == "code" else b * (b - 1))
 
 
-def angle(unit=lambda e: F.normalize(e, dim=-1), of=lambda c: c, end=huber, swap=False, detach=True, over=None, origin=False):
+def angle(
+    unit=lambda e: F.normalize(e, dim=-1),
+    of=lambda c: c,
+    end=huber,
+    swap=False,
+    detach=True,
+    over=None,
+    origin=False,
+):
     """An angle loss, right by default."""
+
     def loss(student, teacher, variant="paper"):
-        b, both = len(student), (x.flatten(1) for x in (student, teacher.detach() if detach else teacher))
+        b, both = (
+            len(student),
+            (x.flatten(1) for x in (student, teacher.detach() if detach else teacher)),
+        )
         edges = [unit((x if origin else x[None] - x[:, None]).expand(b, b, -1)) for x in both]
         total = end(*(of(e @ e.mT) for e in edges))
-        return total / (over(b) if over else b**3 if (variant == "code") != swap else b * (b - 1) * (b - 2))
+        return total / (
+            over(b) if over else b**3 if (variant == "code") != swap else b * (b - 1) * (b - 2)
+        )
+
     return loss
 
 
@@ -87,14 +119,18 @@ def guarded(m):
     return m / torch.where(length > 0, length, 1)
 
 
-def similarity(unit=guarded, before=lambda x: x, end=lambda d: d.square().mean(), detach=True, flat=True):
+def similarity(
+    unit=guarded, before=lambda x: x, end=lambda d: d.square().mean(), detach=True, flat=True
+):
     """A similarity loss, right by default."""
+
     def loss(student, teacher):
         grams = []
         for x in (student, teacher.detach() if detach else teacher):
             x = before(x.flatten(1) if flat else x)
             grams.append(unit(x @ x.mT))
         return end(grams[0] - grams[1])
+
     return loss
 
 
@@ -105,7 +141,7 @@ def similarity_by_loop(student, teacher):
         rows = [x @ x[i] for x in (s, t)]
         rows = [r / r.norm() if r.detach().norm() > 0 else 0 * r for r in rows]
         total = total + (rows[0] - rows[1]).square().sum()
-    return total / len(s)**2
+    return total / len(s) ** 2
 
 
 POINTS = torch.randn(7, 2, generator=torch.Generator().manual_seed(11))
@@ -113,18 +149,27 @@ POINTS = torch.randn(7, 2, generator=torch.Generator().manual_seed(11))
 
 def turned(x, degrees):
     a = math.radians(degrees)
-    return x @ torch.tensor([[math.cos(a), math.sin(a)], [-math.sin(a), math.cos(a)]], dtype=x.dtype)
+    return x @ torch.tensor(
+        [[math.cos(a), math.sin(a)], [-math.sin(a), math.cos(a)]], dtype=x.dtype
+    )
 
 
 def invariances(x=POINTS, tolerance=1e-6, both=False, drop=(), swap=False, **moves):
     """The blind spots of a loss, right by default."""
-    moves = {"shift": lambda x: x + torch.tensor([2.0, 1.0]), "scale": lambda x: 3 * x,
-             "own scales": lambda x: torch.linspace(0.4, 2.3, len(x))[:, None] * x, "turn": lambda x: turned(x, 50),
-             "mirror": lambda x: x * torch.tensor([1.0, -1.0])} | {name.replace("_", " "): move for name, move in moves.items()}
+    moves = {
+        "shift": lambda x: x + torch.tensor([2.0, 1.0]),
+        "scale": lambda x: 3 * x,
+        "own scales": lambda x: torch.linspace(0.4, 2.3, len(x))[:, None] * x,
+        "turn": lambda x: turned(x, 50),
+        "mirror": lambda x: x * torch.tensor([1.0, -1.0]),
+    } | {name.replace("_", " "): move for name, move in moves.items()}
 
     def find(loss):
         value = lambda y: loss(x, y) if swap else loss(y, y if both else x)
-        return {name for name, move in moves.items() if name not in drop and value(move(x)) < tolerance}
+        return {
+            name for name, move in moves.items() if name not in drop and value(move(x)) < tolerance
+        }
+
     return find
 
 
@@ -137,10 +182,24 @@ def from_memory():
 
 RIGHT = {
     "distance-loss-test": [distance_loss, distance(), distance(by=masked_root), upper_pairs],
-    "angle-loss-test": [angle_loss, angle(), angle_by_loop, angle(unit=lambda e: guarded(e.flatten(0, 1)).view(e.shape))],
+    "angle-loss-test": [
+        angle_loss,
+        angle(),
+        angle_by_loop,
+        angle(unit=lambda e: guarded(e.flatten(0, 1)).view(e.shape)),
+    ],
     "similarity-loss-test": [similarity_loss, similarity(), similarity_by_loop],
-    "invariances-test": [invariances(), invariances(swap=True), invariances(x=3 * POINTS[:5] + 1), invariances(x=POINTS.double(),
-                         shift=lambda x: x + 1.5, own_scales=lambda x: x * torch.arange(1, 8)[:, None], mirror=lambda x: x.flip(1))],
+    "invariances-test": [
+        invariances(),
+        invariances(swap=True),
+        invariances(x=3 * POINTS[:5] + 1),
+        invariances(
+            x=POINTS.double(),
+            shift=lambda x: x + 1.5,
+            own_scales=lambda x: x * torch.arange(1, 8)[:, None],
+            mirror=lambda x: x.flip(1),
+        ),
+    ],
 }
 WRONG = {
     "distance-loss-test": {
@@ -181,7 +240,9 @@ WRONG = {
     "similarity-loss-test": {
         "F.normalize explodes on a dead image": similarity(unit=lambda m: F.normalize(m, dim=1)),
         "0 / 0 on a dead image": similarity(unit=lambda m: m / m.norm(dim=1, keepdim=True)),
-        "a small constant in the divisor": similarity(unit=lambda m: m / (m.norm(dim=1, keepdim=True) + 1e-8)),
+        "a small constant in the divisor": similarity(
+            unit=lambda m: m / (m.norm(dim=1, keepdim=True) + 1e-8)
+        ),
         "rows not normalised": similarity(unit=lambda m: m),
         "features normalised instead": similarity(before=guarded, unit=lambda m: m),
         "features and rows normalised": similarity(before=guarded),
@@ -196,10 +257,14 @@ WRONG = {
     "invariances-test": {
         "two points": invariances(x=POINTS[:2]),
         "points on the mirror's line": invariances(x=POINTS * torch.tensor([1.0, 0.0])),
-        "points on a line through the origin": invariances(x=torch.linspace(0.5, 3, 6)[:, None] * torch.tensor([[1.0, 0.7]])),
+        "points on a line through the origin": invariances(
+            x=torch.linspace(0.5, 3, 6)[:, None] * torch.tensor([[1.0, 0.7]])
+        ),
         "mirror is a turn by 180°": invariances(mirror=lambda x: -x),
         "own scales are one scale": invariances(own_scales=lambda x: 1.7 * x),
-        "own scales of both signs": invariances(own_scales=lambda x: torch.linspace(-2, 2.5, len(x))[:, None] * x),
+        "own scales of both signs": invariances(
+            own_scales=lambda x: torch.linspace(-2, 2.5, len(x))[:, None] * x
+        ),
         "turn by 360°": invariances(turn=lambda x: turned(x, 360)),
         "moves too small": invariances(shift=lambda x: x + 1e-4),
         "tolerance too large": invariances(tolerance=0.05),

@@ -5,12 +5,16 @@ import itertools
 import torch
 import torch.nn.functional as F
 
-from kdtutor.softening import loss as softening
 from kdtutor.course.assignments.softmax_and_kd import DIAGNOSES
 from kdtutor.softening import distillation_kl, soften
+from kdtutor.softening import loss as softening
 
-LIBRARY = {"my_soften": soften, "my_log_soften": softening._log_soften, "my_distillation_kl": distillation_kl,
-           "my_diagnosis": None}  # a test of a loss: the library has none
+LIBRARY = {
+    "my_soften": soften,
+    "my_log_soften": softening._log_soften,
+    "my_distillation_kl": distillation_kl,
+    "my_diagnosis": None,
+}  # a test of a loss: the library has none
 
 
 def in_place(z, T):
@@ -29,22 +33,37 @@ def log_by_hand(z, T):
     return z - z.exp().sum(-1, keepdim=True).log()
 
 
-def kl(student_T=lambda T: T, teacher_T=lambda T: T, factor=lambda T: T**2, swap=False, divide=len, log=True, detach=True):
+def kl(
+    student_T=lambda T: T,
+    teacher_T=lambda T: T,
+    factor=lambda T: T**2,
+    swap=False,
+    divide=len,
+    log=True,
+    detach=True,
+):
     """A distillation loss, right by default, with a switch for each mistake."""
+
     def loss(s, t, T):
         s, t = (t, s) if swap else (s, t.detach() if detach else t)
         log_p = F.log_softmax(t / teacher_T(T), -1)
         log_q = F.log_softmax(s / student_T(T), -1) if log else (s / student_T(T)).softmax(-1).log()
         return factor(T) * F.kl_div(log_q, log_p, reduction="sum", log_target=True) / divide(s)
+
     return loss
 
 
 def cross_entropy(s, t, T):
-    return -T**2 * (soften(t.detach(), T) * F.log_softmax(s / T, -1)).sum(-1).mean()
+    return -(T**2) * (soften(t.detach(), T) * F.log_softmax(s / T, -1)).sum(-1).mean()
 
 
 def by_loop(s, t, T):
-    rows = [(soften(b.detach(), T) * (F.log_softmax(b.detach() / T, -1) - F.log_softmax(a / T, -1))).sum() for a, b in zip(s, t)]
+    rows = [
+        (
+            soften(b.detach(), T) * (F.log_softmax(b.detach() / T, -1) - F.log_softmax(a / T, -1))
+        ).sum()
+        for a, b in zip(s, t)
+    ]
     return T**2 * sum(rows) / len(rows)
 
 
@@ -55,14 +74,22 @@ def diagnosis(T=3.0, s=None, t=None, extreme=1000.0, rename=None, drop=()):
     t = 2 * torch.randn(4, 5, generator=g) if t is None else t
 
     def find(loss):
-        expected = {"right": distillation_kl(s, t, T), "no T²": distillation_kl(s, t, T) / T**2,
-                    "mean over classes": distillation_kl(s, t, T) / s.shape[-1], "swapped": distillation_kl(t, s, T),
-                    "teacher not softened": kl(teacher_T=lambda T: 1)(s, t, T)}
+        expected = {
+            "right": distillation_kl(s, t, T),
+            "no T²": distillation_kl(s, t, T) / T**2,
+            "mean over classes": distillation_kl(s, t, T) / s.shape[-1],
+            "swapped": distillation_kl(t, s, T),
+            "teacher not softened": kl(teacher_T=lambda T: 1)(s, t, T),
+        }
         value = loss(s, t, T)
-        found = min((name for name in expected if name not in drop), key=lambda name: abs(value - expected[name]))
+        found = min(
+            (name for name in expected if name not in drop),
+            key=lambda name: abs(value - expected[name]),
+        )
         if found == "right" and extreme and not torch.isfinite(loss(extreme * s, extreme * t, T)):
             return "unstable"
         return (rename or {}).get(found, found)
+
     return find
 
 
@@ -79,7 +106,11 @@ def by_double_precision(loss):
 
 
 RIGHT = {
-    "soften-test": [soften, lambda z, T: (z / T).softmax(-1), lambda z, T: (z / T - (z / T).logsumexp(-1, keepdim=True)).exp()],
+    "soften-test": [
+        soften,
+        lambda z, T: (z / T).softmax(-1),
+        lambda z, T: (z / T - (z / T).logsumexp(-1, keepdim=True)).exp(),
+    ],
     "log-soften-test": [softening._log_soften, log_by_hand],
     "distillation-kl-test": [distillation_kl, kl(), by_loop],
     "diagnosis-test": [diagnosis(), diagnosis(T=6.0), by_double_precision],
@@ -89,7 +120,9 @@ WRONG = {
         "plain softmax, T unused": lambda z, T: z.softmax(-1),
         "multiplies by T": lambda z, T: (z * T).softmax(-1),
         "softmax over the batch": lambda z, T: (z / T).softmax(0),
-        "divides by the sum of everything": lambda z, T: (e := (z / T - (z / T).amax()).exp()) / e.sum(),
+        "divides by the sum of everything": lambda z, T: (
+            (e := (z / T - (z / T).amax()).exp()) / e.sum()
+        ),
         "no subtraction of the maximum": naive,
         "divides the shares by T": lambda z, T: z.softmax(-1) / T,
         "logarithms": lambda z, T: F.log_softmax(z / T, -1),
@@ -104,7 +137,9 @@ WRONG = {
         "T unused": lambda z, T: F.log_softmax(z, -1),
         "over the batch": lambda z, T: F.log_softmax(z / T, 0),
         "not normalised": lambda z, T: z / T,
-        "logsumexp by hand, overflows": lambda z, T: z / T - (z / T).exp().sum(-1, keepdim=True).log(),
+        "logsumexp by hand, overflows": lambda z, T: (
+            z / T - (z / T).exp().sum(-1, keepdim=True).log()
+        ),
         "probabilities": lambda z, T: (z / T).softmax(-1),
         "base 2": lambda z, T: F.log_softmax(z / T, -1) / 0.6931472,
     },
@@ -129,7 +164,9 @@ WRONG = {
         "never tries extreme logits": diagnosis(extreme=None),
         "extreme logits not large enough": diagnosis(extreme=10.0),
         "does not know the swap": diagnosis(drop=("swapped",)),
-        "two diagnoses mixed up": diagnosis(rename={"no T²": "mean over classes", "mean over classes": "no T²"}),
+        "two diagnoses mixed up": diagnosis(
+            rename={"no T²": "mean over classes", "mean over classes": "no T²"}
+        ),
         "always right": lambda loss: "right",
         "knows the order of the visible check": from_memory(),
     },

@@ -1,4 +1,6 @@
-"""The widgets of lesson 14: a changed control calls the draw function with the new value, and the simulations are what they say."""
+"""The widgets of lesson 14: a changed control calls the draw function with the new value, and the
+simulations are what they say.
+"""
 
 import numpy as np
 import pytest
@@ -6,7 +8,14 @@ from scipy import stats
 
 from kdtutor.lessons.ablation_bench import figures as plots
 from kdtutor.lessons.ablation_bench import widgets
-from kdtutor.lessons.ablation_bench.widgets import alarm_view, called_clear, draw_experiments, false_alarms, interval_view, simulated
+from kdtutor.lessons.ablation_bench.widgets import (
+    alarm_view,
+    called_clear,
+    draw_experiments,
+    false_alarms,
+    interval_view,
+    simulated,
+)
 
 
 @pytest.fixture
@@ -14,7 +23,9 @@ def calls(monkeypatch):
     """What the draw functions were called with, in order."""
     seen = []
     for name in ("draw_coverage", "draw_alarms"):
-        monkeypatch.setattr(plots, name, lambda *args, name=name: seen.append((name, args)) or "a figure")
+        monkeypatch.setattr(
+            plots, name, lambda *args, name=name: seen.append((name, args)) or "a figure"
+        )
     return seen
 
 
@@ -22,24 +33,42 @@ def test_simulated_runs_have_the_gain_the_spread_and_the_correlation():
     draws = np.random.default_rng(0).standard_normal((20_000, 3))
     for rho in (0.0, 0.6):
         baseline, method = simulated(draws, 1.5, 2.0, rho)
-        assert (method - baseline).mean() == pytest.approx(1.5, abs=0.06) and baseline.std() == pytest.approx(2, abs=0.05)
-        assert method.std() == pytest.approx(2, abs=0.05) and np.corrcoef(baseline, method)[0, 1] == pytest.approx(rho, abs=0.03)
+        assert (method - baseline).mean() == pytest.approx(
+            1.5, abs=0.06
+        ) and baseline.std() == pytest.approx(2, abs=0.05)
+        assert method.std() == pytest.approx(2, abs=0.05) and np.corrcoef(baseline, method)[
+            0, 1
+        ] == pytest.approx(rho, abs=0.03)
 
 
 def test_what_is_called_clear_is_what_the_tests_of_each_experiment_say():
-    baseline, method = simulated(np.random.default_rng(1).standard_normal((60, 4, 3)), 1.0, 1.0, 0.5)
+    baseline, method = simulated(
+        np.random.default_rng(1).standard_normal((60, 4, 3)), 1.0, 1.0, 0.5
+    )
     paired = [stats.ttest_rel(m, b).pvalue < 0.05 for b, m in zip(baseline, method)]
-    unpaired = [stats.ttest_ind(m, b, equal_var=False).pvalue < 0.05 for b, m in zip(baseline, method)]
-    assert called_clear(baseline, method) == (np.mean(paired), np.mean(unpaired)) and 0 < np.mean(paired) < 1
+    unpaired = [
+        stats.ttest_ind(m, b, equal_var=False).pvalue < 0.05 for b, m in zip(baseline, method)
+    ]
+    assert (
+        called_clear(baseline, method) == (np.mean(paired), np.mean(unpaired))
+        and 0 < np.mean(paired) < 1
+    )
 
 
 def test_the_intervals_follow_every_control(calls):
     view = interval_view(seeds=3, experiments=100)
     low, high, truth, shares, counts, seeds, title = calls[-1][1]
-    assert len(low) == widgets.SHOWN and (truth, seeds) == (1.0, 3) and len(shares["paired"]) == len(counts) == widgets.MOST - 1
+    assert (
+        len(low) == widgets.SHOWN
+        and (truth, seeds) == (1.0, 3)
+        and len(shares["paired"]) == len(counts) == widgets.MOST - 1
+    )
     assert title.endswith("% of 100 cover the truth")
     view.controls["seeds"].value = 12
-    assert calls[-1][1][5] == 12 and np.median(calls[-1][1][1] - calls[-1][1][0]) < np.median(high - low) / 2
+    assert (
+        calls[-1][1][5] == 12
+        and np.median(calls[-1][1][1] - calls[-1][1][0]) < np.median(high - low) / 2
+    )
     view.controls["gain"].value = 0.0
     assert calls[-1][1][2] == 0.0 and max(calls[-1][1][3]["paired"]) < 0.2, "false alarms only"
     narrow = np.median(calls[-1][1][1] - calls[-1][1][0])
@@ -65,11 +94,17 @@ def test_the_alarms_follow_methods_and_seeds(calls):
     assert calls[-1][1][1:] == (40, 3)
 
 
-@pytest.mark.parametrize("make, control, words, value", [
-    (lambda: interval_view(experiments=50), "seeds", "Number of seeds", 2),
-    (lambda: interval_view(experiments=50), "correlation", "Correlation of the two runs", 0.0),
-    (lambda: alarm_view(experiments=50), "methods", "Number of methods", 1)])
-def test_controls_are_worded_and_fire_on_release_and_the_real_figure_is_drawn(make, control, words, value):
+@pytest.mark.parametrize(
+    "make, control, words, value",
+    [
+        (lambda: interval_view(experiments=50), "seeds", "Number of seeds", 2),
+        (lambda: interval_view(experiments=50), "correlation", "Correlation of the two runs", 0.0),
+        (lambda: alarm_view(experiments=50), "methods", "Number of methods", 1),
+    ],
+)
+def test_controls_are_worded_and_fire_on_release_and_the_real_figure_is_drawn(
+    make, control, words, value
+):
     view = make()
     slider = view.controls[control]
     assert slider.description.startswith(words) and slider.continuous_update is False
@@ -79,8 +114,10 @@ def test_controls_are_worded_and_fire_on_release_and_the_real_figure_is_drawn(ma
 
 def test_an_exception_in_the_figure_surfaces(monkeypatch):
     view = alarm_view(experiments=20)
+
     def broken(*args):
         raise RuntimeError("no picture")
+
     monkeypatch.setattr(plots, "draw_alarms", broken)
     with pytest.raises(RuntimeError, match="no picture"):
         view.controls["seeds"].value = 7

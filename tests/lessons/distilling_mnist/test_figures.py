@@ -40,12 +40,18 @@ def test_means_are_the_ensembles():
     *members, arithmetic, geometric = plots.draw_means(z, CLASSES, 2.0).axes
     for ax, row in zip(members, z):
         np.testing.assert_allclose(heights(ax), soften(row, 2.0), atol=1e-6)
-    np.testing.assert_allclose(heights(arithmetic), ensemble_targets(z[:, None], 2.0, "arithmetic")[0], atol=1e-6)
-    np.testing.assert_allclose(heights(geometric), ensemble_targets(z[:, None], 2.0, "geometric")[0], atol=1e-6)
+    np.testing.assert_allclose(
+        heights(arithmetic), ensemble_targets(z[:, None], 2.0, "arithmetic")[0], atol=1e-6
+    )
+    np.testing.assert_allclose(
+        heights(geometric), ensemble_targets(z[:, None], 2.0, "geometric")[0], atol=1e-6
+    )
 
 
 def test_errors_show_means_seeds_and_published():
-    ours, theirs = plots.draw_errors({"teacher": [10, 14], "student": [20, 24]}, {"teacher": 67, "student": 146}, 500).axes
+    ours, theirs = plots.draw_errors(
+        {"teacher": [10, 14], "student": [20, 24]}, {"teacher": 67, "student": 146}, 500
+    ).axes
     np.testing.assert_allclose(heights(ours), [12, 22])
     assert [list(line.get_ydata()) for line in ours.lines] == [[10, 14], [20, 24]]
     np.testing.assert_allclose(heights(theirs), [67, 146])
@@ -58,9 +64,14 @@ def test_bias_counts_equal_a_loop():
     errors, omitted = plots.bias_counts(logits, labels, 1, biases)
     for s in range(2):
         for k, bias in enumerate(biases):
-            answers = [max(range(3), key=lambda c: z[c] + (bias if c == 1 else 0)) for z in logits[s].tolist()]
+            answers = [
+                max(range(3), key=lambda c: z[c] + (bias if c == 1 else 0))
+                for z in logits[s].tolist()
+            ]
             wrong = [a != y for a, y in zip(answers, labels.tolist())]
-            assert errors[s, k] == sum(wrong) and omitted[s, k] == sum(w for w, y in zip(wrong, labels.tolist()) if y == 1)
+            assert errors[s, k] == sum(wrong) and omitted[s, k] == sum(
+                w for w, y in zip(wrong, labels.tolist()) if y == 1
+            )
     assert (omitted[:, 2] == 0).all()
 
 
@@ -79,9 +90,17 @@ def test_temperatures_are_means():
     np.testing.assert_allclose(lines[1].get_ydata(), [2, 1])
 
 
-@pytest.mark.parametrize("make", [
-    lambda: plots.draw_jitter(torch.zeros(1, 8, 8, dtype=torch.uint8), torch.zeros(3, 1, 8, 8, dtype=torch.uint8)),
-    lambda: plots.draw_history({"a": {"epoch": [1, 2], "loss": [2.0, 1.0]}, "b": {"epoch": [1, 2], "loss": [3.0, 1.0]}})])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: plots.draw_jitter(
+            torch.zeros(1, 8, 8, dtype=torch.uint8), torch.zeros(3, 1, 8, 8, dtype=torch.uint8)
+        ),
+        lambda: plots.draw_history(
+            {"a": {"epoch": [1, 2], "loss": [2.0, 1.0]}, "b": {"epoch": [1, 2], "loss": [3.0, 1.0]}}
+        ),
+    ],
+)
 def test_figures_are_closed_for_pyplot(make):
     before = plt.get_fignums()
     assert isinstance(make(), Figure) and plt.get_fignums() == before

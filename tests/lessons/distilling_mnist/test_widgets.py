@@ -27,7 +27,7 @@ def test_loss_view(calls):
     assert len(calls) == 4 and torch.equal(student, s[3]) and torch.equal(teacher, t[3])
     assert (label, classes, weight) == (1, CLASSES, 0.9) and temperature == pytest.approx(10.0)
     view.controls["kd_weight"].value = 7
-    assert calls[-1][1][-1] == 1.0                        # clamped
+    assert calls[-1][1][-1] == 1.0  # clamped
 
 
 def test_answers_view(calls):
@@ -36,7 +36,11 @@ def test_answers_view(calls):
     view = widgets.answers_view(images, logits, y, CLASSES, EXAMPLES)
     view.controls["example"].value = 3
     _, (image, shown, label, _, _) = calls[-1]
-    assert torch.equal(image, images[3]) and torch.equal(shown["student"], logits["student"][3]) and label == 1
+    assert (
+        torch.equal(image, images[3])
+        and torch.equal(shown["student"], logits["student"][3])
+        and label == 1
+    )
 
 
 def test_bias_view(calls):
@@ -44,13 +48,18 @@ def test_bias_view(calls):
     view = widgets.bias_view(logits, y, 1, "b", biases, start=1.0)
     view.controls["bias"].value = 2.0
     _, (given, errors, omitted, bias, name) = calls[-1]
-    assert given == biases and errors.shape == omitted.shape == (2, 3) and (bias, name) == (2.0, "b")
+    assert (
+        given == biases and errors.shape == omitted.shape == (2, 3) and (bias, name) == (2.0, "b")
+    )
 
 
 def test_errors_surface(monkeypatch):
     def broken(*args):
         raise RuntimeError("boom")
-    view = widgets.loss_view(torch.randn(5, 3), torch.randn(5, 3), torch.zeros(5, dtype=torch.long), CLASSES, EXAMPLES)
+
+    view = widgets.loss_view(
+        torch.randn(5, 3), torch.randn(5, 3), torch.zeros(5, dtype=torch.long), CLASSES, EXAMPLES
+    )
     monkeypatch.setattr(plots, "draw_loss_terms", broken)
     with pytest.raises(RuntimeError, match="boom"):
         view.controls["temperature"].value = 2.0

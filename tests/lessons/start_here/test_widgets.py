@@ -27,7 +27,12 @@ def view(chosen={"the third": 2, "the last": 5}):
 def test_teacher_view_starts_with_the_first_choice_and_follows_both_controls(drawn):
     box = view()
     image, logits, label, classes, temperature = drawn[-1]
-    assert torch.equal(logits, LOGITS[0, 2]) and label == 2 and classes == NAMES and temperature == pytest.approx(1.0)
+    assert (
+        torch.equal(logits, LOGITS[0, 2])
+        and label == 2
+        and classes == NAMES
+        and temperature == pytest.approx(1.0)
+    )
     box.controls["temperature"].value = 5.0
     assert drawn[-1][4] == pytest.approx(5.0)
     box.controls["image"].value = 5
@@ -46,13 +51,18 @@ def test_the_temperature_slider_is_worded_bounded_and_fires_on_release(drawn):
 
 def test_the_image_choice_lists_the_names_in_order(drawn):
     box = view()
-    assert box.controls["image"].description == "Image" and list(box.controls["image"].options) == ["the third", "the last"]
+    assert box.controls["image"].description == "Image" and list(box.controls["image"].options) == [
+        "the third",
+        "the last",
+    ]
 
 
 def test_similarity_view_shows_the_mean_of_all_or_one_teacher(drawn):
     box = softening.similarity_view(LOGITS, LABELS, NAMES)
     tables = [softening.class_answers(z, LABELS, 4.0) for z in LOGITS]
-    assert torch.allclose(drawn[-1][0], torch.stack(tables).mean(0)) and drawn[-1][2] == pytest.approx(4.0)
+    assert torch.allclose(drawn[-1][0], torch.stack(tables).mean(0)) and drawn[-1][
+        2
+    ] == pytest.approx(4.0)
     box.controls["teacher"].value = 2
     assert torch.allclose(drawn[-1][0], tables[1])
     box.controls["temperature"].value = 10.0
@@ -60,7 +70,10 @@ def test_similarity_view_shows_the_mean_of_all_or_one_teacher(drawn):
 
 
 def test_only_one_slider_is_called_temperature_t(drawn):
-    assert softening.similarity_view(LOGITS, LABELS, NAMES).controls["temperature"].description == "Softness T of the table"
+    assert (
+        softening.similarity_view(LOGITS, LABELS, NAMES).controls["temperature"].description
+        == "Softness T of the table"
+    )
 
 
 def test_a_failing_draw_is_seen(drawn, monkeypatch):

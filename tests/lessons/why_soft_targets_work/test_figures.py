@@ -8,35 +8,43 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pictures import drawn
 
-from kdtutor.softening import gradients
 from kdtutor.lessons.why_soft_targets_work import figures as plots
-from kdtutor.softening import distillation_kl
+from kdtutor.softening import distillation_kl, gradients
 
 cases = st.tuples(st.integers(1, 6), st.integers(2, 8), st.integers(0, 10**6))
 
 
 def logits(*shape, seed=0, scale=3.0):
-    return scale * torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return scale * torch.randn(
+        *shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
 
 
 def bars(ax):
     return np.array([p.get_height() for p in ax.patches])
 
 
-# The gradients --------------------------------------------------------------------------------------------------------------------
+# --- The gradients
+
 
 @settings(deadline=None, max_examples=30)
 @given(cases, st.floats(0.5, 30))
 def test_the_closed_forms_equal_autograd(case, temperature):
     b, c, seed = case
-    s, t, y = logits(b, c, seed=seed).requires_grad_(), logits(b, c, seed=seed + 1), torch.arange(b) % c
+    s, t, y = (
+        logits(b, c, seed=seed).requires_grad_(),
+        logits(b, c, seed=seed + 1),
+        torch.arange(b) % c,
+    )
     by = lambda loss: b * torch.autograd.grad(loss, s)[0]
     z = s.detach()
     assert torch.allclose(gradients.label_gradient(z, y), by(F.cross_entropy(s, y)))
     soft = distillation_kl(s, t, temperature)
     scaled = gradients.distillation_gradient(z, t, temperature)
     assert torch.allclose(scaled, by(soft), atol=1e-9)
-    assert torch.allclose(gradients.distillation_gradient(z, t, temperature, scaled=False) * temperature**2, scaled)
+    assert torch.allclose(
+        gradients.distillation_gradient(z, t, temperature, scaled=False) * temperature**2, scaled
+    )
     centre = lambda v: v - v.mean(1, keepdim=True)
     square = ((centre(s) - centre(t)) ** 2).sum() / (2 * c)
     assert torch.allclose(gradients.matching_gradient(z, t), torch.autograd.grad(square, s)[0])
@@ -48,9 +56,15 @@ def test_the_distillation_gradient_tends_to_logit_matching(case):
     b, c, seed = case
     s, t = logits(b, c, seed=seed), logits(b, c, seed=seed + 1)
     limit = gradients.matching_gradient(s, t)
-    error = [((gradients.distillation_gradient(s, t, T) - limit).norm() / limit.norm()).item() for T in (1e3, 2e3, 1e5)]
-    # Two classes are special: the second-order term vanishes and the error falls with the square of T.
-    assert error[2] < 1e-3 and error[1] / error[0] == pytest.approx(0.25 if c == 2 else 0.5, rel=0.15)
+    error = [
+        ((gradients.distillation_gradient(s, t, T) - limit).norm() / limit.norm()).item()
+        for T in (1e3, 2e3, 1e5)
+    ]
+    # Two classes are special: the second-order term vanishes and the error falls with the square of
+    # T.
+    assert error[2] < 1e-3 and error[1] / error[0] == pytest.approx(
+        0.25 if c == 2 else 0.5, rel=0.15
+    )
 
 
 @settings(deadline=None, max_examples=30)
@@ -60,7 +74,9 @@ def test_the_two_parts_add_up_and_the_share_has_its_floor(case):
     y = torch.arange(b) % c
     g = gradients.distillation_gradient(logits(b, c, seed=seed), logits(b, c, seed=seed + 1), 2.0)
     label, wrong = gradients.split_gradient(g, y)
-    assert torch.equal(label + wrong, g) and torch.equal(label.gather(1, y[:, None]), g.gather(1, y[:, None]))
+    assert torch.equal(label + wrong, g) and torch.equal(
+        label.gather(1, y[:, None]), g.gather(1, y[:, None])
+    )
     assert torch.allclose(g.sum(1), torch.zeros(b, dtype=torch.float64), atol=1e-9)
     assert 1 / c - 1e-9 <= gradients.wrong_share(g, y).item() <= 1
     even = torch.full((1, c), 1.0 / (c - 1)).index_fill(1, torch.tensor([0]), -1.0)
@@ -68,7 +84,7 @@ def test_the_two_parts_add_up_and_the_share_has_its_floor(case):
 
 
 def test_noise_to_signal_of_the_lesson_s_three_gradients():
-    g = torch.tensor([[2., 0.], [0., 2.], [1., 1.]])
+    g = torch.tensor([[2.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
     assert gradients.noise_to_signal(g).item() == pytest.approx(2 / 3)
     assert gradients.noise_to_signal(7 * g).item() == pytest.approx(2 / 3)
     assert gradients.noise_to_signal(torch.ones(5, 3)).item() == 0
@@ -83,15 +99,19 @@ def test_bad_input_is_named():
         gradients.matching_gradient(torch.zeros(2, 3), torch.zeros(3, 3))
 
 
-# The figures ----------------------------------------------------------------------------------------------------------------------
+# --- The figures
+
 
 def test_the_anatomy_shows_each_entry_once_with_the_label_apart():
     s, t = logits(5), logits(5, seed=1)
     fig = drawn(plots.draw_gradient_anatomy(s, t, 2, 3.0, torch.zeros(8, 8), list("abcde")))
     _, left, right = fig.axes
     y = torch.tensor([2])
-    for ax, g in [(left, gradients.label_gradient(s[None], y)[0]), (right, gradients.distillation_gradient(s[None], t[None], 3.0)[0])]:
-        heights = bars(ax)                                     # the label's bar first, then one per class, 0 at the label
+    for ax, g in [
+        (left, gradients.label_gradient(s[None], y)[0]),
+        (right, gradients.distillation_gradient(s[None], t[None], 3.0)[0]),
+    ]:
+        heights = bars(ax)  # the label's bar first, then one per class, 0 at the label
         assert heights[0] == pytest.approx(g[2].item()) and heights[1 + 2] == 0
         assert np.allclose(np.delete(heights[1:], 2), np.delete(g.numpy(), 2))
         assert ax.patches[0].get_hatch() and not ax.patches[1].get_hatch()
@@ -102,7 +122,7 @@ def test_the_anatomy_shows_each_entry_once_with_the_label_apart():
 
 
 def test_an_anatomy_without_any_gradient_can_be_drawn():
-    certain = torch.tensor([200., 0., 0.])
+    certain = torch.tensor([200.0, 0.0, 0.0])
     drawn(plots.draw_gradient_anatomy(certain, certain, 0, 1.0, torch.zeros(8, 8)))
 
 
@@ -111,9 +131,16 @@ def test_the_limit_shows_gradient_against_limit_and_the_error_now():
     left, right = drawn(plots.draw_limit(s, t, 5.0)).axes
     diagonal, dots = left.lines
     assert np.allclose(dots.get_xdata(), gradients.matching_gradient(s, t)[0, :60].flatten())
-    assert np.allclose(dots.get_ydata(), gradients.distillation_gradient(s[0, :60], t[0, :60], 5.0).flatten())
+    assert np.allclose(
+        dots.get_ydata(), gradients.distillation_gradient(s[0, :60], t[0, :60], 5.0).flatten()
+    )
     limit = gradients.matching_gradient(s, t)
-    error = lambda T: np.mean([((gradients.distillation_gradient(a, b, T) - m).norm() / m.norm()) for a, b, m in zip(s, t, limit)])
+    error = lambda T: np.mean(
+        [
+            ((gradients.distillation_gradient(a, b, T) - m).norm() / m.norm())
+            for a, b, m in zip(s, t, limit)
+        ]
+    )
     curve, guide, star = right.lines
     assert np.allclose(curve.get_ydata(), [error(T) for T in plots.GRID])
     assert star.get_xdata()[0] == 5.0 and star.get_ydata()[0] == pytest.approx(error(5.0))
@@ -126,14 +153,21 @@ def test_noise_and_scale_draw_the_mean_of_the_seeds_with_distinct_lines():
     noise = {"label": [[1, 2, 3], [3, 4, 5]], "soft": [[1, 1, 1], [1, 1, 1]]}
     fig = drawn(plots.draw_noise((0, 1, 5), noise, noise))
     for ax in fig.axes:
-        assert ax.lines[0].get_ydata().tolist() == [2, 3, 4] and ax.lines[0].get_linestyle() != ax.lines[1].get_linestyle()
+        assert (
+            ax.lines[0].get_ydata().tolist() == [2, 3, 4]
+            and ax.lines[0].get_linestyle() != ax.lines[1].get_linestyle()
+        )
         assert [t.get_text() for t in ax.get_xticklabels()] == ["0", "1", "5"]
     (ax,) = drawn(plots.draw_scale((1, 2, 4), [[1, 1, 1]], [[1, 0.25, 0.0625]])).axes
-    assert [line.get_label() for line in ax.lines] == ["with T²", "without T²"] and ax.lines[1].get_ydata()[2] == 0.0625
+    assert [line.get_label() for line in ax.lines] == ["with T²", "without T²"] and ax.lines[
+        1
+    ].get_ydata()[2] == 0.0625
 
 
 def test_the_share_has_its_floor_and_the_label_apart():
-    (ax,) = drawn(plots.draw_wrong_share((1, 2), {"early": [[0.2, 0.3, 0.4], [0.4, 0.5, 0.6]]}, classes=5)).axes
+    (ax,) = drawn(
+        plots.draw_wrong_share((1, 2), {"early": [[0.2, 0.3, 0.4], [0.4, 0.5, 0.6]]}, classes=5)
+    ).axes
     lines = {line.get_label(): line for line in ax.lines}
     assert lines["early"].get_ydata().tolist() == pytest.approx([0.4, 0.5])
     assert set(lines["floor 1/C = 0.2"].get_ydata()) == {0.2}
@@ -144,28 +178,47 @@ def test_the_share_has_its_floor_and_the_label_apart():
 def test_the_weights_histogram_counts_all_images():
     weights = torch.tensor([0.1, 0.2, 0.3, 0.4])
     fig = drawn(plots.draw_weights(weights, torch.rand(3, 8, 8), ["a", "b", "c"]))
-    assert bars(fig.axes[0]).sum() == 4 and [ax.get_title("center") for ax in fig.axes[1:]] == ["a", "b", "c"]
+    assert bars(fig.axes[0]).sum() == 4 and [ax.get_title("center") for ax in fig.axes[1:]] == [
+        "a",
+        "b",
+        "c",
+    ]
     edges = [p.get_x() for p in fig.axes[0].patches]
-    assert edges[0] == pytest.approx(0.4)                      # 4 · 0.1: relative to an equal share
+    assert edges[0] == pytest.approx(0.4)  # 4 · 0.1: relative to an equal share
 
 
 def test_the_shuffle_hides_the_diagonal_and_shares_one_scale():
     before, after = torch.rand(3, 3), torch.rand(3, 3)
-    first, second = [ax.images[0] for ax in drawn(plots.draw_shuffle(before, after, "abc")).axes[:2]]
+    first, second = [
+        ax.images[0] for ax in drawn(plots.draw_shuffle(before, after, "abc")).axes[:2]
+    ]
     assert np.isnan(np.ma.filled(first.get_array(), np.nan).diagonal()).all()
-    assert first.get_array()[0, 1] == pytest.approx(before[0, 1].item()) and second.get_array()[2, 0] == pytest.approx(after[2, 0].item())
+    assert first.get_array()[0, 1] == pytest.approx(before[0, 1].item()) and second.get_array()[
+        2, 0
+    ] == pytest.approx(after[2, 0].item())
     assert first.get_clim() == second.get_clim()
 
 
 def test_the_comparison_draws_every_run_and_the_mean():
-    left, right = drawn(plots.draw_comparison({"KD\nT=1": [1, -2, 4], "DKPP": [0, 0, 3]}, {"BAN": [-1.3, -1.0]})).axes
-    assert sorted(left.lines[0].get_ydata()) == [-2, 1, 4] and set(left.lines[1].get_ydata()) == {1.0}
-    assert sorted(right.lines[0].get_ydata()) == [-1.3, -1.0] and [t.get_text() for t in right.get_xticklabels()] == ["BAN"]
+    left, right = drawn(
+        plots.draw_comparison({"KD\nT=1": [1, -2, 4], "DKPP": [0, 0, 3]}, {"BAN": [-1.3, -1.0]})
+    ).axes
+    assert sorted(left.lines[0].get_ydata()) == [-2, 1, 4] and set(left.lines[1].get_ydata()) == {
+        1.0
+    }
+    assert sorted(right.lines[0].get_ydata()) == [-1.3, -1.0] and [
+        t.get_text() for t in right.get_xticklabels()
+    ] == ["BAN"]
 
 
 def test_figures_are_closed_and_readable():
     import matplotlib.pyplot as plt
+
     fig = plots.draw_weights(torch.full((4,), 0.25), torch.rand(2, 8, 8), ["a", "b"])
     assert not plt.get_fignums()
-    sizes = [text.get_fontsize() for ax in fig.axes for text in [ax.title, ax.xaxis.label, *ax.get_xticklabels()]]
+    sizes = [
+        text.get_fontsize()
+        for ax in fig.axes
+        for text in [ax.title, ax.xaxis.label, *ax.get_xticklabels()]
+    ]
     assert min(sizes) >= 9

@@ -1,12 +1,29 @@
-"""Activation boundaries (AAAI 2019): the hinge, where it is 0, the weights of the layers, the two stages."""
+"""Activation boundaries (AAAI 2019): the hinge, where it is 0, the weights of the layers, the two
+stages.
+"""
 
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from losses import (batch, changed, close, ignores_duplication, images, learns, names_both_devices, names_both_shapes, rand, small,
-                    state_of, stays_finite, taught, teaches_the_student_alone, works_with_torchvision)
+from losses import (
+    batch,
+    changed,
+    close,
+    ignores_duplication,
+    images,
+    learns,
+    names_both_devices,
+    names_both_shapes,
+    rand,
+    small,
+    state_of,
+    stays_finite,
+    taught,
+    teaches_the_student_alone,
+    works_with_torchvision,
+)
 from small import weights
 
 from kdtutor import fit
@@ -18,7 +35,9 @@ S, T = rand(3, 2, 2, 2), rand(3, 2, 2, 2, seed=1)
 
 
 def slow(s, t, margin=1.0):
-    """(s + m)^2 where s > -m and t <= 0; (s - m)^2 where s <= m and t > 0; 0 elsewhere; summed, divided by the batch."""
+    """(s + m)^2 where s > -m and t <= 0; (s - m)^2 where s <= m and t > 0; 0 elsewhere; summed,
+    divided by the batch.
+    """
     total = 0.0
     for a, b in zip(s.flatten().tolist(), t.flatten().tolist()):
         if b > 0 and a <= margin:
@@ -65,7 +84,10 @@ def test_a_margin_must_be_positive(margin):
         ActivationBoundary(small(), taught(), margin=margin)
 
 
-@pytest.mark.parametrize("bad", [dict(boundary_share=0), dict(boundary_share=1), dict(ab_weight=0), dict(layers="layer7")])
+@pytest.mark.parametrize(
+    "bad",
+    [dict(boundary_share=0), dict(boundary_share=1), dict(ab_weight=0), dict(layers="layer7")],
+)
 def test_bad_settings_are_refused(bad):
     with pytest.raises(ValueError):
         ActivationBoundary(small(), taught(), **bad)
@@ -80,26 +102,41 @@ def test_the_terms_halve_with_every_layer_below_and_read_before_the_relu():
     assert distiller.student_layers == paths == distiller.teacher_layers
     own, theirs = (Taps(net, paths)(some.x)[1] for net in (distiller.student, teacher))
     assert min(f.min() for f in theirs.values()) < 0
-    total = sum(factor * slow(connect(own[p]).detach(), theirs[p].detach(), 0.7)
-                for connect, p, factor in zip(distiller.connectors, paths, (1 / 4, 1 / 2, 1)))
+    total = sum(
+        factor * slow(connect(own[p]).detach(), theirs[p].detach(), 0.7)
+        for connect, p, factor in zip(distiller.connectors, paths, (1 / 4, 1 / 2, 1))
+    )
     close(distiller.boundary_terms(some)["ab"], 0.01 * total, rel=1e-4)
     assert list(distiller.terms(some)) == ["ce"]
     close(distiller.terms(some)["ce"], F.cross_entropy(distiller.student(some.x), some.y), rel=1e-5)
-    assert all([type(m).__name__ for m in c] == ["Conv2d", "BatchNorm2d"] and c[0].bias is None for c in distiller.connectors)
+    assert all(
+        [type(m).__name__ for m in c] == ["Conv2d", "BatchNorm2d"] and c[0].bias is None
+        for c in distiller.connectors
+    )
 
 
 def test_the_first_stage_trains_the_student_up_to_its_last_layer_and_the_connectors():
     distiller = ActivationBoundary(small(2), taught(), ["layer1", "layer2"], boundary_share=0.5)
-    before, connectors, first, terms = state_of(distiller.student), weights(distiller.connectors), [], distiller.terms
+    before, connectors, first, terms = (
+        state_of(distiller.student),
+        weights(distiller.connectors),
+        [],
+        distiller.terms,
+    )
 
     def spy(some):
         if not first:
             first.extend([changed(before, distiller.student), weights(distiller.connectors)])
         return terms(some)
+
     distiller.terms = spy
     history = fit(distiller, images(), 2, batch_size=30, progress=False)
-    assert first[0] == {"conv1", "bn1", "layer1", "layer2"} and not torch.equal(first[1], connectors)
-    assert torch.equal(first[1], weights(distiller.connectors)) and "fc" in changed(before, distiller.student)
+    assert first[0] == {"conv1", "bn1", "layer1", "layer2"} and not torch.equal(
+        first[1], connectors
+    )
+    assert torch.equal(first[1], weights(distiller.connectors)) and "fc" in changed(
+        before, distiller.student
+    )
     assert [r["stage"] for r in history.rows] == ["boundaries", "task"]
 
 
@@ -108,7 +145,12 @@ def test_a_short_training_improves_both_stages():
 
 
 def test_torchvisions_networks():
-    pairs = [("features.4.conv.0.1", "layer1.1.relu#2:input"), ("features.7", "layer2.1.relu#2:input")]
-    distiller = works_with_torchvision(lambda s, t, x: ActivationBoundary(s, t, pairs, example=x), "ce")
+    pairs = [
+        ("features.4.conv.0.1", "layer1.1.relu#2:input"),
+        ("features.7", "layer2.1.relu#2:input"),
+    ]
+    distiller = works_with_torchvision(
+        lambda s, t, x: ActivationBoundary(s, t, pairs, example=x), "ce"
+    )
     distiller.boundary_terms(batch(4, 32, 3))["ab"].backward()
     assert distiller.connectors[0][0].weight.grad.abs().sum() > 0

@@ -1,4 +1,6 @@
-"""Attention transfer (2017): the maps, the losses in both variants, full activations, gradients, the distillers' terms."""
+"""Attention transfer (2017): the maps, the losses in both variants, full activations, gradients,
+the distillers' terms.
+"""
 
 import math
 
@@ -8,12 +10,30 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from losses import (batch, close, foreign, ignores_duplication, learns, names_both_devices, names_both_shapes, rand, small, stays_finite,
-                    taught, teaches_the_student_alone, works_with_torchvision)
+from losses import (
+    batch,
+    close,
+    foreign,
+    ignores_duplication,
+    learns,
+    names_both_devices,
+    names_both_shapes,
+    rand,
+    small,
+    stays_finite,
+    taught,
+    teaches_the_student_alone,
+    works_with_torchvision,
+)
 
 from kdtutor import Teacher
 from kdtutor.methods import AttentionTransfer, FullActivationTransfer, GradientAttentionTransfer
-from kdtutor.methods.feature.attention_transfer import attention_loss, attention_map, full_activation_loss, gradient_attention_loss
+from kdtutor.methods.feature.attention_transfer import (
+    attention_loss,
+    attention_map,
+    full_activation_loss,
+    gradient_attention_loss,
+)
 from kdtutor.taps import Taps
 
 S, T = rand(3, 2, 3, 2), rand(3, 4, 3, 2, seed=1)
@@ -36,11 +56,22 @@ def unit(row):
 
 def slow_loss(s, t, p=2, kind="sum"):
     """(1/B) sum_b || Q_s/||Q_s|| - Q_t/||Q_t|| ||_2, and the code's mean of squares."""
-    gaps = [unit(a) - unit(b) for a, b in zip(slow_map(s.numpy(), kind, p), slow_map(t.numpy(), kind, p))]
-    return sum(math.sqrt(sum(g * g)) for g in gaps) / len(gaps), sum(sum(g * g) for g in gaps) / (len(gaps) * len(gaps[0]))
+    gaps = [
+        unit(a) - unit(b)
+        for a, b in zip(slow_map(s.numpy(), kind, p), slow_map(t.numpy(), kind, p))
+    ]
+    return sum(math.sqrt(sum(g * g)) for g in gaps) / len(gaps), sum(sum(g * g) for g in gaps) / (
+        len(gaps) * len(gaps[0])
+    )
 
 
-@given(st.integers(1, 3), st.integers(1, 4), st.sampled_from(["sum", "max"]), st.sampled_from([1, 1.5, 2, 3, 4]), st.integers(0, 10**6))
+@given(
+    st.integers(1, 3),
+    st.integers(1, 4),
+    st.sampled_from(["sum", "max"]),
+    st.sampled_from([1, 1.5, 2, 3, 4]),
+    st.integers(0, 10**6),
+)
 def test_maps_and_losses_equal_the_slow_reference(b, c, kind, p, seed):
     s, t = rand(b, c, 3, 2, seed=seed), rand(b, c + 1, 3, 2, seed=seed + 1)
     assert np.allclose(attention_map(s, kind, p).numpy(), slow_map(s.numpy(), kind, p))
@@ -51,7 +82,10 @@ def test_maps_and_losses_equal_the_slow_reference(b, c, kind, p, seed):
 
 
 def test_odd_powers_count_negative_features_like_positive_ones():
-    assert torch.equal(attention_map(S, p=3), attention_map(-S, p=3)) and (attention_map(S, p=3) >= 0).all()
+    assert (
+        torch.equal(attention_map(S, p=3), attention_map(-S, p=3))
+        and (attention_map(S, p=3) >= 0).all()
+    )
     assert attention_loss(-S, S, p=3) == 0
 
 
@@ -89,7 +123,9 @@ def test_one_huge_example_leaves_the_others_alone():
     close(attention_loss(s, T.float()), slow_loss(S, T)[0], rel=1e-5)
 
 
-@pytest.mark.parametrize("loss, scale_free", [(full_activation_loss, True), (gradient_attention_loss, False)])
+@pytest.mark.parametrize(
+    "loss, scale_free", [(full_activation_loss, True), (gradient_attention_loss, False)]
+)
 def test_full_activations_and_gradients_pass_the_same(loss, scale_free):
     assert loss(S, S) == 0
     teaches_the_student_alone(loss, S, SAME)
@@ -102,8 +138,14 @@ def test_full_activations_and_gradients_pass_the_same(loss, scale_free):
 @given(st.integers(1, 4), st.integers(0, 10**6))
 def test_full_activations_and_gradients_equal_the_slow_reference(b, seed):
     s, t = rand(b, 2, 3, 2, seed=seed), rand(b, 2, 3, 2, seed=seed + 1)
-    close(full_activation_loss(s, t), np.mean([np.linalg.norm(unit(x) - unit(y)) for x, y in zip(s.numpy(), t.numpy())]))
-    close(gradient_attention_loss(s, t), np.mean([sum((x - y).flatten() ** 2) for x, y in zip(s.numpy(), t.numpy())]))
+    close(
+        full_activation_loss(s, t),
+        np.mean([np.linalg.norm(unit(x) - unit(y)) for x, y in zip(s.numpy(), t.numpy())]),
+    )
+    close(
+        gradient_attention_loss(s, t),
+        np.mean([sum((x - y).flatten() ** 2) for x, y in zip(s.numpy(), t.numpy())]),
+    )
 
 
 def test_mistakes_are_named():
@@ -138,11 +180,17 @@ def test_the_terms_of_attention_transfer(variant, weight):
 
 def test_the_terms_of_full_activation_transfer():
     teacher, some = taught(), batch()
-    distiller = FullActivationTransfer(small(2), teacher, [("layer2", "layer2"), ("layer2", "layer3")], at_weight=3.0).eval()
-    own, theirs = (Taps(net, ["layer2", "layer3"])(some.x)[1] for net in (distiller.student, teacher))
+    distiller = FullActivationTransfer(
+        small(2), teacher, [("layer2", "layer2"), ("layer2", "layer3")], at_weight=3.0
+    ).eval()
+    own, theirs = (
+        Taps(net, ["layer2", "layer3"])(some.x)[1] for net in (distiller.student, teacher)
+    )
     same, wider = distiller.connectors
     assert isinstance(same, torch.nn.Identity) and wider.weight.shape == (64, 32, 1, 1)
-    total = full_activation_loss(own["layer2"], theirs["layer2"]) + full_activation_loss(wider(own["layer2"]), theirs["layer3"])
+    total = full_activation_loss(own["layer2"], theirs["layer2"]) + full_activation_loss(
+        wider(own["layer2"]), theirs["layer3"]
+    )
     close(distiller.terms(some)["full"], 1.5 * total, rel=1e-5)
     assert any(p is wider.weight for p in distiller.stages()[0].players[0].parameters)
 
@@ -175,7 +223,9 @@ def test_short_trainings_improve():
 def test_torchvisions_networks():
     pairs = [("features.3", "layer1"), ("features.6", "layer2")]
     works_with_torchvision(lambda s, t, x: AttentionTransfer(s, t, pairs, example=x), "ce", "at")
-    works_with_torchvision(lambda s, t, x: FullActivationTransfer(s, t, pairs, example=x), "ce", "full")
+    works_with_torchvision(
+        lambda s, t, x: FullActivationTransfer(s, t, pairs, example=x), "ce", "full"
+    )
     works_with_torchvision(lambda s, t, x: GradientAttentionTransfer(s, t), "ce", "gradient")
     with pytest.raises(ValueError, match="layers="):
         AttentionTransfer(foreign("mobilenet_v2", seed=1), foreign("resnet18"))

@@ -6,8 +6,20 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from losses import (batch, changed, close, foreign, images, learns, rand, small, state_of, stays_finite, taught,
-                    teaches_the_student_alone)
+from losses import (
+    batch,
+    changed,
+    close,
+    foreign,
+    images,
+    learns,
+    rand,
+    small,
+    state_of,
+    stays_finite,
+    taught,
+    teaches_the_student_alone,
+)
 
 from kdtutor import fit
 from kdtutor.methods import FSP
@@ -28,7 +40,13 @@ def slow_matrix(first, second):
     return g
 
 
-@given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(0, 10**6))
+@given(
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.integers(0, 10**6),
+)
 def test_matrix_and_loss_equal_the_slow_reference(b, m, n, h, seed):
     a, c, d, e = (rand(b, k, h, 2, seed=seed + i) for i, k in enumerate((m, n, m, n)))
     assert np.allclose(fsp_matrix(a, c).numpy(), slow_matrix(a, c))
@@ -83,8 +101,13 @@ def test_the_chain_of_layers_and_its_terms():
     distiller = FSP(small(2), teacher, fsp_weight=2.0).eval()
     chain = ["layer1:input", "layer1", "layer2", "layer3"]
     assert distiller.student_layers == distiller.teacher_layers == chain
-    own, theirs = ({k: v.detach() for k, v in Taps(net, chain)(some.x)[1].items()} for net in (distiller.student, teacher))
-    expected = sum(fsp_loss((own[a], own[b]), (theirs[a], theirs[b])) for a, b in zip(chain, chain[1:]))
+    own, theirs = (
+        {k: v.detach() for k, v in Taps(net, chain)(some.x)[1].items()}
+        for net in (distiller.student, teacher)
+    )
+    expected = sum(
+        fsp_loss((own[a], own[b]), (theirs[a], theirs[b])) for a, b in zip(chain, chain[1:])
+    )
     close(distiller.flow_terms(some)["fsp"], 2 * expected, rel=1e-5)
     assert list(distiller.terms(some)) == ["ce"]
     close(distiller.terms(some)["ce"], F.cross_entropy(distiller.student(some.x), some.y), rel=1e-5)
@@ -95,8 +118,18 @@ def test_channels_that_differ_are_refused_with_both_layers():
         FSP(small(), taught(), [("layer1", "layer2"), ("layer2", "layer3")])
 
 
-@pytest.mark.parametrize("bad", [dict(layers="layer1"), dict(flow_share=0), dict(flow_share=1), dict(flow_lr=0), dict(fsp_weight=0),
-                                 dict(variant="x"), dict(layers=["layer1", "fc"])])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        dict(layers="layer1"),
+        dict(flow_share=0),
+        dict(flow_share=1),
+        dict(flow_lr=0),
+        dict(fsp_weight=0),
+        dict(variant="x"),
+        dict(layers=["layer1", "fc"]),
+    ],
+)
 def test_bad_settings_are_refused(bad):
     with pytest.raises(ValueError):
         FSP(small(), taught(), **bad)
@@ -111,10 +144,14 @@ def test_the_first_stage_trains_the_student_up_to_its_last_layer():
         if not first:
             first.append(changed(before, distiller.student))
         return terms(some)
+
     distiller.terms = spy
     history = fit(distiller, images(), 2, batch_size=30, progress=False)
     assert first == [{"conv1", "bn1", "layer1", "layer2"}]
-    assert [(r["stage"], "fsp" in r, "ce" in r) for r in history.rows] == [("flow", True, False), ("task", False, True)]
+    assert [(r["stage"], "fsp" in r, "ce" in r) for r in history.rows] == [
+        ("flow", True, False),
+        ("task", False, True),
+    ]
     assert "fc" in changed(before, distiller.student)
 
 
@@ -122,8 +159,13 @@ def test_a_short_training_improves_both_stages():
     learns(lambda s, t: FSP(s, t, flow_share=0.5, flow_lr=3e-3), "fsp", "ce", epochs=8, lr=0.02)
 
 
-@pytest.mark.parametrize("name, layers", [("resnet18", ["layer1", "layer2", "layer3"]),
-                                          ("mobilenet_v2", ["features.2", "features.4", "features.8"])])
+@pytest.mark.parametrize(
+    "name, layers",
+    [
+        ("resnet18", ["layer1", "layer2", "layer3"]),
+        ("mobilenet_v2", ["features.2", "features.4", "features.8"]),
+    ],
+)
 def test_torchvisions_networks(name, layers):
     some = batch(4, 32, 3)
     student = foreign(name, seed=1).train().requires_grad_(True)

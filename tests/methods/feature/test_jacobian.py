@@ -6,8 +6,20 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from losses import (batch, close, ignores_duplication, learns, names_both_devices, names_both_shapes, rand, small, stays_finite, taught,
-                    teaches_the_student_alone, works_with_torchvision)
+from losses import (
+    batch,
+    close,
+    ignores_duplication,
+    learns,
+    names_both_devices,
+    names_both_shapes,
+    rand,
+    small,
+    stays_finite,
+    taught,
+    teaches_the_student_alone,
+    works_with_torchvision,
+)
 
 from kdtutor import Teacher
 from kdtutor.methods import JacobianMatching
@@ -49,13 +61,18 @@ def test_a_jacobian_of_zeros_has_a_small_gradient():
 
 def test_the_strongest_attention_is_the_maximum_of_the_summed_squares():
     f = rand(2, 3, 2, 2)
-    expected = [max(sum(f[b, c, y, x].item() ** 2 for c in range(3)) for y in range(2) for x in range(2)) for b in range(2)]
+    expected = [
+        max(sum(f[b, c, y, x].item() ** 2 for c in range(3)) for y in range(2) for x in range(2))
+        for b in range(2)
+    ]
     assert strongest_attention(f).tolist() == pytest.approx(expected)
 
 
 def test_the_terms_are_those_of_one_image_at_a_time():
     teacher, some, layers = taught().eval(), batch(4), ["layer2", "layer3"]
-    distiller = JacobianMatching(small(2), teacher, layers, jacobian_weight=3.0, at_weight=5.0, ce_weight=0.5).eval()
+    distiller = JacobianMatching(
+        small(2), teacher, layers, jacobian_weight=3.0, at_weight=5.0, ce_weight=0.5
+    ).eval()
     terms = distiller.terms(some)
     jacobian = attention = 0.0
     for layer in layers:
@@ -67,7 +84,9 @@ def test_the_terms_are_those_of_one_image_at_a_time():
                 strongest = Taps(net, [layer])(one)[1][layer].square().sum(1).max()
                 grads.append(torch.autograd.grad(strongest, one)[0])
             rows.append(torch.cat(grads).double())
-            maps.append(Taps(net, [layer])(some.x)[1][layer].detach().double().square().sum(1).flatten(1))
+            maps.append(
+                Taps(net, [layer])(some.x)[1][layer].detach().double().square().sum(1).flatten(1)
+            )
         jacobian += slow(*rows)
         own, theirs = (m / m.norm(dim=1, keepdim=True) for m in maps)
         attention += (own - theirs).norm(dim=1).mean()
@@ -100,4 +119,9 @@ def test_a_short_training_improves():
 
 
 def test_torchvisions_networks():
-    works_with_torchvision(lambda s, t, x: JacobianMatching(s, t, ("features.6", "layer2"), example=x), "ce", "at", "jacobian")
+    works_with_torchvision(
+        lambda s, t, x: JacobianMatching(s, t, ("features.6", "layer2"), example=x),
+        "ce",
+        "at",
+        "jacobian",
+    )

@@ -1,4 +1,6 @@
-"""Deep mutual learning (CVPR 2018): the loss, and steps in turn against a hand-written loop, bit for bit."""
+"""Deep mutual learning (CVPR 2018): the loss, and steps in turn against a hand-written loop, bit
+for bit.
+"""
 
 import copy
 import functools
@@ -9,8 +11,20 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from losses import (batch, close, foreign, ignores_duplication, images, names_both_devices, names_both_shapes, rand, resumes, small,
-                    stays_finite, teaches_the_student_alone)
+from losses import (
+    batch,
+    close,
+    foreign,
+    ignores_duplication,
+    images,
+    names_both_devices,
+    names_both_shapes,
+    rand,
+    resumes,
+    small,
+    stays_finite,
+    teaches_the_student_alone,
+)
 from small import net, weights
 
 from kdtutor import fit
@@ -54,7 +68,9 @@ def test_the_terms_and_whom_they_teach():
     nets, some = [small(i) for i in range(3)], batch()
     distiller = DML(nets, kd_weight=2.0).eval()
     for k, player in enumerate(distiller.stages()[0].players):
-        assert player.name == f"net{k + 1}" and {id(p) for p in player.parameters} == {id(p) for p in nets[k].parameters()}
+        assert player.name == f"net{k + 1}" and {id(p) for p in player.parameters} == {
+            id(p) for p in nets[k].parameters()
+        }
         terms = player.terms(some)
         z = [n(some.x).detach() for n in nets]
         assert list(terms) == ["ce", "kd"]
@@ -62,21 +78,31 @@ def test_the_terms_and_whom_they_teach():
         close(terms["kd"], 2 * sum(slow_kl(z[j], z[k]) for j in range(3) if j != k) / 2, rel=1e-3)
         sum(terms.values()).backward()
         for j, other in enumerate(nets):
-            assert all((p.grad is not None) == (j == k) for p in other.parameters()), "peers get no gradient"
+            assert all((p.grad is not None) == (j == k) for p in other.parameters()), (
+                "peers get no gradient"
+            )
         nets[k].zero_grad()
     assert distiller.deploy() is nets[0] and list(distiller.terms(some)) == ["ce", "kd"]
 
 
 def by_hand(nets, data, epochs, lr, batch_size, weight=1.0):
-    """Algorithm 1: update network 1, compute its answers again, update network 2, and so on; in the order that fit draws."""
-    from kdtutor.training.loop import _mix
+    """Algorithm 1: update network 1, compute its answers again, update network 2, and so on; in the
+    order that fit draws.
+    """
     from kdtutor.training import cosine
-    optimizers = [torch.optim.SGD(n.parameters(), lr, 0.9, weight_decay=5e-4, nesterov=True, fused=True) for n in nets]
+    from kdtutor.training.loop import _mix
+
+    optimizers = [
+        torch.optim.SGD(n.parameters(), lr, 0.9, weight_decay=5e-4, nesterov=True, fused=True)
+        for n in nets
+    ]
     answers, steps = [None] * len(nets), len(data.train) // batch_size
     for epoch in range(epochs):
         torch.manual_seed(_mix(0, epoch, "dropout"))
         order = torch.Generator().manual_seed(_mix(0, epoch, "order"))
-        for step, some in enumerate(data.batches(data.train, batch_size, shuffle=order, drop_last=True)):
+        for step, some in enumerate(
+            data.batches(data.train, batch_size, shuffle=order, drop_last=True)
+        ):
             answers = [n(some.x) for n in nets]
             for k, (n, optimizer) in enumerate(zip(nets, optimizers)):
                 for group in optimizer.param_groups:
@@ -84,7 +110,9 @@ def by_hand(nets, data, epochs, lr, batch_size, weight=1.0):
                 log_q = F.log_softmax(answers[k], 1)
                 loss = F.cross_entropy(answers[k], some.y)
                 peers = [F.log_softmax(answers[j].detach(), 1) for j in range(len(nets)) if j != k]
-                loss = loss + weight * sum((p.exp() * (p - log_q)).sum(1).mean() for p in peers) / len(peers)
+                loss = loss + weight * sum(
+                    (p.exp() * (p - log_q)).sum(1).mean() for p in peers
+                ) / len(peers)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -105,9 +133,16 @@ def test_training_equals_the_hand_written_algorithm_exactly(count):
 
 
 def test_answers_are_computed_again_after_every_update():
-    """Whatever optimiser changes the weights: a peer's stale answer would be the one from before its step."""
+    """Whatever optimiser changes the weights: a peer's stale answer would be the one from before
+    its step.
+    """
     adam = functools.partial(torch.optim.Adam, lr=0.1)
-    for make in (sgd(0.5), functools.partial(torch.optim.SGD, lr=0.5), adam, functools.partial(adam, fused=True)):
+    for make in (
+        sgd(0.5),
+        functools.partial(torch.optim.SGD, lr=0.5),
+        adam,
+        functools.partial(adam, fused=True),
+    ):
         nets, some = [net(0), net(1)], batch(side=4)
         first, second = DML(nets).stages()[0].players
         optimizer = make(first.parameters)
@@ -132,7 +167,9 @@ def test_a_short_training_improves_every_network():
     history = fit(distiller, images(), 5, batch_size=30, lr=0.02, validation=0, progress=False)
     for name in ("net1.ce", "net2.ce"):
         assert history.rows[-1][name] < 0.9 * history.rows[0][name]
-    assert torch.equal(weights(copy.deepcopy(distiller)), weights(distiller)), "it can be copied after training"
+    assert torch.equal(weights(copy.deepcopy(distiller)), weights(distiller)), (
+        "it can be copied after training"
+    )
 
 
 def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, monkeypatch):
@@ -140,7 +177,10 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, monkeypatch):
 
 
 def test_different_architectures_learn_together():
-    nets, some = [foreign("mobilenet_v2", seed=1), foreign("resnet18", seed=1).requires_grad_(True)], batch(4, 32, 3)
+    nets, some = (
+        [foreign("mobilenet_v2", seed=1), foreign("resnet18", seed=1).requires_grad_(True)],
+        batch(4, 32, 3),
+    )
     for player in DML(nets).train().stages()[0].players:
         sum(player.terms(some).values()).backward(inputs=player.parameters)
         assert all(torch.isfinite(p.grad).all() for p in player.parameters)

@@ -1,4 +1,6 @@
-"""On-the-fly native ensemble (NeurIPS 2018): the gate, the branches, where a network can be cut, what is deployed."""
+"""On-the-fly native ensemble (NeurIPS 2018): the gate, the branches, where a network can be cut,
+what is deployed.
+"""
 
 import math
 
@@ -20,7 +22,10 @@ from kdtutor.taps import Taps
 @given(st.integers(1, 4), st.integers(1, 4), st.integers(2, 5), st.integers(0, 10**6))
 def test_the_ensemble_equals_the_slow_reference(m, b, c, seed):
     z, g = rand(m, b, c, seed=seed), rand(b, m, seed=seed + 1).softmax(1)
-    expected = [[sum(g[n, i].item() * z[i, n, k].item() for i in range(m)) for k in range(c)] for n in range(b)]
+    expected = [
+        [sum(g[n, i].item() * z[i, n, k].item() for i in range(m)) for k in range(c)]
+        for n in range(b)
+    ]
     assert torch.allclose(gated_logits(z, g), torch.tensor(expected, dtype=torch.float64))
 
 
@@ -38,10 +43,22 @@ def slow_kl(p, q, t):
     return (p.exp() * (p - q)).sum(1).mean()
 
 
-@pytest.mark.parametrize("variant, progress, ramp", [("paper", 0.0, 1), ("paper", 0.5, 1), ("code", 0.0, math.exp(-5)),
-                                                     ("code", 40 / 300, math.exp(-5 / 4)), ("code", 80 / 300, 1), ("code", 0.9, 1)])
+@pytest.mark.parametrize(
+    "variant, progress, ramp",
+    [
+        ("paper", 0.0, 1),
+        ("paper", 0.5, 1),
+        ("code", 0.0, math.exp(-5)),
+        ("code", 40 / 300, math.exp(-5 / 4)),
+        ("code", 80 / 300, 1),
+        ("code", 0.9, 1),
+    ],
+)
 def test_the_terms(variant, progress, ramp):
-    distiller, some = ONE(small(2), branches=3, temperature=2.0, kd_weight=0.7, variant=variant).eval(), batch()
+    distiller, some = (
+        ONE(small(2), branches=3, temperature=2.0, kd_weight=0.7, variant=variant).eval(),
+        batch(),
+    )
     distiller.progress = progress
     with torch.no_grad():
         for net in (distiller.student, *distiller.branches):
@@ -62,32 +79,47 @@ def test_the_distillation_term_does_not_move_the_ensemble():
     distiller = ONE(small(2))
     distiller.terms(batch())["kd"].backward()
     assert all(p.grad is None for p in distiller.gate.parameters())
-    assert distiller.student.fc.weight.grad.abs().sum() > 0 and distiller.branches[0].fc.weight.grad.abs().sum() > 0
+    assert (
+        distiller.student.fc.weight.grad.abs().sum() > 0
+        and distiller.branches[0].fc.weight.grad.abs().sum() > 0
+    )
     distiller.terms(batch())["ce_ensemble"].backward()
     assert distiller.gate[0].weight.grad.abs().sum() > 0
 
 
 def test_the_deployed_network_is_the_plain_student():
     plain = small(2)
-    count, state = sum(p.numel() for p in plain.parameters()), {k: v.shape for k, v in plain.state_dict().items()}
+    count, state = (
+        sum(p.numel() for p in plain.parameters()),
+        {k: v.shape for k, v in plain.state_dict().items()},
+    )
     before = weights(plain)
     distiller = ONE(plain, branches=4)
     deployed = distiller.deploy()
     assert deployed is plain and sum(p.numel() for p in deployed.parameters()) == count
-    assert {k: v.shape for k, v in deployed.state_dict().items()} == state and torch.equal(before, weights(plain))
+    assert {k: v.shape for k, v in deployed.state_dict().items()} == state and torch.equal(
+        before, weights(plain)
+    )
     assert not any(m._forward_hooks for m in plain.modules())
 
 
 def test_branches_differ_and_share_only_the_lower_half():
     distiller = ONE(small(2), branches=3)
-    uppers = [[m for n, m in b.named_children() if n in ("layer3", "fc")] for b in (distiller.student, *distiller.branches)]
+    uppers = [
+        [m for n, m in b.named_children() if n in ("layer3", "fc")]
+        for b in (distiller.student, *distiller.branches)
+    ]
     flat = [weights(nn.ModuleList(u)) for u in uppers]
     assert len({f.numel() for f in flat}) == 1
     assert all((flat[i] - flat[j]).abs().max() > 0.01 for i in range(3) for j in range(i))
     own = {n for n, _ in distiller.branches[0].named_parameters()}
     assert {n.split(".")[0] for n in own} == {"layer3", "fc"}, "no copy of the lower half"
     logits, gate = distiller.eval()(batch().x)
-    assert logits.shape == (3, 6, 3) and gate.shape == (6, 3) and torch.allclose(gate.sum(1), torch.ones(6))
+    assert (
+        logits.shape == (3, 6, 3)
+        and gate.shape == (6, 3)
+        and torch.allclose(gate.sum(1), torch.ones(6))
+    )
     assert distiller.split == "layer2" and torch.allclose(logits[0], distiller.student(batch().x))
 
 
@@ -95,11 +127,19 @@ def test_a_network_that_cannot_be_cut_there_says_where_it_can():
     class Skip(nn.Module):
         def __init__(self):
             super().__init__()
-            self.input_shape, self.layer1, self.layer2, self.fc = (4,), nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 3)
+            self.input_shape, self.layer1, self.layer2, self.fc = (
+                (4,),
+                nn.Linear(4, 4),
+                nn.Linear(4, 4),
+                nn.Linear(4, 3),
+            )
 
         def forward(self, x):
             return self.fc(x + self.layer2(self.layer1(x)))
-    with pytest.raises(ValueError, match=r"Skip cannot be cut after 'layer1'.*\['layer1', 'layer2', 'fc'\]"):
+
+    with pytest.raises(
+        ValueError, match=r"Skip cannot be cut after 'layer1'.*\['layer1', 'layer2', 'fc'\]"
+    ):
         ONE(Skip(), split="layer1")
     with pytest.raises(ValueError, match="cannot be cut after 'layer2.0'"):
         ONE(small(), split="layer2.0")
@@ -113,14 +153,20 @@ def test_a_network_that_cannot_be_cut_there_says_where_it_can():
 
 
 def test_vectors_can_be_gated_too():
-    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3))
+    network = nn.Sequential(
+        nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3)
+    )
     distiller = ONE(network, branches=2, split="2", example=batch(side=4).x)
     terms = distiller.terms(batch(side=4))
-    assert all(math.isfinite(v.item()) for v in terms.values()) and distiller.gate[0].in_features == 8
+    assert (
+        all(math.isfinite(v.item()) for v in terms.values()) and distiller.gate[0].in_features == 8
+    )
 
 
 def test_a_short_training_improves():
-    history = fit(ONE(small(2), branches=2), images(), 4, batch_size=30, lr=0.02, validation=0, progress=False)
+    history = fit(
+        ONE(small(2), branches=2), images(), 4, batch_size=30, lr=0.02, validation=0, progress=False
+    )
     for name in ("ce", "ce_ensemble"):
         assert history.rows[-1][name] < 0.9 * history.rows[0][name]
 
@@ -133,7 +179,11 @@ def test_torchvisions_networks(name, split):
     assert all(torch.isfinite(p.grad).all() for p in distiller.parameters())
     student.zero_grad()
     with pytest.raises(ValueError, match="cannot be cut"):
-        ONE(student, split={"resnet18": "layer1.0", "mobilenet_v2": "features.5"}[name], example=some.x[:2])
+        ONE(
+            student,
+            split={"resnet18": "layer1.0", "mobilenet_v2": "features.5"}[name],
+            example=some.x[:2],
+        )
 
 
 def test_a_split_with_nothing_above_it_is_refused():

@@ -1,4 +1,6 @@
-"""Contrastive representation distillation (ICLR 2020): the loss, the draws, the memory, Z, and what a resumed run restores."""
+"""Contrastive representation distillation (ICLR 2020): the loss, the draws, the memory, Z, and what
+a resumed run restores.
+"""
 
 import math
 
@@ -8,7 +10,17 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from losses import batch, close, images, learns, rand, resumes, small, taught, works_with_torchvision
+from losses import (
+    batch,
+    close,
+    images,
+    learns,
+    rand,
+    resumes,
+    small,
+    taught,
+    works_with_torchvision,
+)
 from small import weights
 
 from kdtutor.datasets import Split
@@ -18,27 +30,46 @@ from kdtutor.taps import Taps
 
 
 def slow_nce(positive, negative, k, n):
-    """-(1/B) sum_b [log P/(P + K/n) + sum_neg log (K/n)/(P_neg + K/n)]; negative: a list of K scores per example."""
+    """-(1/B) sum_b [log P/(P + K/n) + sum_neg log (K/n)/(P_neg + K/n)]; negative: a list of K
+    scores per example.
+    """
     h = lambda p: p / (p + k / n + 1e-7)
-    each = [math.log(h(p)) + sum(math.log((k / n) / (q + k / n + 1e-7)) for q in row) for p, row in zip(positive, negative)]
+    each = [
+        math.log(h(p)) + sum(math.log((k / n) / (q + k / n + 1e-7)) for q in row)
+        for p, row in zip(positive, negative)
+    ]
     return -sum(each) / len(each)
 
 
 @hypothesis_settings(max_examples=40)
-@given(st.integers(1, 4), st.integers(1, 6), st.integers(5, 50), st.floats(0.1, 100), st.integers(0, 10**6))
+@given(
+    st.integers(1, 4),
+    st.integers(1, 6),
+    st.integers(5, 50),
+    st.floats(0.1, 100),
+    st.integers(0, 10**6),
+)
 def test_the_loss_equals_the_slow_reference(b, k, n, z, seed):
     g = torch.Generator().manual_seed(seed)
     positive, negative = rand(b, seed=seed).exp(), rand(b, k + 3, seed=seed + 1).exp()
     mask = torch.stack([torch.randperm(k + 3, generator=g) < k for _ in range(b)])
     rows = [[v / z for v in row[m].tolist()] for row, m in zip(negative, mask)]
-    close(contrast_loss(positive, negative, mask, k, n, z), slow_nce([p / z for p in positive.tolist()], rows, k, n), rel=1e-6)
+    close(
+        contrast_loss(positive, negative, mask, k, n, z),
+        slow_nce([p / z for p in positive.tolist()], rows, k, n),
+        rel=1e-6,
+    )
 
 
 @pytest.mark.parametrize("k, two_sides", [(16384, 21.41), (255, 13.09)])
 def test_an_untrained_network_has_the_value_of_uniform_scores(k, two_sides):
     n = 50000
-    one = contrast_loss(torch.full((2,), 1 / n), torch.full((2, k), 1 / n), torch.ones(2, k, dtype=torch.bool), k, n)
-    assert 2 * one.item() == pytest.approx(two_sides, abs=0.012), "up to the 1e-7 under the logarithm"
+    one = contrast_loss(
+        torch.full((2,), 1 / n), torch.full((2, k), 1 / n), torch.ones(2, k, dtype=torch.bool), k, n
+    )
+    assert 2 * one.item() == pytest.approx(two_sides, abs=0.012), (
+        "up to the 1e-7 under the logarithm"
+    )
     assert 2 * (math.log(1 + k) + k * math.log(1 + 1 / k)) == pytest.approx(two_sides, abs=0.005)
 
 
@@ -48,7 +79,11 @@ def test_gradients_of_the_loss_are_right_and_masked_scores_have_none():
     loss = lambda p, q: contrast_loss(p, q, mask, 3, 20, 2.0)
     assert torch.autograd.gradcheck(loss, (positive, negative))
     loss(positive, negative).backward()
-    assert (positive.grad < 0).all() and (negative.grad[mask] > 0).all() and not negative.grad[~mask].any()
+    assert (
+        (positive.grad < 0).all()
+        and (negative.grad[mask] > 0).all()
+        and not negative.grad[~mask].any()
+    )
 
 
 @hypothesis_settings(max_examples=40)
@@ -91,11 +126,15 @@ def some_of(data, rows):
 
 
 def test_the_first_total_is_near_that_of_uniform_scores():
-    """Against the untrained memory every score is alike: 2 (log(1 + K) + K log(1 + 1/K)), times the weight."""
+    """Against the untrained memory every score is alike: 2 (log(1 + K) + K log(1 + 1/K)), times the
+    weight.
+    """
     distiller, data = prepared(dimensions=128, crd_weight=0.8, temperature=0.5, negatives=60)
     terms = distiller.terms(some_of(data, range(60)))
     assert list(terms) == ["ce", "crd"]
-    assert terms["crd"].item() == pytest.approx(0.8 * 2 * (math.log(61) + 60 * math.log(1 + 1 / 60)), rel=0.05)
+    assert terms["crd"].item() == pytest.approx(
+        0.8 * 2 * (math.log(61) + 60 * math.log(1 + 1 / 60)), rel=0.05
+    )
 
 
 def test_the_terms_by_hand(monkeypatch):
@@ -107,12 +146,21 @@ def test_the_terms_by_hand(monkeypatch):
     mask = torch.stack([torch.isin(rows, c) for c in chosen])
     monkeypatch.setattr("kdtutor.methods.relation.crd.draw_negatives", lambda *a, **k: (rows, mask))
     terms = distiller.terms(some)
-    nets = ((distiller.student, distiller.embed_student), (distiller.teacher.net, distiller.embed_teacher))
-    v = [F.normalize(embed(Taps(net, ["fc:input"])(some.x)[1]["fc:input"]), dim=1).detach().double() for net, embed in nets]
+    nets = (
+        (distiller.student, distiller.embed_student),
+        (distiller.teacher.net, distiller.embed_teacher),
+    )
+    v = [
+        F.normalize(embed(Taps(net, ["fc:input"])(some.x)[1]["fc:input"]), dim=1).detach().double()
+        for net, embed in nets
+    ]
     total = 0.0
     for anchor, memory in ((v[0], distiller.memory_teacher), (v[1], distiller.memory_student)):
         score = (anchor @ memory.double().T / 0.2).exp()
-        positive, negative = [score[i, r] for i, r in enumerate((7, 3, 50))], [score[i, c] for i, c in enumerate(chosen)]
+        positive, negative = (
+            [score[i, r] for i, r in enumerate((7, 3, 50))],
+            [score[i, c] for i, c in enumerate(chosen)],
+        )
         z = sum(p + q.sum() for p, q in zip(positive, negative)) / 15 * n
         total += slow_nce([p / z for p in positive], [(q / z).tolist() for q in negative], 4, n)
     close(terms["crd"], 0.3 * total, rel=1e-4)
@@ -132,12 +180,22 @@ def test_z_is_fixed_by_the_first_batch():
 def test_the_memory_moves_only_where_the_batch_was_and_by_its_momentum():
     distiller, data = prepared(momentum=0.25)
     before = distiller.memory_student.clone()
-    assert distiller.memory_student.shape == (len(data.train), 16) and before.abs().max() <= 1 / math.sqrt(16 / 3)
+    assert distiller.memory_student.shape == (
+        len(data.train),
+        16,
+    ) and before.abs().max() <= 1 / math.sqrt(16 / 3)
     some, rows = some_of(data, [5, 90]), torch.tensor([5, 90])
-    x = F.normalize(distiller.embed_student(Taps(distiller.student, ["fc:input"])(some.x)[1]["fc:input"]), dim=1).detach()
+    x = F.normalize(
+        distiller.embed_student(Taps(distiller.student, ["fc:input"])(some.x)[1]["fc:input"]), dim=1
+    ).detach()
     distiller.terms(some)
-    after, others = distiller.memory_student, torch.ones(len(before)).bool().index_fill(0, rows, False)
-    assert torch.allclose(after[rows], F.normalize(0.25 * before[rows] + 0.75 * x, dim=1), atol=1e-5)
+    after, others = (
+        distiller.memory_student,
+        torch.ones(len(before)).bool().index_fill(0, rows, False),
+    )
+    assert torch.allclose(
+        after[rows], F.normalize(0.25 * before[rows] + 0.75 * x, dim=1), atol=1e-5
+    )
     assert torch.equal(after[others], before[others]) and not after.requires_grad
     state = weights(distiller.eval())
     distiller.terms(some)
@@ -148,7 +206,11 @@ def test_relaxed_positives_are_of_the_same_class_and_exact_ones_the_image_itself
     for mode in ("exact", "relax"):
         distiller, data = prepared(mode=mode)
         seen, side = [], distiller._side
-        monkeypatch.setattr(distiller, "_side", lambda i, v, m, positives, *a: seen.append(positives) or side(i, v, m, positives, *a))
+        monkeypatch.setattr(
+            distiller,
+            "_side",
+            lambda i, v, m, positives, *a: seen.append(positives) or side(i, v, m, positives, *a),
+        )
         for _ in range(20):
             distiller.terms(some_of(data, range(9)))
         own = torch.arange(9)
@@ -188,8 +250,18 @@ def test_another_number_of_images_is_refused_on_loading():
         prepared(n=120)[0].load_state_dict(saved)
 
 
-@pytest.mark.parametrize("bad", [dict(mode="x"), dict(negatives=0), dict(dimensions=0), dict(momentum=1.0), dict(crd_weight=0),
-                                 dict(temperature=0), dict(layers=["layer1", "layer2"])])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        dict(mode="x"),
+        dict(negatives=0),
+        dict(dimensions=0),
+        dict(momentum=1.0),
+        dict(crd_weight=0),
+        dict(temperature=0),
+        dict(layers=["layer1", "layer2"]),
+    ],
+)
 def test_bad_settings_are_refused(bad):
     with pytest.raises(ValueError):
         CRD(small(), taught(), **bad)
@@ -203,7 +275,9 @@ def test_the_gradient_reaches_student_and_both_embeddings():
     distiller.terms(some_of(data, range(9)))["crd"].backward()
     for part in (distiller.student.conv1, distiller.embed_student, distiller.embed_teacher):
         assert part.weight.grad.abs().sum() > 0
-    assert {id(p) for p in distiller.stages()[0].players[0].parameters} >= {id(distiller.embed_teacher.weight)}
+    assert {id(p) for p in distiller.stages()[0].players[0].parameters} >= {
+        id(distiller.embed_teacher.weight)
+    }
     assert distiller.deploy() is distiller.student
 
 
@@ -211,8 +285,14 @@ def test_a_short_training_improves():
     learns(lambda s, t: CRD(s, t, negatives=40, dimensions=32), "crd", "ce", lr=0.02, factor=0.95)
 
 
-def test_an_interrupted_run_restores_the_memory_and_ends_with_the_same_weights(tmp_path, monkeypatch):
-    resumes(lambda: CRD(small(2), taught(), negatives=40, dimensions=16, mode="relax"), tmp_path / "run", monkeypatch)
+def test_an_interrupted_run_restores_the_memory_and_ends_with_the_same_weights(
+    tmp_path, monkeypatch
+):
+    resumes(
+        lambda: CRD(small(2), taught(), negatives=40, dimensions=16, mode="relax"),
+        tmp_path / "run",
+        monkeypatch,
+    )
 
 
 def test_torchvisions_networks():

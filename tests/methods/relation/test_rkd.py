@@ -1,4 +1,6 @@
-"""Relational distillation (CVPR 2019): distances and angles against loops, blocks against the whole, memory, duplicates."""
+"""Relational distillation (CVPR 2019): distances and angles against loops, blocks against the
+whole, memory, duplicates.
+"""
 
 import math
 
@@ -9,8 +11,19 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from losses import (batch, close, learns, names_both_devices, names_both_shapes, rand, small, stays_finite, taught,
-                    teaches_the_student_alone, works_with_torchvision)
+from losses import (
+    batch,
+    close,
+    learns,
+    names_both_devices,
+    names_both_shapes,
+    rand,
+    small,
+    stays_finite,
+    taught,
+    teaches_the_student_alone,
+    works_with_torchvision,
+)
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from kdtutor.methods import RKD
@@ -27,7 +40,9 @@ def huber(x):
 
 
 def slow_distance(s, t):
-    """The mean over ordered pairs of Huber(psi_t - psi_s), psi = ||x_i - x_j|| / mu, mu the mean distance of the batch's pairs."""
+    """The mean over ordered pairs of Huber(psi_t - psi_s), psi = ||x_i - x_j|| / mu, mu the mean
+    distance of the batch's pairs.
+    """
     b, psi = len(s), []
     for x in (s.reshape(b, -1), t.reshape(b, -1)):
         d = {(i, j): math.dist(x[i], x[j]) for i in range(b) for j in range(b) if i != j}
@@ -40,7 +55,9 @@ def slow_angle(s, t):
     """The mean over triplets of distinct examples of Huber(cos_t - cos_s) at the vertex i."""
     b, total, count = len(s), 0.0, 0
     s, t = s.reshape(b, -1), t.reshape(b, -1)
-    cosine = lambda x, i, j, k: (x[j] - x[i]) @ (x[k] - x[i]) / math.dist(x[i], x[j]) / math.dist(x[i], x[k])
+    cosine = lambda x, i, j, k: (
+        (x[j] - x[i]) @ (x[k] - x[i]) / math.dist(x[i], x[j]) / math.dist(x[i], x[k])
+    )
     for i in range(b):
         for j in range(b):
             for k in range(b):
@@ -53,7 +70,10 @@ def slow_angle(s, t):
 @given(st.integers(3, 6), st.integers(1, 4), st.floats(0.01, 100), st.integers(0, 10**6))
 def test_distances_and_angles_equal_the_slow_references_at_any_scale_and_place(b, d, scale, seed):
     s, t = rand(b, d, seed=seed), rand(b, d + 1, seed=seed + 1)
-    for loss, slow, share in ((distance_loss, slow_distance, (b - 1) / b), (angle_loss, slow_angle, (b - 1) * (b - 2) / b**2)):
+    for loss, slow, share in (
+        (distance_loss, slow_distance, (b - 1) / b),
+        (angle_loss, slow_angle, (b - 1) * (b - 2) / b**2),
+    ):
         expected = slow(s.numpy(), t.numpy())
         close(loss(scale * s + 3, t), expected, rel=1e-7)
         close(loss(s, t, "code"), share * expected, rel=1e-7)
@@ -99,7 +119,11 @@ def test_angles_at_a_copy_of_the_vertex_are_zero():
     x = torch.tensor([[0.0, 0], [0, 0], [1, 0], [0, 2]])
     angles = triplet_angles(x)
     assert angles[0, 1].abs().sum() == 0 and angles[0, 0].abs().sum() == 0
-    assert angles[0, 2, 3] == 0 and angles[2, 0, 3].item() == pytest.approx(1 / math.sqrt(5)) and angles[0, 2, 2] == 1
+    assert (
+        angles[0, 2, 3] == 0
+        and angles[2, 0, 3].item() == pytest.approx(1 / math.sqrt(5))
+        and angles[0, 2, 2] == 1
+    )
 
 
 class Largest(TorchDispatchMode):
@@ -133,7 +157,9 @@ def test_blocks_give_the_same_value_and_gradient_and_never_hold_all_cosines(monk
 def test_the_graph_of_a_large_batch_keeps_no_cube(monkeypatch):
     monkeypatch.setattr(rkd, "BLOCK", 4 * 24 * 24)
     s, t, kept = rand(24, 4).requires_grad_(), rand(24, 4, seed=1), []
-    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x):
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda x: kept.append(x.numel()) or x, lambda x: x
+    ):
         angle_loss(s, t)
     assert sum(kept) < 24**3 / 2
 
@@ -142,11 +168,17 @@ def test_the_graph_of_a_large_batch_keeps_no_cube(monkeypatch):
 def test_the_terms(variant):
     teacher, some, layers = taught(), batch(), ["fc:input", "layer3"]
     distiller = RKD(small(2), teacher, 2.0, 3.0, layers, ce_weight=0.5, variant=variant).eval()
-    own, theirs = ({k: v.detach() for k, v in Taps(net, layers)(some.x)[1].items()} for net in (distiller.student, teacher))
+    own, theirs = (
+        {k: v.detach() for k, v in Taps(net, layers)(some.x)[1].items()}
+        for net in (distiller.student, teacher)
+    )
     terms = distiller.terms(some)
     assert list(terms) == ["ce", "distance", "angle"]
     share = {"paper": (1, 1), "code": (5 / 6, 20 / 36)}[variant]
-    sums = [sum(slow(own[k].double().numpy(), theirs[k].double().numpy()) for k in layers) for slow in (slow_distance, slow_angle)]
+    sums = [
+        sum(slow(own[k].double().numpy(), theirs[k].double().numpy()) for k in layers)
+        for slow in (slow_distance, slow_angle)
+    ]
     close(terms["distance"], 2 * share[0] * sums[0], rel=1e-4)
     close(terms["angle"], 3 * share[1] * sums[1], rel=1e-4)
     close(terms["ce"], 0.5 * F.cross_entropy(distiller.student(some.x), some.y), rel=1e-5)
@@ -157,7 +189,11 @@ def test_each_weight_may_be_zero_but_not_both():
     assert list(RKD(small(), teacher, angle_weight=0).terms(batch())) == ["ce", "distance"]
     assert list(RKD(small(), teacher, distance_weight=0).terms(batch())) == ["ce", "angle"]
     assert RKD(small(), teacher).layers == (("fc:input", "fc:input"),)
-    for bad in (dict(distance_weight=0, angle_weight=0), dict(angle_weight=-1), dict(distance_weight=float("inf"))):
+    for bad in (
+        dict(distance_weight=0, angle_weight=0),
+        dict(angle_weight=-1),
+        dict(distance_weight=float("inf")),
+    ):
         with pytest.raises(ValueError, match="weight"):
             RKD(small(), teacher, **bad)
 
@@ -167,7 +203,9 @@ def test_a_short_training_improves():
 
 
 def test_torchvisions_networks():
-    distiller = works_with_torchvision(lambda s, t, x: RKD(s, t, example=x), "ce", "distance", "angle")
+    distiller = works_with_torchvision(
+        lambda s, t, x: RKD(s, t, example=x), "ce", "distance", "angle"
+    )
     assert distiller.layers == (("classifier.1:input", "fc:input"),)
 
 

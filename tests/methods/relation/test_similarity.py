@@ -5,8 +5,19 @@ import pytest
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from losses import (batch, close, learns, names_both_devices, names_both_shapes, rand, small, stays_finite, taught,
-                    teaches_the_student_alone, works_with_torchvision)
+from losses import (
+    batch,
+    close,
+    learns,
+    names_both_devices,
+    names_both_shapes,
+    rand,
+    small,
+    stays_finite,
+    taught,
+    teaches_the_student_alone,
+    works_with_torchvision,
+)
 
 from kdtutor.methods import SimilarityPreserving
 from kdtutor.methods.relation.similarity import similarity_loss, similarity_matrix
@@ -62,9 +73,13 @@ def test_one_example_has_no_relations():
 
 def test_the_terms():
     teacher, some, layers = taught(), batch(), ["layer2", "layer3"]
-    distiller = SimilarityPreserving(small(2), teacher, sp_weight=7.0, layers=layers, ce_weight=0.5).eval()
-    own, theirs = ({k: v.detach().double().numpy() for k, v in Taps(net, layers)(some.x)[1].items()}
-                   for net in (distiller.student, teacher))
+    distiller = SimilarityPreserving(
+        small(2), teacher, sp_weight=7.0, layers=layers, ce_weight=0.5
+    ).eval()
+    own, theirs = (
+        {k: v.detach().double().numpy() for k, v in Taps(net, layers)(some.x)[1].items()}
+        for net in (distiller.student, teacher)
+    )
     total = sum(np.mean((slow_matrix(own[k]) - slow_matrix(theirs[k])) ** 2) for k in layers)
     terms = distiller.terms(some)
     assert list(terms) == ["ce", "sp"]
@@ -81,7 +96,11 @@ def test_a_short_training_improves():
 
 
 def test_torchvisions_networks():
-    works_with_torchvision(lambda s, t, x: SimilarityPreserving(s, t, layers=("features.6", "layer2"), example=x), "ce", "sp")
+    works_with_torchvision(
+        lambda s, t, x: SimilarityPreserving(s, t, layers=("features.6", "layer2"), example=x),
+        "ce",
+        "sp",
+    )
 
 
 def test_scale_drops_out_at_any_size():
