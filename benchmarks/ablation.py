@@ -147,7 +147,7 @@ def answers(folder: Path, epochs: int, images: int, rounds: int) -> dict:
         seeds=[seed],
         epochs=epochs,
         teacher_epochs=1,
-        store_answers=stored,
+        cache_logits=stored,
     )
     run(one(0, False), folder / "computed", progress=False)
     shutil.copytree(folder / "computed", folder / "stored")

@@ -21,7 +21,7 @@ from kdtutor import Teacher, fit
 from kdtutor.datasets import Jitter, load
 from kdtutor.methods import CrossEntropy, Hinton
 from kdtutor.models import mlp
-from kdtutor.taps import dry
+from kdtutor.taps import eval_mode
 from kdtutor.training import linear
 
 T = 20.0
@@ -32,7 +32,7 @@ def adam(parameters):
 
 
 def logits(net, split, data) -> torch.Tensor:
-    with dry(net):
+    with eval_mode(net):
         return torch.cat([net(b.x) for b in data.batches(split, 2000)])
 
 

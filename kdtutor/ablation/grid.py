@@ -35,7 +35,7 @@ class Cell:
     objects: dict = field(compare=False, repr=False)
     label: str = field(default="", compare=False)
     teacher: "Cell | None" = field(default=None, compare=False, repr=False)
-    asks_only: bool = field(
+    logits_only: bool = field(
         default=False, compare=False, repr=False
     )  # takes nothing but answers from its teacher
     answers: str | None = field(
@@ -100,7 +100,7 @@ class Grid:
     ``with_label_noise``.   imbalance: gammas of ``with_imbalance``, None for none. teacher_sees:
     "same" data as the student, corruption included, or "clean" data without it. The study does not
     say which. images: train on a stratified subset of so many.   teacher_epochs: None for as many
-    as the students'. store_answers: compute the teachers' answers once for all runs that ask for
+    as the students'. cache_logits: compute the teachers' answers once for all runs that ask for
     nothing else; None: where that repays. threads: of every run, so that where it runs does not
     change its result.   fit: further settings for ``fit`` (lr, batch_size, weight_decay, precision,
     validation). Raises ``ValueError`` for what cannot work."""
@@ -118,7 +118,7 @@ class Grid:
     teacher_seed: int = 0
     corruption_seed: int = 0
     images: int | None = None
-    store_answers: bool | None = None
+    cache_logits: bool | None = None
     threads: int = 1
     root: str | Path = "data"
     fit: dict[str, Any] = field(default_factory=dict)
@@ -200,7 +200,7 @@ class Grid:
             )
             cells.setdefault(cell.key, cell)
         asking = self._try(list(cells.values()))
-        return [replace(cell, asks_only=cell.label in asking) for cell in cells.values()]
+        return [replace(cell, logits_only=cell.label in asking) for cell in cells.values()]
 
     def teachers(self) -> list[Cell]:
         """The teachers' runs that the grid needs, each once."""
@@ -273,8 +273,8 @@ class Grid:
                     ) from error
                 # A class of the user's own may ask about other pixels than the batch's, such as
                 # mixed images.
-                if getattr(distiller, "asks_only", False) and type(distiller).__module__.startswith(
-                    "kdtutor."
-                ):
+                if getattr(distiller, "logits_only", False) and type(
+                    distiller
+                ).__module__.startswith("kdtutor."):
                     asking.add(cell.label)
         return asking

@@ -247,7 +247,7 @@ def forecast(grid: Grid, store: str | Path, workers: int = 1) -> str:
     with so many workers.
     """
     home = Store(store) if (Path(store) / "store.json").exists() else None
-    cells, plans = planned(grid.cells(), grid.store_answers, home)
+    cells, plans = planned(grid.cells(), grid.cache_logits, home)
     table = pd.DataFrame(estimate(cells, home))
     whole = table["seconds"].sum() / workers
     notes = "".join(f"\n{plan} The time above is without that." for plan in plans if plan.stored)

@@ -121,7 +121,7 @@ def run(
     ones continue at their last epoch. Raises ``ValueError`` for a grid that cannot work,
     ``OSError`` if the store cannot be written: nothing that was written before is lost."""
     cells, home = grid.cells(), Store(store)
-    cells, plans = planned(cells, grid.store_answers, home)
+    cells, plans = planned(cells, grid.cache_logits, home)
     teachers = list({c.teacher.key: c.teacher for c in cells if c.teacher}.values())
     home.go(time.time() if since is None else since)
     home.remember(cells)

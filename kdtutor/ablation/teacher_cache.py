@@ -55,7 +55,7 @@ def planned(
     asking = defaultdict(list)
     for cell in cells:
         if (
-            cell.asks_only
+            cell.logits_only
             and dataset(cell.objects["dataset"], cell.objects["root"]).views is not None
         ):
             asking[_file(cell)].append(cell)
@@ -110,7 +110,7 @@ def with_answers(teacher: Teacher, cell: Cell, store: Store) -> Teacher:
     file = cell.answers and store.folder(cell.teacher.key) / cell.answers
     stored = bool(file) and file.exists()
     store.tell(cell, "stored" if stored else "computed")
-    return teacher.load_answers(file) if stored else teacher
+    return teacher.load_cache(file) if stored else teacher
 
 
 def fill(cell: Cell, store_path: str, show: bool = False) -> None:
@@ -140,4 +140,4 @@ def fill(cell: Cell, store_path: str, show: bool = False) -> None:
                         progress.update(1)
         finally:
             torch.set_num_threads(threads)
-        teacher.save_answers(path)
+        teacher.save_cache(path)

@@ -7,7 +7,7 @@ from torch import nn
 from ..datasets import Batch, Split
 from ..errors import check_weights
 from ..teacher import Teacher
-from .offline import Offline, Reading, label_term
+from .offline import Offline, Outputs, label_term
 from .plan import Player, Stage
 
 
@@ -98,25 +98,25 @@ class Composition(Offline):
     def terms(self, batch: Batch):
         methods, terms, readings = list(self.methods.values()), {}, {}
         student_layers = [path for m in methods for path in m.reads()[0]]
-        reading = None
+        outputs = None
         for name, factor, method in zip(self.names, self.weights, methods):
             who = _identity(method)
             if who not in readings:
                 theirs = [path for m in methods if _identity(m) == who for path in m.reads()[1]]
-                readings[who] = Reading(
+                readings[who] = Outputs(
                     self.student,
                     method.teacher,
                     batch,
                     student_layers,
                     theirs,
                     self.input_gradient,
-                    ran=reading,
+                    ran=outputs,
                 )
-            reading, method.progress = readings[who], self.progress
+            outputs, method.progress = readings[who], self.progress
             terms |= {
-                f"{name}.{k}": factor * v for k, v in method.losses(reading).items() if k != "ce"
+                f"{name}.{k}": factor * v for k, v in method.losses(outputs).items() if k != "ce"
             }
-        return label_term(reading, self.ce_weight) | terms
+        return label_term(outputs, self.ce_weight) | terms
 
 
 def _identity(method: Offline) -> tuple:

@@ -1,7 +1,7 @@
 """Offline methods: a student beside a frozen teacher, each run once per step and read at the layers
 that the losses need.
 
-A method says which layers it reads and what it makes of a ``Reading``. Reading and judging are
+A method says which layers it reads and what it makes of the ``Outputs``. Reading and judging are
 apart, so that ``Composition`` can add methods without running any network twice."""
 
 from collections.abc import Sequence
@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..datasets import Batch
-from ..taps import Taps, dry, example_input
-from ..taps.default_layers import stages
+from ..taps import Taps, eval_mode, example_input
+from ..taps.default_layers import levels
 from ..teacher import Teacher
-from .plan import Distiller, Terms, as_teacher, check_answers, check_batch
-from .reading import Reading
+from .outputs import Outputs
+from .plan import Distiller, Terms, as_teacher, check_batch, check_same_answers
 
 Layers = str | tuple[str, str] | Sequence[Any] | None
 
@@ -29,9 +29,7 @@ class Offline(Distiller):
     for networks that carry no ``input_shape``."""
 
     input_gradient = False  # does a loss differentiate with respect to the pixels?
-    uses_answers = (
-        False  # does a loss compare logits? Then both networks must have the same classes
-    )
+    uses_logits = False  # does a loss compare logits? Then both networks must have the same classes
 
     def __init__(
         self,
@@ -44,12 +42,12 @@ class Offline(Distiller):
         check_apart(student, teacher)
         self.teacher = as_teacher(teacher)
         self.layers = self._pairs(layers)
-        if self.uses_answers and self._can_try(example):
-            check_answers(student, self.teacher, example)
+        if self.uses_logits and self._knows_an_input(example):
+            check_same_answers(student, self.teacher, example)
 
     def default_layers(self, net: nn.Module) -> list[str]:
         """The paths that are read where ``layers`` is None: the ends of all stages."""
-        return stages(net)
+        return levels(net)
 
     def _pairs(self, layers: Layers) -> tuple[tuple[str, str], ...]:
         nets = self.student, self.teacher.net if layers != () else None
@@ -91,27 +89,27 @@ class Offline(Distiller):
     def teacher_layers(self) -> list[str]:
         return [t for _, t in self.layers]
 
-    def dry_features(self, example: Tensor | None = None) -> list[tuple[Tensor, Tensor]]:
+    def example_features(self, example: Tensor | None = None) -> list[tuple[Tensor, Tensor]]:
         """(student, teacher) features of every pair for one small batch, so that connectors fit and
         mismatches show at once.
         """
         x = example_input(self.student, example, random=True)
-        with dry(self.student):
+        with eval_mode(self.student):
             _, student = Taps(self.student, self.student_layers)(x)
         _, teacher = self.teacher.to(x.device).features(x, self.teacher_layers)
         return [(student[s], teacher[t]) for s, t in self.layers]
 
-    def _can_try(self, example: Tensor | None) -> bool:
+    def _knows_an_input(self, example: Tensor | None) -> bool:
         return example is not None or hasattr(self.student, "input_shape")
 
-    def try_losses(self, example: Tensor | None, *losses) -> None:
+    def check_losses(self, example: Tensor | None, *losses) -> None:
         """Tries each loss(student, teacher) on dry features of every pair, where an input is known:
         mismatches show at once.
         """
-        if self._can_try(example):
-            features = self.dry_features(example)
+        if self._knows_an_input(example):
+            features = self.example_features(example)
             for loss in losses:
-                self.try_pairs(features, loss)
+                self.check_pairs(features, loss)
 
     def early_features(self, batch: Batch) -> list[tuple[Tensor, Tensor]]:
         """``pairs`` for a first stage: neither network runs further than its last layer."""
@@ -121,7 +119,7 @@ class Offline(Distiller):
         _, teacher = self.teacher.features(batch, self.teacher_layers, stop=True)
         return [(student[s], teacher[t]) for s, t in self.layers]
 
-    def try_pairs(self, features: Sequence[tuple[Tensor, Tensor]], use) -> list:
+    def check_pairs(self, features: Sequence[tuple[Tensor, Tensor]], use) -> list:
         """[use(student, teacher)] of dry features. Raises ``ValueError`` that names the layers and
         their shapes where ``use`` does.
         """
@@ -144,42 +142,42 @@ class Offline(Distiller):
         return self.student_layers, self.teacher_layers
 
     @property
-    def asks_only(self) -> bool:
+    def logits_only(self) -> bool:
         """Does it take nothing but answers from its teacher? They may be stored; features and input
         gradients never are.
         """
-        return self.uses_answers and not self.layers and not self.input_gradient
+        return self.uses_logits and not self.layers and not self.input_gradient
 
-    def read(self, batch: Batch) -> Reading:
+    def read(self, batch: Batch) -> Outputs:
         """Runs the student, and the teacher when it is asked for."""
-        return Reading(self.student, self.teacher, batch, *self.reads(), self.input_gradient)
+        return Outputs(self.student, self.teacher, batch, *self.reads(), self.input_gradient)
 
-    def losses(self, reading: Reading) -> Terms:
+    def losses(self, outputs: Outputs) -> Terms:
         """{name: weighted scalar tensor} of the method's last stage; the label term, if any, is
         called "ce".
         """
         raise NotImplementedError(
-            f"{type(self).__name__} must say what it minimises: def losses(self, reading) -> dict."
+            f"{type(self).__name__} must say what it minimises: def losses(self, outputs) -> dict."
         )
 
     def terms(self, batch: Batch) -> Terms:
         return self.losses(self.read(batch))
 
-    def pairs(self, reading: Reading) -> list[tuple[Tensor, Tensor]]:
+    def pairs(self, outputs: Outputs) -> list[tuple[Tensor, Tensor]]:
         """The (student, teacher) features of every pair of layers."""
-        return [(reading.student[s], reading.teacher[t]) for s, t in self.layers]
+        return [(outputs.student[s], outputs.teacher[t]) for s, t in self.layers]
 
 
-def label_term(reading: Reading, ce_weight: float) -> dict[str, Tensor]:
+def label_term(outputs: Outputs, ce_weight: float) -> dict[str, Tensor]:
     """{"ce": ce_weight * CE(softmax(z_s), y)}, or nothing where the weight is 0."""
     return (
-        {"ce": ce_weight * F.cross_entropy(reading.student_logits, reading.batch.y)}
+        {"ce": ce_weight * F.cross_entropy(outputs.student_logits, outputs.batch.y)}
         if ce_weight
         else {}
     )
 
 
-def weight(name: str, value: float, zero: bool = False) -> float:
+def check_weight(name: str, value: float, zero: bool = False) -> float:
     """A weight as a float. Raises ``ValueError`` unless it is finite and > 0 (zero: or 0, which
     leaves its term out).
     """

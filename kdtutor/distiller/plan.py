@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..datasets import Batch, Split
-from ..taps import dry, example_input
+from ..taps import eval_mode, example_input
 from ..teacher import Teacher
 
 Terms = Mapping[str, Tensor]
@@ -139,12 +139,12 @@ def check_batch(net: nn.Module, batch: Batch, who: str = "student") -> None:
             )
 
 
-def check_answers(student: nn.Module, teacher: Teacher, example: Tensor | None = None) -> None:
+def check_same_answers(student: nn.Module, teacher: Teacher, example: Tensor | None = None) -> None:
     """One dry batch before any training: raises ``ValueError`` unless both answer for the same
     classes.
     """
     x = example_input(student, example)
-    with dry(student):
+    with eval_mode(student):
         check_classes(student(x), teacher.to(x.device)(x))
 
 

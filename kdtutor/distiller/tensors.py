@@ -30,7 +30,7 @@ def full_precision(formula: Callable) -> Callable:
     return run
 
 
-def tamed(x: Tensor) -> Tensor:
+def rescaled(x: Tensor) -> Tensor:
     """The tensor over its largest magnitude, for formulas that do not depend on scale: their
     squares cannot overflow.
 

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ..distiller.composition import Composition
-from ..distiller.offline import Offline, Reading
+from ..distiller.offline import Offline, Outputs
 from ..distiller.plan import Batch, Distiller, Player, Stage
 from .baseline import CrossEntropy
 from .feature import (
@@ -244,8 +244,8 @@ __all__ = [
     "JacobianMatching",
     "Method",
     "Offline",
+    "Outputs",
     "Player",
-    "Reading",
     "SimilarityPreserving",
     "Stage",
     "catalog",

@@ -10,7 +10,7 @@ import re
 import torch
 from torch import Tensor, nn
 
-from .read import Taps, call, dry, example_input
+from .read import Taps, call, eval_mode, example_input
 
 _RECTIFIERS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Hardswish)
 _NORMS = (
@@ -22,7 +22,7 @@ _NORMS = (
 )
 
 
-def stages(net: nn.Module) -> list[str]:
+def levels(net: nn.Module) -> list[str]:
     """The paths of a network's stages, ["layer1", "layer2", ...]: how kdtutor's and torchvision's
     ResNets name them.
 
@@ -91,7 +91,7 @@ def before_relu(net: nn.Module, layer: str, example: Tensor | None = None) -> st
             if isinstance(module, _RECTIFIERS + _NORMS):
                 hooks.append(module.register_forward_hook(ran(name)))
         hooks.append(target.register_forward_hook(ended))
-        with dry(net):
+        with eval_mode(net):
             call(net, example_input(net, example))
     finally:
         for hook in hooks:
@@ -116,7 +116,7 @@ def nonlinearity(net: nn.Module, layer: str, example: Tensor | None = None) -> n
                         lambda module, _, out: seen.append((module, out.clone()))
                     )
                 )
-        with dry(net):
+        with eval_mode(net):
             feature = Taps(net, [layer], stop=True)(x)[1][layer]
     finally:
         for hook in hooks:
@@ -134,7 +134,7 @@ def parameters_before(
     whatever its shape.
     """
     trainable = [p for p in net.parameters() if p.requires_grad]
-    with dry(net), torch.enable_grad():
+    with eval_mode(net), torch.enable_grad():
         _, features = Taps(net, layers, stop=True)(example_input(net, example))
         gradients = torch.autograd.grad(
             sum(f.float().sum() for f in features.values()), trainable, allow_unused=True
@@ -142,4 +142,4 @@ def parameters_before(
     return [p for p, g in zip(trainable, gradients) if g is not None]
 
 
-__all__ = ["before_relu", "embedding", "nonlinearity", "parameters_before", "stages"]
+__all__ = ["before_relu", "embedding", "levels", "nonlinearity", "parameters_before"]

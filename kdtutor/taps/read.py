@@ -81,7 +81,7 @@ class Taps:
             # its
             # gradient
         ):
-            with torch.inference_mode(False), dry(self.net):
+            with torch.inference_mode(False), eval_mode(self.net):
                 known[key] = self._run(x, copy=False)[2]
         output, features, changed = self._run(x, copy=known[key])
         if changed and not known[key]:
@@ -157,7 +157,7 @@ def layers(net: nn.Module) -> list[str]:
 
 
 @contextmanager
-def dry(net: nn.Module):
+def eval_mode(net: nn.Module):
     """Eval mode without gradients inside the block; every module gets its own mode back, frozen
     BatchNorms included.
     """
@@ -200,7 +200,7 @@ def input_gradient(
     score: (logits, features) -> (B,) values; each depends on its own image alone, so row b is the
     gradient of image b's score."""
     x = x.detach().requires_grad_()
-    with dry(net), torch.enable_grad():
+    with eval_mode(net), torch.enable_grad():
         logits, features = Taps(net, layers)(x)
         (gradient,) = torch.autograd.grad(score(logits, features).sum(), x)
     return gradient, logits.detach(), {k: v.detach() for k, v in features.items()}
@@ -241,7 +241,7 @@ def shapes(
     """The shapes, without the batch dimension, of the layers' features: one dry run in eval mode
     that leaves no trace.
     """
-    with dry(net):
+    with eval_mode(net):
         _, features = Taps(net, paths)(example_input(net, example))
     return {path: tuple(f.shape[1:]) for path, f in features.items()}
 

@@ -14,7 +14,7 @@ from ..datasets import Batch
 from ..runs import replace_file
 
 
-class Answers:
+class LogitCache:
     """Logits by (image, view), computed when they are first asked for. Which are there is kept on
     the CPU: a look-up never waits for the device.
 
@@ -89,7 +89,7 @@ class Answers:
         replace_file(Path(path), lambda temporary: save_file(tensors, temporary, metadata=about))
 
     @classmethod
-    def load(cls, path: str | Path, weights: str) -> "Answers":
+    def load(cls, path: str | Path, weights: str) -> "LogitCache":
         """Reads what ``save`` wrote. Raises ``ValueError`` where another teacher gave these
         answers, or the file is damaged.
         """

@@ -16,7 +16,7 @@ from ..datasets.data import digest
 from ..errors import unknown
 from ..softening import MEANS, ensemble_logits
 from ..taps import Taps, call, input_gradient
-from .cache import Answers
+from .cache import LogitCache
 
 GIB = 2**30
 
@@ -162,12 +162,12 @@ class Teacher:
         logits = torch.empty(
             rows * data.views, len(self.nets), members.shape[-1], device=members.device
         )
-        self._cache = Answers(data.train.index, data.views, logits, first.source)
+        self._cache = LogitCache(data.train.index, data.views, logits, first.source)
         if fill:
             self._fill(data)
         return self
 
-    def save_answers(self, path: str | Path) -> None:
+    def save_cache(self, path: str | Path) -> None:
         """Writes a filled cache to a file, for other processes. Raises ``ValueError`` without one,
         or while answers are missing.
         """
@@ -175,11 +175,11 @@ class Teacher:
             raise ValueError("there are no answers to save: teacher.cached(data, fill=True) first.")
         self._cache.save(path, self.fingerprint())
 
-    def load_answers(self, path: str | Path) -> "Teacher":
-        """Answers from a file that ``save_answers`` wrote, instead of computing them. Raises
+    def load_cache(self, path: str | Path) -> "Teacher":
+        """Answers from a file that ``save_cache`` wrote, instead of computing them. Raises
         ``ValueError`` for another teacher's.
         """
-        self._cache = Answers.load(path, self.fingerprint())
+        self._cache = LogitCache.load(path, self.fingerprint())
         self._cache.to(next(self.nets[0].parameters()).device)
         return self
 

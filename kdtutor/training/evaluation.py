@@ -9,7 +9,7 @@ from torch import nn
 
 from ..datasets import Batch, Data, Split
 from ..distiller.plan import Distiller
-from ..taps import call, dry
+from ..taps import call, eval_mode
 from ..teacher import Teacher
 
 
@@ -46,9 +46,9 @@ def evaluate(
     [0, 1] by default."""
     net = net.deploy() if isinstance(net, Distiller) else net
     if isinstance(net, Teacher):
-        net = _Voice(net)
+        net = _TeacherNetwork(net)
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
-    with dry(net):
+    with eval_mode(net):
         return float(
             metric(
                 net, data.batches(data.test if split is None else split, batch_size, device=device)
@@ -56,7 +56,7 @@ def evaluate(
         )
 
 
-class _Voice(nn.Module):
+class _TeacherNetwork(nn.Module):
     """A ``Teacher`` as a network, so that ensembles are measured like networks."""
 
     def __init__(self, teacher: Teacher):

@@ -18,7 +18,7 @@ from ..display.progress import bar
 from ..distiller.plan import Distiller, OptimizerFactory, Stage
 from ..errors import unknown
 from ..runs import RunDirectory, environment, save_weights
-from ..taps import call, dry
+from ..taps import call, eval_mode
 from .evaluation import accuracy, evaluate
 from .history import History
 from .memory import keep_freed_memory
@@ -362,7 +362,7 @@ def _check_first_batch(distiller: Distiller, data: Data, train: Split, device) -
     batch = next(iter(data.batches(train, min(2, len(train)), device=device)))
     net = distiller.deploy()
     if isinstance(train.y, Tensor) and train.y.ndim == 1 and not train.y.is_floating_point():
-        with dry(net):
+        with eval_mode(net):
             logits = call(net, batch.x)
         if isinstance(logits, Tensor) and logits.ndim == 2 and logits.shape[1] < len(data.classes):
             raise ValueError(

@@ -39,7 +39,7 @@ def losses(store):
 
 
 def test_methods_that_ask_for_nothing_else():
-    assert {c.label for c in Grid(**GRID).cells() if c.asks_only} == ASKS
+    assert {c.label for c in Grid(**GRID).cells() if c.logits_only} == ASKS
 
 
 class Mixed(Hinton):
@@ -47,7 +47,7 @@ class Mixed(Hinton):
 
 
 def test_a_class_of_ones_own_is_never_taken_for_one_that_does():
-    assert not any(c.asks_only for c in Grid(**GRID | {"methods": [Mixed]}).cells())
+    assert not any(c.logits_only for c in Grid(**GRID | {"methods": [Mixed]}).cells())
 
 
 def test_they_are_stored_where_that_pays():
@@ -102,7 +102,7 @@ def test_one_file_for_a_teacher_and_its_images_whatever_the_labels():
 def test_they_change_nothing_and_the_teacher_rests(tmp_path, capsys):
     stored, computed = (
         run(Grid(**GRID), tmp_path / "stored"),
-        run(Grid(**GRID, store_answers=False), tmp_path / "computed", progress=False),
+        run(Grid(**GRID, cache_logits=False), tmp_path / "computed", progress=False),
     )
     assert "its answers are stored once for all of them" in capsys.readouterr().out
     assert len(files(tmp_path / "stored")) == 1 and not files(tmp_path / "computed")
@@ -142,7 +142,7 @@ def test_only_runs_that_are_left_count_but_what_is_there_is_used(tmp_path):
         planned(more.cells(), None)[1][0].stored
         and not planned(more.cells(), None, home)[1][0].stored
     )
-    run(replace(few, store_answers=True, seeds=(2,)), tmp_path, progress=False)
+    run(replace(few, cache_logits=True, seeds=(2,)), tmp_path, progress=False)
     assert planned(more.cells(), None, home)[1][0].stored
     assert run(more, tmp_path, progress=False).frame()["answers"].tolist() == [
         "computed",

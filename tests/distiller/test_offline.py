@@ -217,7 +217,7 @@ def test_settings_hold_lists_too():
 
 def test_ab_code_trains_on_answers_alone():
     distiller = make("AB", small(2), taught(), variant="code")
-    assert list(distiller.terms(batch())) == ["kd"] and distiller.uses_answers
+    assert list(distiller.terms(batch())) == ["kd"] and distiller.uses_logits
     assert distiller.stages()[0].name == "boundaries"
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from kdtutor.models import resnet14, wrn
 from kdtutor.taps import Taps
-from kdtutor.taps.default_layers import before_relu, embedding, parameters_before, stages
+from kdtutor.taps.default_layers import before_relu, embedding, levels, parameters_before
 
 
 def names(student, parameters):
@@ -20,11 +20,11 @@ def names(student, parameters):
 
 
 def test_stages_of_networks_that_name_them_and_an_error_for_others():
-    assert stages(small()) == ["layer1", "layer2", "layer3"]
-    assert stages(foreign("resnet18")) == ["layer1", "layer2", "layer3", "layer4"]
+    assert levels(small()) == ["layer1", "layer2", "layer3"]
+    assert levels(foreign("resnet18")) == ["layer1", "layer2", "layer3", "layer4"]
     for other in (foreign("mobilenet_v2"), net()):
         with pytest.raises(ValueError, match="layers="):
-            stages(other)
+            levels(other)
 
 
 def test_the_embedding_is_what_enters_the_last_linear_layer():

@@ -120,19 +120,19 @@ def test_answers_are_saved_and_read_by_another_process_as_they_are(tmp_path, aug
     data = blobs(augment=augment).subset(50)
     first = Teacher([net(7), net(8)], mean="geometric")
     with pytest.raises(ValueError, match="no answers to save"):
-        first.save_answers(tmp_path / "a")
+        first.save_cache(tmp_path / "a")
     first.cached(data)
     with pytest.raises(ValueError, match="answers are missing"):
-        first.save_answers(tmp_path / "a")
-    first.cached(data, fill=True).save_answers(tmp_path / "a")
-    again, calls = Teacher([net(7), net(8)], mean="geometric").load_answers(tmp_path / "a"), []
+        first.save_cache(tmp_path / "a")
+    first.cached(data, fill=True).save_cache(tmp_path / "a")
+    again, calls = Teacher([net(7), net(8)], mean="geometric").load_cache(tmp_path / "a"), []
     again.nets[0].register_forward_hook(lambda *_: calls.append(1))
     for batch in data.batches(
         data.train, 16, augment=True, shuffle=torch.Generator().manual_seed(1)
     ):
         assert torch.equal(again(batch), first(batch)) and not calls
     with pytest.raises(ValueError, match="another teacher"):
-        Teacher([net(7), net(8)]).load_answers(tmp_path / "a")
+        Teacher([net(7), net(8)]).load_cache(tmp_path / "a")
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
 
 

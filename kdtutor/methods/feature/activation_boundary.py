@@ -8,13 +8,13 @@ taken before the ReLU."""
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...distiller.offline import Layers, Offline, Reading, label_term, weight
+from ...distiller.offline import Layers, Offline, Outputs, check_weight, label_term
 from ...distiller.plan import Batch, Player, Stage
 from ...distiller.tensors import precise, same_size
 from ...errors import check_same_shape, check_variant
 from ...softening import distillation_kl
-from ...taps import dry
-from ...taps.default_layers import before_relu, parameters_before, stages
+from ...taps import eval_mode
+from ...taps.default_layers import before_relu, levels, parameters_before
 from ...teacher import Teacher
 
 CODE = 3 / 1000  # the factor of the authors' code
@@ -71,17 +71,19 @@ class ActivationBoundary(Offline):
             )
         self.margin, self.ab_weight, self.boundary_share = (
             float(margin),
-            weight("ab_weight", ab_weight),
+            check_weight("ab_weight", ab_weight),
             float(boundary_share),
         )
-        self.connectors = nn.ModuleList(self.try_pairs(self.dry_features(example), self._connector))
+        self.connectors = nn.ModuleList(
+            self.check_pairs(self.example_features(example), self._connector)
+        )
 
     @property
-    def uses_answers(self) -> bool:
+    def uses_logits(self) -> bool:
         return self.variant == "code"
 
     def default_layers(self, net: nn.Module) -> list[str]:
-        return [before_relu(net, path, self._example) for path in stages(net)]
+        return [before_relu(net, path, self._example) for path in levels(net)]
 
     def stages(self):
         lower = parameters_before(self.student, self.student_layers, self._example)
@@ -109,13 +111,13 @@ class ActivationBoundary(Offline):
     def reads(self):
         return [], []
 
-    def losses(self, reading: Reading):
+    def losses(self, outputs: Outputs):
         if self.variant == "code":
             return {
-                "kd": distillation_kl(reading.student_logits, reading.teacher_logits(), 3.0)
+                "kd": distillation_kl(outputs.student_logits, outputs.teacher_logits(), 3.0)
                 / 3.0**2
             }
-        return label_term(reading, 1.0)
+        return label_term(outputs, 1.0)
 
     def _connector(self, student: Tensor, teacher: Tensor) -> nn.Module:
         a, b = student.shape[1], teacher.shape[1]
@@ -126,7 +128,7 @@ class ActivationBoundary(Offline):
             if student.ndim == 2
             else nn.Sequential(nn.Conv2d(a, b, 1, bias=False), nn.BatchNorm2d(b))
         ).to(student)
-        with dry(made):
+        with eval_mode(made):
             activation_boundary_loss(
                 *same_size("student", made(student), "teacher", teacher), self.margin
             )

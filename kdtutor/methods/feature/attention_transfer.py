@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...distiller.offline import Layers, Offline, Reading, label_term, weight
+from ...distiller.offline import Layers, Offline, Outputs, check_weight, label_term
 from ...distiller.tensors import check_maps, directions, precise, same_size
 from ...errors import check_same_shape, check_variant, unknown
 from ...teacher import Teacher
@@ -157,21 +157,21 @@ class AttentionTransfer(Offline):
     ):
         super().__init__(student, teacher, layers, example)
         self.p, self.kind, self.variant = p, kind, check_variant(variant)
-        self.ce_weight = weight("ce_weight", ce_weight, zero=True)
-        self.at_weight = weight(
+        self.ce_weight = check_weight("ce_weight", ce_weight, zero=True)
+        self.at_weight = check_weight(
             "at_weight",
             at_weight if at_weight is not None else 12.8 if variant == "paper" else 1000.0,
         )
-        self.try_pairs(
-            self.dry_features(example), lambda s, t: attention_loss(s, t, p, variant, kind)
+        self.check_pairs(
+            self.example_features(example), lambda s, t: attention_loss(s, t, p, variant, kind)
         )
 
-    def losses(self, reading: Reading):
+    def losses(self, outputs: Outputs):
         total = sum(
-            attention_loss(s, t, self.p, self.variant, self.kind) for s, t in self.pairs(reading)
+            attention_loss(s, t, self.p, self.variant, self.kind) for s, t in self.pairs(outputs)
         )
         factor = self.at_weight / 2 if self.variant == "paper" else self.at_weight
-        return label_term(reading, self.ce_weight) | {"at": factor * total}
+        return label_term(outputs, self.ce_weight) | {"at": factor * total}
 
 
 class FullActivationTransfer(Offline):
@@ -193,17 +193,19 @@ class FullActivationTransfer(Offline):
     ):
         super().__init__(student, teacher, layers, example)
         self.at_weight, self.ce_weight = (
-            weight("at_weight", at_weight),
-            weight("ce_weight", ce_weight, zero=True),
+            check_weight("at_weight", at_weight),
+            check_weight("ce_weight", ce_weight, zero=True),
         )
-        self.connectors = nn.ModuleList(self.try_pairs(self.dry_features(example), _connector))
+        self.connectors = nn.ModuleList(
+            self.check_pairs(self.example_features(example), _connector)
+        )
 
-    def losses(self, reading: Reading):
+    def losses(self, outputs: Outputs):
         total = sum(
             full_activation_loss(connect(s), t)
-            for connect, (s, t) in zip(self.connectors, self.pairs(reading))
+            for connect, (s, t) in zip(self.connectors, self.pairs(outputs))
         )
-        return label_term(reading, self.ce_weight) | {"full": self.at_weight / 2 * total}
+        return label_term(outputs, self.ce_weight) | {"full": self.at_weight / 2 * total}
 
 
 def _connector(student: Tensor, teacher: Tensor) -> nn.Module:
@@ -221,7 +223,7 @@ class GradientAttentionTransfer(Offline):
     mean; the student's runs in training mode, where batch normalisation couples the examples a
     little, the teacher's in eval mode."""
 
-    input_gradient = uses_answers = True
+    input_gradient = uses_logits = True
 
     def __init__(
         self,
@@ -233,20 +235,20 @@ class GradientAttentionTransfer(Offline):
         super().__init__(student, teacher)
         self.teacher.net  # an ensemble has no single gradient
         self.at_weight, self.ce_weight = (
-            weight("at_weight", at_weight),
-            weight("ce_weight", ce_weight, zero=True),
+            check_weight("at_weight", at_weight),
+            check_weight("ce_weight", ce_weight, zero=True),
         )
 
-    def losses(self, reading: Reading):
-        y = reading.batch.y
+    def losses(self, outputs: Outputs):
+        y = outputs.batch.y
         (own,) = torch.autograd.grad(
-            F.cross_entropy(reading.student_logits, y, reduction="sum"),
-            reading.x,
+            F.cross_entropy(outputs.student_logits, y, reduction="sum"),
+            outputs.x,
             create_graph=True,
         )
         theirs, *_ = self.teacher.input_gradient(
-            reading.batch, lambda z, _: F.cross_entropy(z.float(), y, reduction="none")
+            outputs.batch, lambda z, _: F.cross_entropy(z.float(), y, reduction="none")
         )
-        return label_term(reading, self.ce_weight) | {
+        return label_term(outputs, self.ce_weight) | {
             "gradient": self.at_weight / 2 * gradient_attention_loss(own, theirs)
         }

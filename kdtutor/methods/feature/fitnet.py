@@ -8,12 +8,12 @@ teacher's answers."""
 from torch import Tensor, nn
 from torch.optim import RMSprop
 
-from ...distiller.offline import Layers, Offline, Reading, label_term, weight
+from ...distiller.offline import Layers, Offline, Outputs, check_weight, label_term
 from ...distiller.plan import Batch, Player, Stage
 from ...distiller.tensors import same_size, squared_distance
 from ...errors import check_same_shape, check_temperature, check_variant
 from ...softening import distillation_kl
-from ...taps.default_layers import nonlinearity, parameters_before, stages
+from ...taps.default_layers import levels, nonlinearity, parameters_before
 from ...teacher import Teacher
 
 
@@ -106,16 +106,18 @@ class FitNet(Offline):
             )
         self.temperature, self.hint_share = check_temperature(temperature), float(hint_share)
         default = 100.0 if variant == "code" else 1.0
-        self.hint_weight = weight("hint_weight", default if hint_weight is None else hint_weight)
+        self.hint_weight = check_weight(
+            "hint_weight", default if hint_weight is None else hint_weight
+        )
         self.hint_lr, self.ce_weight, self._example = (
-            weight("hint_lr", hint_lr),
-            weight("ce_weight", ce_weight, zero=True),
+            check_weight("hint_lr", hint_lr),
+            check_weight("ce_weight", ce_weight, zero=True),
             example,
         )
-        (self.regressor,) = self.try_pairs(self.dry_features(example), self._regressor)
+        (self.regressor,) = self.check_pairs(self.example_features(example), self._regressor)
 
     @property
-    def uses_answers(self) -> bool:
+    def uses_logits(self) -> bool:
         return self.variant == "paper"
 
     def _regressor(self, guided: Tensor, hint: Tensor) -> Regressor:
@@ -127,7 +129,7 @@ class FitNet(Offline):
         ).to(guided)
 
     def default_layers(self, net: nn.Module) -> list[str]:
-        own = stages(net)
+        own = levels(net)
         return [own[len(own) // 2]]
 
     def stages(self):
@@ -163,10 +165,10 @@ class FitNet(Offline):
     def reads(self):
         return super().reads() if self.variant == "code" else ([], [])
 
-    def losses(self, reading: Reading):
-        terms = label_term(reading, self.ce_weight)
+    def losses(self, outputs: Outputs):
+        terms = label_term(outputs, self.ce_weight)
         if self.variant == "code":
-            return terms | self._hint(*self.pairs(reading)[0])
+            return terms | self._hint(*self.pairs(outputs)[0])
         t = self.temperature
-        kd = distillation_kl(reading.student_logits, reading.teacher_logits(t), t) / t**2
+        kd = distillation_kl(outputs.student_logits, outputs.teacher_logits(t), t) / t**2
         return terms | {"kd": self.kd_weight * kd}

@@ -7,11 +7,11 @@ student first learns that flow, then the task, from the labels alone."""
 import torch
 from torch import Tensor, nn
 
-from ...distiller.offline import Layers, Offline, Reading, label_term, weight
+from ...distiller.offline import Layers, Offline, Outputs, check_weight, label_term
 from ...distiller.plan import Batch, Player, Stage
 from ...distiller.tensors import check_maps, full_precision, precise, same_size
 from ...errors import check_same_device, check_same_shape, check_variant
-from ...taps.default_layers import parameters_before, stages
+from ...taps.default_layers import levels, parameters_before
 from ...teacher import Teacher
 
 
@@ -97,13 +97,13 @@ class FSP(Offline):
         self.variant, self.flow_share, self.flow_lr = (
             check_variant(variant),
             float(flow_share),
-            weight("flow_lr", flow_lr),
+            check_weight("flow_lr", flow_lr),
         )
-        self.fsp_weight, self._example = weight("fsp_weight", fsp_weight), example
-        self.try_pairs(self.dry_features(example), _same_channels)
+        self.fsp_weight, self._example = check_weight("fsp_weight", fsp_weight), example
+        self.check_pairs(self.example_features(example), _same_channels)
 
     def default_layers(self, net: nn.Module) -> list[str]:
-        own = stages(net)
+        own = levels(net)
         return [own[0] + ":input", *own]
 
     def stages(self):
@@ -130,8 +130,8 @@ class FSP(Offline):
     def reads(self):
         return [], []
 
-    def losses(self, reading: Reading):
-        return label_term(reading, 1.0)
+    def losses(self, outputs: Outputs):
+        return label_term(outputs, 1.0)
 
 
 def _same_channels(student: Tensor, teacher: Tensor) -> None:

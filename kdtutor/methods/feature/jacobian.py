@@ -7,9 +7,9 @@ restate it, and public codes differ from it and from each other."""
 import torch
 from torch import Tensor, nn
 
-from ...distiller.offline import Layers, Offline, Reading, label_term, weight
+from ...distiller.offline import Layers, Offline, Outputs, check_weight, label_term
 from ...errors import check_same_shape, check_variant
-from ...taps.default_layers import stages
+from ...taps.default_layers import levels
 from ...teacher import Teacher
 from .attention_transfer import _normalised, attention_loss, attention_map
 
@@ -62,34 +62,34 @@ class JacobianMatching(Offline):
         self.variant = check_variant(variant)
         super().__init__(student, teacher, () if variant == "code" else layers, example)
         default = 20.0 if variant == "code" else 1.0
-        self.jacobian_weight = weight(
+        self.jacobian_weight = check_weight(
             "jacobian_weight", default if jacobian_weight is None else jacobian_weight
         )
         self.at_weight, self.ce_weight = (
-            weight("at_weight", at_weight, zero=True),
-            weight("ce_weight", ce_weight, zero=True),
+            check_weight("at_weight", at_weight, zero=True),
+            check_weight("ce_weight", ce_weight, zero=True),
         )
         if self.layers:
-            self.try_pairs(self.dry_features(example), attention_loss)
+            self.check_pairs(self.example_features(example), attention_loss)
 
     @property
-    def uses_answers(self) -> bool:
+    def uses_logits(self) -> bool:
         return self.variant == "code"
 
     def default_layers(self, net: nn.Module) -> list[str]:
-        return stages(net)[-1:]
+        return levels(net)[-1:]
 
-    def losses(self, reading: Reading):
+    def losses(self, outputs: Outputs):
         if self.variant == "code":
-            return label_term(reading, self.ce_weight) | {
-                "jacobian": self.jacobian_weight * self._of_true_class(reading)
+            return label_term(outputs, self.ce_weight) | {
+                "jacobian": self.jacobian_weight * self._of_true_class(outputs)
             }
         attention = jacobian = 0.0
         for own, theirs in self.layers:
-            s = reading.student[own]
-            (j_s,) = torch.autograd.grad(strongest_attention(s).sum(), reading.x, create_graph=True)
+            s = outputs.student[own]
+            (j_s,) = torch.autograd.grad(strongest_attention(s).sum(), outputs.x, create_graph=True)
             j_t, _, teacher = self.teacher.input_gradient(
-                reading.batch, lambda _, f: strongest_attention(f[theirs]), [theirs]
+                outputs.batch, lambda _, f: strongest_attention(f[theirs]), [theirs]
             )
             attention, jacobian = (
                 attention + attention_loss(s, teacher[theirs]),
@@ -97,15 +97,15 @@ class JacobianMatching(Offline):
             )
         maps = {"at": self.at_weight / 2 * attention} if self.at_weight else {}
         return (
-            label_term(reading, self.ce_weight)
+            label_term(outputs, self.ce_weight)
             | maps
             | {"jacobian": self.jacobian_weight * jacobian}
         )
 
-    def _of_true_class(self, reading: Reading) -> Tensor:
-        true = lambda z, _=None: z.gather(1, reading.batch.y[:, None])[:, 0]
+    def _of_true_class(self, outputs: Outputs) -> Tensor:
+        true = lambda z, _=None: z.gather(1, outputs.batch.y[:, None])[:, 0]
         (j_s,) = torch.autograd.grad(
-            true(reading.student_logits).sum(), reading.x, create_graph=True
+            true(outputs.student_logits).sum(), outputs.x, create_graph=True
         )
-        j_t, *_ = self.teacher.input_gradient(reading.batch, true)
+        j_t, *_ = self.teacher.input_gradient(outputs.batch, true)
         return jacobian_loss(j_s, j_t, "code")

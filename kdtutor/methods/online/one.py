@@ -16,8 +16,8 @@ from ...distiller.plan import Batch, Distiller, check_batch
 from ...errors import check_same_device, check_temperature, check_variant, check_weights
 from ...models.common import initialise
 from ...softening import distillation_kl
-from ...taps import Taps, dry, example_input
-from ...taps.default_layers import stages
+from ...taps import Taps, eval_mode, example_input
+from ...taps.default_layers import levels
 
 
 def gated_logits(branch_logits: Tensor, gate: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ class ONE(Distiller):
             raise ValueError(f"branches={branches}: an ensemble needs at least 2.")
         check_weights(ce_weight=1.0, kd_weight=kd_weight)
         if split is None:
-            own = stages(student)
+            own = levels(student)
             split = own[max(0, len(own) - 2)]
         self.split, self.temperature, self.kd_weight = (
             split,
@@ -73,7 +73,7 @@ class ONE(Distiller):
         )
         self.variant, self.count = check_variant(variant), int(branches)
         x = example_input(student, example, random=True)
-        with dry(student):
+        with eval_mode(student):
             logits, features = Taps(student, [split])(x)
         shared = features[split]
         upper = _upper_half(student, split, x, shared, logits)
@@ -121,7 +121,7 @@ def _upper_half(net: nn.Module, split: str, x: Tensor, shared: Tensor, logits: T
     try:
         for name, child in net.named_children():
             hooks.append(child.register_forward_hook(lambda *_, n=name: order.append(n)))
-        with dry(net):
+        with eval_mode(net):
             net(x)
     finally:
         for hook in hooks:
@@ -129,7 +129,7 @@ def _upper_half(net: nn.Module, split: str, x: Tensor, shared: Tensor, logits: T
     upper, last = copy.deepcopy(net), split.partition(".")[0]
     for name in order[: order.index(last) + 1] if last == split else []:
         setattr(upper, name, nn.Identity())
-    with dry(upper):
+    with eval_mode(upper):
         try:
             whole = torch.equal(upper(shared), logits)
         except (RuntimeError, ValueError):

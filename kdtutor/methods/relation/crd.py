@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...datasets import Data, Split
-from ...distiller.offline import Layers, Offline, Reading, label_term, weight
+from ...distiller.offline import Layers, Offline, Outputs, check_weight, label_term
 from ...distiller.tensors import full_precision
 from ...errors import check_temperature, unknown
 from ...taps.default_layers import embedding
@@ -115,7 +115,7 @@ class CRD(Offline):
                 f"negatives={negatives}, dimensions={dimensions}, momentum={momentum}."
             )
         self.crd_weight, self.temperature = (
-            weight("crd_weight", crd_weight),
+            check_weight("crd_weight", crd_weight),
             check_temperature(temperature),
         )
         if temperature < 0.012:
@@ -128,8 +128,8 @@ class CRD(Offline):
             int(dimensions),
             float(momentum),
         )
-        self.mode, self.ce_weight = mode, weight("ce_weight", ce_weight, zero=True)
-        ((s, t),) = self.dry_features(example)
+        self.mode, self.ce_weight = mode, check_weight("ce_weight", ce_weight, zero=True)
+        ((s, t),) = self.example_features(example)
         self.embed_student, self.embed_teacher = (
             nn.Linear(f[0].numel(), dimensions).to(f) for f in (s, t)
         )
@@ -215,9 +215,9 @@ class CRD(Offline):
             )
         return rows.to(self.memory_student.device)
 
-    def losses(self, reading: Reading):
-        ((own, theirs),) = self.pairs(reading)
-        rows, y = self._positions(reading.batch.index, len(reading.batch.y)), reading.batch.y
+    def losses(self, outputs: Outputs):
+        ((own, theirs),) = self.pairs(outputs)
+        rows, y = self._positions(outputs.batch.index, len(outputs.batch.y)), outputs.batch.y
         student = F.normalize(self.embed_student(own.flatten(1)).float(), dim=1)
         teacher = F.normalize(self.embed_teacher(theirs.flatten(1)).float(), dim=1)
         k = min(self.negatives, self._others)
@@ -234,7 +234,7 @@ class CRD(Offline):
                 memory[rows] = F.normalize(
                     torch.lerp(v.detach(), memory[rows], self.momentum), dim=1
                 )
-        return label_term(reading, self.ce_weight) | {"crd": self.crd_weight * total}
+        return label_term(outputs, self.ce_weight) | {"crd": self.crd_weight * total}
 
     @full_precision
     def _side(

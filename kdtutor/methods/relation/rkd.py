@@ -8,14 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from ...distiller.offline import Layers, Offline, Reading, label_term, weight
+from ...distiller.offline import Layers, Offline, Outputs, check_weight, label_term
 from ...distiller.tensors import (
     check_relations,
     directions,
     full_precision,
     gram,
     precise,
-    tamed,
+    rescaled,
     unit_vectors,
     unit_vectors_backward,
 )
@@ -35,7 +35,7 @@ def pair_distances(x: Tensor) -> Tensor:
     """psi_D: ||x_i - x_j||_2 over the mean of all B(B-1) distances. (B, ...) -> (B, B), diagonal 0,
     no unit: scale drops out.
     """
-    x = tamed(precise(x).flatten(1))
+    x = rescaled(precise(x).flatten(1))
     distances = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
     return distances / (distances.sum() / (len(x) * (len(x) - 1))).clamp_min(1e-12)
 
@@ -111,8 +111,8 @@ def angle_loss(student: Tensor, teacher: Tensor, variant: str = "paper") -> Tens
     check_relations(student, teacher, 3, "triplets")
     b = len(student)
     student, teacher = (
-        tamed(precise(student).flatten(1)),
-        tamed(precise(teacher.detach()).flatten(1)),
+        rescaled(precise(student).flatten(1)),
+        rescaled(precise(teacher.detach()).flatten(1)),
     )
     block = (
         BLOCK if student.device.type == "cpu" else 16 * BLOCK
@@ -147,16 +147,16 @@ class RKD(Offline):
         check_weights(distance_weight=distance_weight, angle_weight=angle_weight)
         self.distance_weight, self.angle_weight = float(distance_weight), float(angle_weight)
         self.ce_weight, self.variant = (
-            weight("ce_weight", ce_weight, zero=True),
+            check_weight("ce_weight", ce_weight, zero=True),
             check_variant(variant),
         )
-        self.try_losses(example, distance_loss)
+        self.check_losses(example, distance_loss)
 
     def default_layers(self, net: nn.Module) -> list[str]:
         return [embedding(net)]
 
-    def losses(self, reading: Reading):
-        terms, pairs = label_term(reading, self.ce_weight), self.pairs(reading)
+    def losses(self, outputs: Outputs):
+        terms, pairs = label_term(outputs, self.ce_weight), self.pairs(outputs)
         if self.distance_weight:
             terms["distance"] = self.distance_weight * sum(
                 distance_loss(s, t, self.variant) for s, t in pairs

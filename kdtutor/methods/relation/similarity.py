@@ -5,9 +5,9 @@ similarities within a batch is the knowledge."""
 
 from torch import Tensor, nn
 
-from ...distiller.offline import Layers, Offline, Reading, label_term, weight
-from ...distiller.tensors import check_relations, directions, gram, precise, rows, tamed
-from ...taps.default_layers import stages
+from ...distiller.offline import Layers, Offline, Outputs, check_weight, label_term
+from ...distiller.tensors import check_relations, directions, gram, precise, rescaled, rows
+from ...taps.default_layers import levels
 from ...teacher import Teacher
 
 
@@ -15,7 +15,7 @@ def similarity_matrix(features: Tensor) -> Tensor:
     """G = F F^T with rows of length 1, F the flattened features: (B, ...) -> (B, B). Scale drops
     out.
     """
-    features = tamed(rows(precise(features)))
+    features = rescaled(rows(precise(features)))
     return directions(gram(features))
 
 
@@ -48,14 +48,14 @@ class SimilarityPreserving(Offline):
     ):
         super().__init__(student, teacher, layers, example)
         self.sp_weight, self.ce_weight = (
-            weight("sp_weight", sp_weight),
-            weight("ce_weight", ce_weight, zero=True),
+            check_weight("sp_weight", sp_weight),
+            check_weight("ce_weight", ce_weight, zero=True),
         )
-        self.try_losses(example, similarity_loss)
+        self.check_losses(example, similarity_loss)
 
     def default_layers(self, net: nn.Module) -> list[str]:
-        return stages(net)[-1:]
+        return levels(net)[-1:]
 
-    def losses(self, reading: Reading):
-        total = sum(similarity_loss(s, t) for s, t in self.pairs(reading))
-        return label_term(reading, self.ce_weight) | {"sp": self.sp_weight * total}
+    def losses(self, outputs: Outputs):
+        total = sum(similarity_loss(s, t) for s, t in self.pairs(outputs))
+        return label_term(outputs, self.ce_weight) | {"sp": self.sp_weight * total}

@@ -8,7 +8,7 @@ the student learns that answer too."""
 import torch
 from torch import Tensor, nn
 
-from ...distiller.offline import Offline, Reading, label_term, weight
+from ...distiller.offline import Offline, Outputs, check_weight, label_term
 from ...errors import check_temperature
 from ...softening import distillation_kl, soften
 from ...taps import call, input_gradient
@@ -118,7 +118,7 @@ class BSS(Offline):
     in the batch, whatever the normalisation (ours; the code has +-2.5). Where fewer than two images
     qualify the term is 0: batch normalisation cannot train on one."""
 
-    uses_answers = True
+    uses_logits = True
 
     def __init__(
         self,
@@ -135,7 +135,7 @@ class BSS(Offline):
         self.teacher.net  # an ensemble has no single gradient
         self.temperature, self.ce_weight = (
             check_temperature(temperature),
-            weight("ce_weight", ce_weight, zero=True),
+            check_weight("ce_weight", ce_weight, zero=True),
         )
         if most < 2 or steps < 0:
             raise ValueError(
@@ -145,7 +145,7 @@ class BSS(Offline):
         self.most, self.steps, self.step_size = (
             int(most),
             int(steps),
-            weight("step_size", step_size),
+            check_weight("step_size", step_size),
         )
         if bounds != "batch" and bounds is not None:
             low, high = bounds if isinstance(bounds, (tuple, list)) and len(bounds) == 2 else (1, 0)
@@ -157,23 +157,23 @@ class BSS(Offline):
             bounds = (float(low), float(high))
         self.bounds = bounds
 
-    def losses(self, reading: Reading):
+    def losses(self, outputs: Outputs):
         student, teacher, y, t = (
-            reading.student_logits,
-            reading.teacher_logits(),
-            reading.batch.y,
+            outputs.student_logits,
+            outputs.teacher_logits(),
+            outputs.batch.y,
             self.temperature,
         )
         kd_weight, bss_weight = 1 + 3 * (1 - self.progress), 2 * max(1 - 4 / 3 * self.progress, 0.0)
-        terms = label_term(reading, self.ce_weight) | {
+        terms = label_term(outputs, self.ce_weight) | {
             "kd": kd_weight / t**2 * distillation_kl(student, teacher, t)
         }
         chosen = base_samples(student.detach(), teacher, y, self.most) if bss_weight else y[:0]
         if len(chosen) < 2:
             return terms | {"bss": 0.0 * student.sum()}
-        x = reading.batch.x[chosen]
+        x = outputs.batch.x[chosen]
         bounds = (
-            (float(reading.batch.x.min()), float(reading.batch.x.max()))
+            (float(outputs.batch.x.min()), float(outputs.batch.x.max()))
             if self.bounds == "batch"
             else self.bounds
         )

@@ -7,7 +7,7 @@ soft targets alone (``ce_weight=0``) at T = 20."""
 
 from torch import nn
 
-from ...distiller.offline import Offline, Reading, label_term
+from ...distiller.offline import Offline, Outputs, label_term
 from ...errors import check_temperature
 from ...softening import distillation_kl
 from ...teacher import Teacher
@@ -24,7 +24,7 @@ class Hinton(Offline):
     ``ValueError`` for bad numbers and, as soon as the shapes are known, for different numbers of
     classes."""
 
-    uses_answers = True
+    uses_logits = True
 
     def __init__(
         self,
@@ -47,11 +47,11 @@ class Hinton(Offline):
             )
         self.ce_weight, self.kd_weight = float(ce_weight), float(kd_weight)
 
-    def losses(self, reading: Reading):
-        terms = label_term(reading, self.ce_weight)
+    def losses(self, outputs: Outputs):
+        terms = label_term(outputs, self.ce_weight)
         if self.kd_weight:
-            teacher_logits = reading.teacher_logits(self.temperature)
+            teacher_logits = outputs.teacher_logits(self.temperature)
             terms["kd"] = self.kd_weight * distillation_kl(
-                reading.student_logits, teacher_logits, self.temperature
+                outputs.student_logits, teacher_logits, self.temperature
             )
         return terms

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...distiller.offline import Offline, Reading, label_term
+from ...distiller.offline import Offline, Outputs, label_term
 from ...distiller.plan import Distiller
 from ...errors import check_same_shape
 from ...softening import distillation_kl, soften
@@ -124,17 +124,17 @@ class BornAgain(Offline):
     entropy, a constant. Without labels is its better form for images. teacher: the previous
     generation (or any network, or a ``Teacher``)."""
 
-    uses_answers = True
+    uses_logits = True
 
     def __init__(self, student: nn.Module, teacher: Teacher | nn.Module, labels: bool = False):
         super().__init__(student, teacher)
         self.labels = bool(labels)
 
-    def losses(self, reading: Reading):
+    def losses(self, outputs: Outputs):
         return {
-            **label_term(reading, float(self.labels)),
+            **label_term(outputs, float(self.labels)),
             "ban": distillation_kl(
-                reading.student_logits, reading.teacher_logits(), temperature=1.0
+                outputs.student_logits, outputs.teacher_logits(), temperature=1.0
             ),
         }
 
@@ -146,11 +146,11 @@ class CWTM(Offline):
     teacher: a network or a ``Teacher`` (ensembles included). Raises ``ValueError`` for different
     numbers of classes."""
 
-    uses_answers = True
+    uses_logits = True
 
-    def losses(self, reading: Reading):
+    def losses(self, outputs: Outputs):
         return {
-            "cwtm": cwtm_loss(reading.student_logits, reading.teacher_logits(), reading.batch.y)
+            "cwtm": cwtm_loss(outputs.student_logits, outputs.teacher_logits(), outputs.batch.y)
         }
 
 
@@ -162,7 +162,7 @@ class DKPP(Offline):
     every step.   seed: of the persistent shuffles. Raises ``ValueError`` for different numbers of
     classes."""
 
-    uses_answers = True
+    uses_logits = True
 
     def __init__(
         self,
@@ -174,16 +174,16 @@ class DKPP(Offline):
         super().__init__(student, teacher)
         self.persistent, self.seed = bool(persistent), int(seed)
 
-    def losses(self, reading: Reading):
-        logits, keys = reading.teacher_logits(), None
+    def losses(self, outputs: Outputs):
+        logits, keys = outputs.teacher_logits(), None
         if self.persistent:
-            if reading.batch.index is None:
+            if outputs.batch.index is None:
                 raise ValueError(
                     "DKPP(persistent=True) keeps one shuffle per training example: it needs "
                     "batches with index, as fit gives."
                 )
-            keys = persistent_keys(reading.batch.index, logits.shape[1], self.seed)
-        return {"dkpp": dkpp_loss(reading.student_logits, logits, keys=keys)}
+            keys = persistent_keys(outputs.batch.index, logits.shape[1], self.seed)
+        return {"dkpp": dkpp_loss(outputs.student_logits, logits, keys=keys)}
 
 
 def generations(

@@ -12,7 +12,7 @@ from .plan import check_batch, check_classes
 from .tensors import precise
 
 
-class Reading:
+class Outputs:
     """What one step sees: the student's logits and features, with gradient; the teacher's when
     first asked for, without.
 
@@ -28,7 +28,7 @@ class Reading:
         student_layers: Sequence[str],
         teacher_layers: Sequence[str],
         input_gradient: bool = False,
-        ran: "Reading | None" = None,
+        ran: "Outputs | None" = None,
     ):
         self.batch, self._teacher, self._layers, self._read = batch, teacher, teacher_layers, None
         for net in teacher.nets:
