@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from provenance import write_csv
 
 from kdtutor import Teacher, concepts, datasets, fit, methods, models
-from kdtutor.distiller.plan import Distiller, Player, Stage
+from kdtutor.distiller import Distiller, Player, Stage
 from kdtutor.runs import replace_file
 from kdtutor.taps import Taps
 from kdtutor.taps.default_layers import parameters_before

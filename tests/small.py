@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from kdtutor.datasets import Data, Split
-from kdtutor.distiller.plan import as_teacher
+from kdtutor.distiller import as_teacher
 from kdtutor.methods import Distiller, Player, Stage
 from kdtutor.models import mlp
 from kdtutor.taps import Taps

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..tasks import Classification, Task
+
 
 class Batch(NamedTuple):
     """One mini-batch.
@@ -135,6 +137,7 @@ class Data:
     augment: Any = None
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    task: Task = Classification()
 
     def __post_init__(self):
         for part, split in (("train", self.train), ("test", self.test)):
@@ -206,6 +209,9 @@ class Data:
         held = torch.zeros(len(self.train), dtype=torch.bool)
         held[_stratified(self.train.y, max(1, round(fraction * len(self.train))), seed)] = True
         return self.train.select(~held), self.train.select(held)
+
+    def steps(self, split, batch_size: int) -> int:
+        return max(1, len(split) // batch_size)
 
     def normalised(self, images: Tensor) -> Tensor:
         """uint8 images (B, C, H, W) as the float32 that networks see; float inputs pass unchanged."""

@@ -7,15 +7,16 @@ apart, so that ``Composition`` can add methods without running any network twice
 from collections.abc import Sequence
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..datasets import Batch
 from ..taps import Taps, eval_mode, example_input
 from ..taps.default_layers import levels
 from ..teacher import Teacher
+from .distiller import Distiller
 from .outputs import Outputs
-from .plan import Distiller, Terms, as_teacher, check_batch, check_same_answers
+from .plan import Terms
+from .requirements import as_teacher, check_apart, check_batch, check_same_answers
 
 Layers = str | tuple[str, str] | Sequence[Any] | None
 
@@ -150,7 +151,7 @@ class Offline(Distiller):
 
     def read(self, batch: Batch) -> Outputs:
         """Runs the student, and the teacher when it is asked for."""
-        return Outputs(self.student, self.teacher, batch, *self.reads(), self.input_gradient)
+        return Outputs(self, self.teacher, batch, *self.reads(), self.input_gradient)
 
     def losses(self, outputs: Outputs) -> Terms:
         """{name: weighted scalar tensor} of the method's last stage; the label term, if any, is
@@ -169,12 +170,12 @@ class Offline(Distiller):
 
 
 def label_term(outputs: Outputs, ce_weight: float) -> dict[str, Tensor]:
-    """{"ce": ce_weight * CE(softmax(z_s), y)}, or nothing where the weight is 0."""
-    return (
-        {"ce": ce_weight * F.cross_entropy(outputs.student_logits, outputs.batch.y)}
-        if ce_weight
-        else {}
-    )
+    """{"ce": ce_weight * the task's label loss}, for classes CE(softmax(z_s), y); nothing where the
+    weight is 0.
+    """
+    if not ce_weight:
+        return {}
+    return {"ce": ce_weight * outputs.task.loss(outputs.student_logits, outputs.batch.y)}
 
 
 def check_weight(name: str, value: float, zero: bool = False) -> float:
@@ -184,23 +185,3 @@ def check_weight(name: str, value: float, zero: bool = False) -> float:
     if not (0 <= float(value) < float("inf") and (zero or value)):
         raise ValueError(f"{name}={value}: expected a finite number {'>= 0' if zero else '> 0'}.")
     return float(value)
-
-
-def check_apart(student: nn.Module, teacher: Teacher | nn.Module) -> None:
-    """Raises ``ValueError`` if the teacher is the student, or holds some of its parameters:
-    freezing it would freeze the student.
-    """
-    nets = (
-        teacher.nets
-        if isinstance(teacher, Teacher)
-        else [teacher]
-        if isinstance(teacher, nn.Module)
-        else []
-    )
-    own = {id(p) for p in student.parameters()}
-    if any(id(p) in own for net in nets for p in net.parameters()):
-        raise ValueError(
-            "student and teacher share parameters, and a teacher is frozen: give the student a "
-            "network of its own, for "
-            "example copy.deepcopy(net)."
-        )

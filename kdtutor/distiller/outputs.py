@@ -1,14 +1,17 @@
-"""What one training step of an offline method sees."""
+"""What the networks of an offline method made of one batch."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import cached_property
+from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..datasets import Batch
-from ..taps import Taps, call, twice_differentiable
+from ..taps import twice_differentiable
 from ..teacher import Teacher
-from .plan import check_batch, check_classes
+from .distiller import Distiller
+from .requirements import check_batch, check_classes
 from .tensors import precise
 
 
@@ -16,13 +19,26 @@ class Outputs:
     """What one step sees: the student's logits and features, with gradient; the teacher's when
     first asked for, without.
 
-    batch: the ``Batch``.   x: the student's input (a leaf with gradient where a loss differentiates
-    with respect to it). student_logits: (B, C).   student[path]: the student's features at a path.
+    Args:
+        distiller: whose student runs, once, here.
+        teacher: who is asked, at most once.
+        batch: the inputs and labels.
+        student_layers, teacher_layers: paths to read.
+        input_gradient: does a loss differentiate with respect to the student's input? Then ``x`` is
+            a leaf of its own, with gradient.
+        ran: the outputs of the same step beside another teacher: the student does not run again.
+
+    Attributes:
+        batch: the ``Batch``.
+        task: what its labels are.
+        x: the student's input.
+        output: what the student returned, whatever it is.
+        student: {path: the student's feature}.
     """
 
     def __init__(
         self,
-        student: nn.Module,
+        distiller: Distiller,
         teacher: Teacher,
         batch: Batch,
         student_layers: Sequence[str],
@@ -30,35 +46,41 @@ class Outputs:
         input_gradient: bool = False,
         ran: "Outputs | None" = None,
     ):
-        self.batch, self._teacher, self._layers, self._read = batch, teacher, teacher_layers, None
+        self.batch, self.task = batch, distiller.task
+        self._teacher, self._layers = teacher, teacher_layers
         for net in teacher.nets:
             check_batch(net, batch, "teacher")
-        if ran is not None:  # the student has run already, beside another teacher
-            self.x, self.student, self.student_logits = ran.x, ran.student, ran.student_logits
+        self.x: Any
+        self.output: Any
+        if ran is not None:
+            self.x, self.output, self.student = ran.x, ran.output, ran.student
             return
+        student = distiller.student
         check_batch(student, batch)
         self.x = batch.x.detach().requires_grad_() if input_gradient else batch.x
         with twice_differentiable(student) if input_gradient else nullcontext():
-            output, self.student = (
-                Taps(student, student_layers)(self.x)
-                if student_layers
-                else (call(student, self.x), {})
-            )
-        self.student_logits = precise(output)
+            self.output, self.student = distiller.run(student, self.x, student_layers)
+
+    @cached_property
+    def student_logits(self) -> Tensor:
+        """The student's logits, in float32 at least: (B, C), or with places behind."""
+        return precise(self.task.logits(self.output))
+
+    @cached_property
+    def _read(self) -> tuple[Tensor, dict[str, Tensor]]:
+        logits, features = self._teacher.features(self.batch, self._layers)
+        assert logits is not None
+        return logits, features
 
     @property
     def teacher(self) -> dict[str, Tensor]:
         """The teacher's features by path."""
-        if self._read is None:
-            self._read = self._teacher.features(self.batch, self._layers)
         return self._read[1]
 
     def teacher_logits(self, temperature: float = 1.0) -> Tensor:
-        """The teacher's logits (B, C), from its cache unless its features are read anyway."""
-        logits = (
-            self._teacher(self.batch, temperature)
-            if not self._layers
-            else (self.teacher, self._read[0])[1]
-        )
+        """The teacher's logits, from its cache unless its features are read anyway. Raises
+        ``ValueError`` unless they have the shape of the student's.
+        """
+        logits = self._read[0] if self._layers else self._teacher(self.batch, temperature)
         check_classes(self.student_logits, logits)
         return logits

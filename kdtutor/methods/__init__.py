@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from ..distiller.composition import Composition
-from ..distiller.offline import Offline, Outputs
-from ..distiller.plan import Batch, Distiller, Player, Stage
+from ..datasets import Batch
+from ..distiller import Composition, Distiller, Offline, Outputs, Player, Stage
 from .baseline import CrossEntropy
 from .feature import (
     FSP,

@@ -1,5 +1,6 @@
 """Read, cut and name the layers of any torch module."""
 
+from .outputs import logits_of
 from .read import (
     Taps,
     call,
@@ -20,6 +21,7 @@ __all__ = [
     "example_input",
     "input_gradient",
     "layers",
+    "logits_of",
     "shapes",
     "twice_differentiable",
 ]

@@ -4,7 +4,8 @@ watch.
 
 from .evaluation import accuracy, evaluate
 from .history import History
-from .loop import fit, pick_device
+from .loop import fit
+from .prepare import pick_device
 from .schedules import constant, cosine, linear, sgd, steps
 from .watch import NonFiniteError
 

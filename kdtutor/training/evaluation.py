@@ -1,34 +1,17 @@
-"""Top-1 accuracy, and ``evaluate``: the metric of a network, a distiller or an ensemble on a split
-of the data.
-"""
+"""``evaluate``: the metric of a network, a distiller or an ensemble on a split of the data."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import nn
 
 from ..datasets import Batch, Data, Split
-from ..distiller.plan import Distiller
-from ..taps import call, eval_mode
+from ..distiller import Distiller
+from ..taps import eval_mode
+from ..tasks import Metric, accuracy
 from ..teacher import Teacher
 
-
-def accuracy(net: nn.Module, batches: Iterable[Batch]) -> float:
-    """Top-1 accuracy in [0, 1] of a network over batches: the default metric of ``fit`` and
-    ``evaluate``.
-    """
-    right, seen = 0, 0
-    for batch in batches:
-        logits = call(net, batch.x)
-        if logits.ndim != 2 or logits.shape[0] != len(batch.y):
-            raise ValueError(
-                f"accuracy needs logits (batch, classes); the network gave {tuple(logits.shape)} "
-                "for "
-                f"{len(batch.y)} labels. Pass metric= for other tasks."
-            )
-        right += (logits.argmax(1) == batch.y).sum()
-        seen += len(batch.y)
-    return float(right) / seen if seen else float("nan")
+__all__ = ["accuracy", "chosen", "evaluate", "measure"]
 
 
 def evaluate(
@@ -36,24 +19,65 @@ def evaluate(
     data: Data,
     split: Split | None = None,
     *,
-    metric=accuracy,
+    metric: Metric | Callable | None = None,
     batch_size: int = 500,
-) -> float:
-    """A network's (a distiller's deployed network's, or an ensemble's) metric on a split of the
-    data, by default the test set.
+) -> float | dict[str, float]:
+    """A network's metric on a split of the data, in eval mode and without gradients; the network
+    comes out in the mode in which it came.
 
-    In eval mode, without gradients; the network comes out in the mode it came in. Top-1 accuracy in
-    [0, 1] by default."""
+    Args:
+        net: a network, a distiller (its deployed network), or a ``Teacher`` (ensembles too).
+        data: where the normalisation and the task come from.
+        split: by default the test set.
+        metric: ``(net, batches) -> float``, or a mapping of floats; by default the first of the
+            data's task: top-1 accuracy in [0, 1] for classes.
+        batch_size: examples at once.
+
+    Returns:
+        The number, or the mapping where the metric gives one of several.
+
+    Raises:
+        ValueError: where the data have no test set, or neither they nor the call say what to
+            measure.
+
+    Example:
+        >>> from kdtutor.datasets import load
+        >>> from kdtutor.models import mlp
+        >>> 0 <= evaluate(mlp([8], inputs=64, classes=10), load("digits")) <= 1
+        True
+    """
+    split = data.test if split is None else split
+    if split is None:
+        raise ValueError(f"{data.name} has no test set: pass split=, the examples to measure on.")
+    values = measure(
+        net, data.batches(split, batch_size, device=device_of(net)), chosen(metric, data)
+    )
+    return next(iter(values.values())) if len(values) == 1 else values
+
+
+def chosen(metric: Metric | Callable | None, data: Data) -> Metric:
+    """The metric that was asked for, or the task's own. Raises ``ValueError`` where there is none."""
+    if metric is None and not data.task.metrics:
+        raise ValueError(
+            f"{data.name} has no labels, so there is nothing to measure: pass metric=, a function "
+            "(net, batches) -> float."
+        )
+    return Metric.of(data.task.metrics[0] if metric is None else metric)
+
+
+def measure(net, batches: Iterable[Batch], metric: Metric) -> dict[str, float]:
+    """{name: value} of a metric over batches."""
     net = net.deploy() if isinstance(net, Distiller) else net
     if isinstance(net, Teacher):
         net = _TeacherNetwork(net)
-    device = next((p.device for p in net.parameters()), torch.device("cpu"))
     with eval_mode(net):
-        return float(
-            metric(
-                net, data.batches(data.test if split is None else split, batch_size, device=device)
-            )
-        )
+        return metric.values(net, batches)
+
+
+def device_of(net) -> torch.device:
+    """Where a network lies."""
+    nets = net.nets if isinstance(net, Teacher) else [net]
+    return next((p.device for n in nets for p in n.parameters()), torch.device("cpu"))
 
 
 class _TeacherNetwork(nn.Module):

@@ -1,15 +1,26 @@
 """What ``fit`` returns: the record of a run."""
 
+import math
 from dataclasses import dataclass, field
 
 
 @dataclass
 class History:
-    """What happened in a run. rows: one dict per epoch.   status: "finished", "interrupted" or
-    "stopped".
+    """What happened in a run.
 
-    result: for the validation metric (if there was a validation split) and the test metric: the
-    last epoch's value and, beside it, the value at the best epoch on validation, with wall seconds.
+    Attributes:
+        rows: one dict per epoch: epoch, stage, lr, loss, each term's mean, what the method logged,
+            val_<metric>; players and networks beyond the first stand under their names.
+        status: "finished", "interrupted" or "stopped".
+        result: for the validation metric (if there was a validation split) and the test metric: the
+            last epoch's value and, beside it, the value at the best epoch on validation, with wall
+            seconds.
+        spec: everything that decided the result.
+
+    Example:
+        >>> rows = [{"epoch": 1, "val_mse": 0.5}, {"epoch": 2, "val_mse": 0.75}]
+        >>> History(rows, spec={"metric": "mse", "better": "lower"}).best()["epoch"]
+        1
     """
 
     rows: list[dict] = field(default_factory=list)
@@ -29,8 +40,9 @@ class History:
         """The row of the epoch that was best on the validation split (None without one); ties go to
         the earlier.
         """
-        scored = [r for r in self.rows if r.get(self.metric) is not None]
-        return max(scored, key=lambda r: r[self.metric]) if scored else None
+        scored = [r for r in self.rows if math.isfinite(r.get(self.metric, math.nan))]
+        choose = min if self.spec.get("better") == "lower" else max
+        return choose(scored, key=lambda r: r[self.metric]) if scored else None
 
     @property
     def metric(self) -> str:

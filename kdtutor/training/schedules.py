@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from ..distiller.plan import OptimizerFactory
+from ..distiller import OptimizerFactory
 
 
 def constant(progress: float) -> float:

@@ -3,10 +3,11 @@
 import warnings
 
 import torch
-from torch import Tensor
 
-from ..distiller.plan import Batch, Distiller
-from ..taps import call
+from ..datasets import Batch
+from ..datasets.data import leaves
+from ..distiller import Distiller
+from ..taps import call, logits_of
 
 
 class NonFiniteError(ValueError):
@@ -22,20 +23,28 @@ def diagnosis(distiller: Distiller, batch: Batch, terms, epoch: int, step: int) 
     finite = lambda t: bool(torch.isfinite(t).all())
     names = [k for k, v in terms.items() if not finite(v)] or list(terms)
     where = []
-    if isinstance(batch.x, Tensor) and not finite(batch.x):
+    if any(t.is_floating_point() and not finite(t) for t in leaves(batch.x)):
         where.append("the images hold NaN or Inf")
     with torch.no_grad():
-        if isinstance(batch.x, Tensor) and not finite(call(distiller.student, batch.x)):
+        if not _answers_finitely(lambda: call(distiller.student, batch.x)):
             where.append("the student's logits hold NaN or Inf (a lower lr may help)")
         where += [
             "the teacher's logits hold NaN or Inf (were its weights trained?)"
-            for t in distiller.teachers()
-            if not finite(t(batch))
+            for teacher in distiller.teachers()
+            if not _answers_finitely(lambda teacher=teacher: teacher(batch))
         ]
     return (
         f"loss term {', '.join(map(repr, names))} is NaN or Inf at epoch {epoch}, step {step}: "
         f"{'; '.join(where) or 'the logits are finite, so the loss itself overflowed'}."
     )
+
+
+def _answers_finitely(ask) -> bool:
+    """Is what a network answers finite? What cannot be asked or looked at tells nothing."""
+    try:
+        return bool(torch.isfinite(logits_of(ask())).all())
+    except (ValueError, TypeError, RuntimeError):
+        return True
 
 
 def warn_if_worse(stage, rows: list[dict]) -> None:

@@ -110,7 +110,7 @@ def test_methods_are_built_with_their_settings():
         lambda m: _resnet(m), _as_teacher(_resnet(9))
     )
     assert isinstance(both, Composition) and both.methods["SP"].sp_weight == 2
-    assert len(MethodChoice.of("DML(peers=3)").build(make, None).networks) == 3
+    assert len(MethodChoice.of("DML(peers=3)").build(make, None).peers) == 3
     assert MethodChoice.of(functools.partial(Mine, factor=3.0)).build(make, None).factor == 3
 
 

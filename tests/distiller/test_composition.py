@@ -9,11 +9,14 @@ from losses import batch, changed, close, foreign, images, learns, resumes, smal
 from small import blobs, net, weights
 
 from kdtutor import Teacher, fit
+from kdtutor.distiller import Distiller, Player, Stage
 from kdtutor.methods import (
     BSS,
     CRD,
     DKPP,
+    DML,
     FSP,
+    ONE,
     RKD,
     ActivationBoundary,
     AttentionTransfer,
@@ -263,3 +266,93 @@ def test_all_teachers_are_named_so_that_each_can_be_moved():
     first, second = Teacher(shared), Teacher(shared)
     both = Composition({"a": Hinton(student, first), "b": Hinton(student, second)})
     assert {id(t) for t in both.teachers()} == {id(first), id(second)}
+
+
+# --- with methods of several players
+
+
+def counted(net):
+    """How often a network runs."""
+    runs = []
+    net.register_forward_hook(lambda *_: runs.append(1))
+    return runs
+
+
+def test_dml_and_at_train_the_shared_student_as_one_player_and_the_peer_as_another():
+    student, peer, teacher = small(2), small(3), taught()
+    both = Composition(
+        {"DML": DML([student, peer]), "AT": AttentionTransfer(student, teacher)}, {"AT": 2.0}
+    )
+    players = both.stages()[0].players
+    assert [p.name for p in players] == ["net1", "net2"]
+    assert set(map(id, players[0].parameters)) == set(map(id, student.parameters()))
+    assert set(map(id, players[1].parameters)) == set(map(id, peer.parameters()))
+    assert list(both.networks()) == ["student", "net2"] and both.deploy() is student
+
+    some, alone = batch(), DML([student, peer]).train()
+    both.train()
+    torch.manual_seed(0)
+    terms = players[0].terms(some)
+    assert set(terms) == {"ce", "DML.kd", "AT.at"}
+    want = alone.network_terms(0, some) | AttentionTransfer(student, teacher).terms(some)
+    close(terms["DML.kd"], want["kd"], rel=1e-5)
+    close(terms["AT.at"], 2 * want["at"], rel=1e-5)
+    assert set(players[1].terms(some)) == {"DML.ce", "DML.kd"}
+
+    history = fit(both, images(), 3, batch_size=30, lr=0.02, progress=False)
+    row = history.rows[-1]
+    assert {"net1.ce", "net1.AT.at", "net1.DML.kd", "net2.DML.ce", "net2.lr"} <= set(row)
+    assert {"val_accuracy", "net2.val_accuracy"} <= set(row)
+    assert row["net1.AT.at"] < history.rows[0]["net1.AT.at"]
+
+
+def test_a_composition_runs_each_network_once_for_a_step_of_its_player():
+    student, peer, teacher = small(2), small(3), taught()
+    both = Composition(
+        {
+            "DML": DML([student, peer]),
+            "AT": AttentionTransfer(student, teacher),
+            "KD": Hinton(student, teacher),
+        }
+    ).train()
+    some = batch()
+    first = both.stages()[0].players[0]
+    first.terms(some)  # Taps look once for layers that are overwritten in place
+    runs = {"student": counted(student), "peer": counted(peer), "teacher": counted(teacher)}
+    first.terms(batch(seed=1))
+    assert {k: len(v) for k, v in runs.items()} == {"student": 1, "peer": 1, "teacher": 1}
+
+
+def test_one_and_kd_add_up_and_the_labels_are_those_of_one():
+    student, teacher = small(2), taught()
+    one = ONE(student, branches=2)
+    both = Composition({"ONE": one, "KD": Hinton(student, teacher)}).train()
+    (player,) = both.stages()[0].players
+    assert set(map(id, player.parameters)) == set(map(id, one.parameters()))
+    terms = player.terms(batch())
+    assert set(terms) == {"ce", "ONE.ce_ensemble", "ONE.kd", "KD.kd"}
+    close(terms["ce"], one.terms(batch())["ce"], rel=1e-5)
+
+
+def test_what_cannot_be_added_is_refused_with_words():
+    student, peer = small(2), small(3)
+
+    class Joint(Distiller):
+        """Trains both networks as one player, where DML has two."""
+
+        def __init__(self, student, peer):
+            super().__init__(student)
+            self.peer = peer
+
+    joint = Composition({"DML": DML([student, peer]), "Joint": Joint(student, peer)})
+    with pytest.raises(ValueError, match="shares parameters with several players"):
+        joint.stages()
+
+    class Own(Distiller):
+        def stages(self):
+            adam = torch.optim.Adam
+            return [Stage("s", 1, [Player("p", self.terms, list(self.parameters()), adam)])]
+
+    twice = Composition({"A": Own(student), "B": Own(student)})
+    with pytest.raises(ValueError, match="A and B both bring optimizer of their own"):
+        twice.stages()

@@ -9,7 +9,7 @@ from torch import nn
 
 from kdtutor import Teacher, fit
 from kdtutor.datasets import Data, Split
-from kdtutor.distiller.offline import Offline
+from kdtutor.distiller import Offline
 from kdtutor.methods import (
     AttentionTransfer,
     FitNet,

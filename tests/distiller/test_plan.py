@@ -8,7 +8,7 @@ from small import Adversarial, TwoStage, blobs, net, weights
 
 from kdtutor import fit
 from kdtutor.methods import CrossEntropy, Distiller, Hinton, Player, Stage, catalog, find
-from kdtutor.training.loop import _plan
+from kdtutor.training.plan import share_epochs
 
 
 def first_layer(student):
@@ -114,7 +114,7 @@ def test_progress_runs_from_zero_to_one_in_each_stage():
 )
 def test_shares_become_epochs(shares, epochs, want):
     player = Player("p", lambda b: {}, [torch.nn.Parameter(torch.zeros(1))])
-    plan = _plan([Stage(str(s), s, [player]) for s in shares], epochs)
+    plan = share_epochs([Stage(str(s), s, [player]) for s in shares], epochs)
     assert [n for _, _, n in plan] == want
     assert [first for _, first, _ in plan] == [sum(want[:i]) for i in range(len(want))]
 
@@ -122,7 +122,7 @@ def test_shares_become_epochs(shares, epochs, want):
 def test_plan_errors():
     player = Player("p", lambda b: {}, [torch.nn.Parameter(torch.zeros(1))])
     with pytest.raises(ValueError, match="1 epochs for 2 stages"):
-        _plan([Stage("a", 1, [player]), Stage("b", 1, [player])], 1)
+        share_epochs([Stage("a", 1, [player]), Stage("b", 1, [player])], 1)
     with pytest.raises(ValueError, match="share"):
         Stage("a", 0, [player])
     with pytest.raises(ValueError, match="no players"):

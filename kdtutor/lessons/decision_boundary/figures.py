@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ...display.style import CYCLE, MARKERS, ORANGE, PURPLE, ROLE, figure, styled
-from ...distiller.plan import as_teacher
+from ...distiller import as_teacher
 from ...methods.response.boundary_support import boundary_samples
 from ...softening import soften
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from ...display.panel import choice, panel, slider
-from ...distiller.plan import as_teacher
+from ...distiller import as_teacher
 from . import figures as plots
 
 STEP_SIZES = (("0.3, the authors'", 0.3), ("0.1", 0.1), ("0.03", 0.03))

@@ -8,8 +8,8 @@ taken before the ReLU."""
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...distiller.offline import Layers, Offline, Outputs, check_weight, label_term
-from ...distiller.plan import Batch, Player, Stage
+from ...datasets import Batch
+from ...distiller import Layers, Offline, Outputs, Player, Stage, check_weight, label_term
 from ...distiller.tensors import precise, same_size
 from ...errors import check_same_shape, check_variant
 from ...softening import distillation_kl

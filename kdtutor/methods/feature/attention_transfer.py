@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...distiller.offline import Layers, Offline, Outputs, check_weight, label_term
+from ...distiller import Layers, Offline, Outputs, check_weight, label_term
 from ...distiller.tensors import check_maps, directions, precise, same_size
 from ...errors import check_same_shape, check_variant, unknown
 from ...teacher import Teacher

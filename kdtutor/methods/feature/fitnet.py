@@ -8,8 +8,8 @@ teacher's answers."""
 from torch import Tensor, nn
 from torch.optim import RMSprop
 
-from ...distiller.offline import Layers, Offline, Outputs, check_weight, label_term
-from ...distiller.plan import Batch, Player, Stage
+from ...datasets import Batch
+from ...distiller import Layers, Offline, Outputs, Player, Stage, check_weight, label_term
 from ...distiller.tensors import same_size, squared_distance
 from ...errors import check_same_shape, check_temperature, check_variant
 from ...softening import distillation_kl

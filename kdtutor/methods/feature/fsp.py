@@ -7,8 +7,8 @@ student first learns that flow, then the task, from the labels alone."""
 import torch
 from torch import Tensor, nn
 
-from ...distiller.offline import Layers, Offline, Outputs, check_weight, label_term
-from ...distiller.plan import Batch, Player, Stage
+from ...datasets import Batch
+from ...distiller import Layers, Offline, Outputs, Player, Stage, check_weight, label_term
 from ...distiller.tensors import check_maps, full_precision, precise, same_size
 from ...errors import check_same_device, check_same_shape, check_variant
 from ...taps.default_layers import levels, parameters_before

@@ -7,7 +7,7 @@ restate it, and public codes differ from it and from each other."""
 import torch
 from torch import Tensor, nn
 
-from ...distiller.offline import Layers, Offline, Outputs, check_weight, label_term
+from ...distiller import Layers, Offline, Outputs, check_weight, label_term
 from ...errors import check_same_shape, check_variant
 from ...taps.default_layers import levels
 from ...teacher import Teacher

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...distiller.plan import Batch, Distiller, Player, Stage, check_batch, check_classes
+from ...datasets import Batch
+from ...distiller import Distiller, Player, Stage, check_batch, check_classes
 from ...errors import check_variant, check_weights
 from ...softening import distillation_kl
-from ...taps import call
 
 
 def mutual_loss(logits: Tensor, peers: Sequence[Tensor], variant: str = "paper") -> Tensor:
@@ -34,7 +33,7 @@ class DML(Distiller):
     each sees its peers' newest answers.
 
     students: two or more networks for the same classes, each with its own random weights; they may
-    differ in architecture. The first is deployed and validated (``networks`` has all). kd_weight: 1
+    differ in architecture. The first is deployed (``peers`` has all). kd_weight: 1
     in the paper; 0 trains them side by side without listening. As in the paper's Algorithm 1, a
     network's answers are computed again after its step, before the next network learns from them.
     """
@@ -61,7 +60,7 @@ class DML(Distiller):
             )
         super().__init__(students[0])
         check_weights(ce_weight=1.0, kd_weight=kd_weight)
-        self.networks, self.kd_weight, self.variant = (
+        self.peers, self.kd_weight, self.variant = (
             nn.ModuleList(students),
             float(kd_weight),
             check_variant(variant),
@@ -76,10 +75,14 @@ class DML(Distiller):
                 1.0,
                 [
                     Player(f"net{k + 1}", partial(self.network_terms, k), list(net.parameters()))
-                    for k, net in enumerate(self.networks)
+                    for k, net in enumerate(self.peers)
                 ],
             )
         ]
+
+    def networks(self):
+        """All of them: net1, the deployed one, net2, ..."""
+        return {f"net{k + 1}": net for k, net in enumerate(self.peers)}
 
     def terms(self, batch: Batch):
         """The first network's terms."""
@@ -87,7 +90,7 @@ class DML(Distiller):
 
     def network_terms(self, k: int, batch: Batch):
         """What network k minimises, given its peers as they are now."""
-        for j, net in enumerate(self.networks):
+        for j, net in enumerate(self.peers):
             check_batch(net, batch, f"network {j + 1}")
         logits = self._logits(k, batch)
         peers = [
@@ -97,7 +100,7 @@ class DML(Distiller):
             check_classes(logits, peer)
         self._seen.pop(k)  # network k steps now: later peers must ask it again
         return {
-            "ce": F.cross_entropy(logits, batch.y),
+            "ce": self.task.loss(logits, batch.y),
             "kd": self.kd_weight * mutual_loss(logits, peers, self.variant),
         }
 
@@ -110,7 +113,7 @@ class DML(Distiller):
         now = (
             self.training,
             torch.is_grad_enabled(),
-            [p._version for p in self.networks[k].parameters()],
+            [p._version for p in self.peers[k].parameters()],
         )
         x, then, logits = self._seen.get(k, (None, None, None))
         if (
@@ -120,6 +123,6 @@ class DML(Distiller):
         ):
             return logits
         with torch.set_grad_enabled(torch.is_grad_enabled() and graph):
-            logits = call(self.networks[k], batch.x).float()
+            logits = self.logits(self.peers[k], batch.x)
         self._seen[k] = (batch.x, now, logits)
         return logits

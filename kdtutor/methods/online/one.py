@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...distiller.plan import Batch, Distiller, check_batch
+from ...datasets import Batch
+from ...distiller import Distiller, check_batch
 from ...errors import check_same_device, check_temperature, check_variant, check_weights
 from ...models.common import initialise
 from ...softening import distillation_kl

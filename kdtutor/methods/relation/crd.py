@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...datasets import Data, Split
-from ...distiller.offline import Layers, Offline, Outputs, check_weight, label_term
+from ...distiller import Layers, Offline, Outputs, check_weight, label_term
 from ...distiller.tensors import full_precision
 from ...errors import check_temperature, unknown
 from ...taps.default_layers import embedding

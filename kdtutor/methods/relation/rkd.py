@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from ...distiller.offline import Layers, Offline, Outputs, check_weight, label_term
+from ...distiller import Layers, Offline, Outputs, check_weight, label_term
 from ...distiller.tensors import (
     check_relations,
     directions,

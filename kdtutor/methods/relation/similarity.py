@@ -5,7 +5,7 @@ similarities within a batch is the knowledge."""
 
 from torch import Tensor, nn
 
-from ...distiller.offline import Layers, Offline, Outputs, check_weight, label_term
+from ...distiller import Layers, Offline, Outputs, check_weight, label_term
 from ...distiller.tensors import check_relations, directions, gram, precise, rescaled, rows
 from ...taps.default_layers import levels
 from ...teacher import Teacher

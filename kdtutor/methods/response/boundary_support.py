@@ -8,7 +8,7 @@ the student learns that answer too."""
 import torch
 from torch import Tensor, nn
 
-from ...distiller.offline import Offline, Outputs, check_weight, label_term
+from ...distiller import Offline, Outputs, check_weight, label_term
 from ...errors import check_temperature
 from ...softening import distillation_kl, soften
 from ...taps import call, input_gradient

@@ -7,7 +7,7 @@ soft targets alone (``ce_weight=0``) at T = 20."""
 
 from torch import nn
 
-from ...distiller.offline import Offline, Outputs, label_term
+from ...distiller import Offline, Outputs, label_term
 from ...errors import check_temperature
 from ...softening import distillation_kl
 from ...teacher import Teacher

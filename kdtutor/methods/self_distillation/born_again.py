@@ -13,8 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...distiller.offline import Offline, Outputs, label_term
-from ...distiller.plan import Distiller
+from ...distiller import Distiller, Offline, Outputs, label_term
 from ...errors import check_same_shape
 from ...softening import distillation_kl, soften
 from ...teacher import Teacher

@@ -90,7 +90,7 @@ def by_hand(nets, data, epochs, lr, batch_size, weight=1.0):
     order that fit draws.
     """
     from kdtutor.training import cosine
-    from kdtutor.training.loop import _mix
+    from kdtutor.training.epoch import mix as _mix
 
     optimizers = [
         torch.optim.SGD(n.parameters(), lr, 0.9, weight_decay=5e-4, nesterov=True, fused=True)

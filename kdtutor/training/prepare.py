@@ -1,0 +1,125 @@
+"""What must hold before the first step: settings, devices, the first batch, the metric, the plan."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from ..datasets import Data, Split
+from ..distiller import Distiller, Stage
+from ..distiller.requirements import check_players
+from ..errors import unknown
+from ..taps import call, eval_mode
+from ..tasks import Metric
+from .evaluation import chosen, measure
+from .memory import keep_freed_memory
+
+PRECISIONS = ("float32", "bf16")
+
+
+def pick_device(device: str | torch.device | None = None) -> torch.device:
+    """The device asked for, else CUDA where there is one, else the CPU."""
+    there = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(device if device is not None else there)
+
+
+def check_settings(epochs: int, batch_size: int, precision: str, snapshots, run_dir) -> None:
+    """Raises ``ValueError`` for settings that cannot work, whatever the data."""
+    if precision not in PRECISIONS:
+        raise unknown("precision", precision, PRECISIONS)
+    if batch_size < 1 or epochs < 1:
+        raise ValueError(f"epochs={epochs}, batch_size={batch_size}: both must be at least 1.")
+    if snapshots and run_dir is None:
+        raise ValueError("snapshots are files: pass run_dir, the directory where they go.")
+
+
+class Ready(NamedTuple):
+    """What ``prepare`` found: the examples to train on, those held out, the stages, the metric."""
+
+    train: Split
+    held_out: Split | None
+    stages: list[Stage]
+    metric: Metric | None
+    key: str  # of the metric's value that decides which epoch is best
+
+
+def prepare(
+    distiller: Distiller,
+    data: Data,
+    device: torch.device,
+    validation: float,
+    metric: Metric | Callable | None,
+    test: bool,
+) -> Ready:
+    """Everything on its device, the held-out examples set aside, and what cannot work found.
+
+    Raises:
+        ValueError: for data without training examples, a network that does not answer for the
+            data's classes, a plan that hides a network, a metric that cannot be computed.
+    """
+    if device.type == "cpu":
+        keep_freed_memory()
+    measured = chosen(metric, data) if metric is not None or data.task.metrics else None
+    # Where there is nothing to measure, nothing is held out.
+    train, held_out = data.holdout(validation if measured else 0)
+    if not len(train):
+        raise ValueError(
+            f"{data.name} has no training examples left after holding out {validation:.0%}."
+        )
+    for inside in distiller.nested():
+        inside.task = data.task
+    distiller.prepare(train)
+    _move(distiller, device)
+    for teacher in distiller.teachers():
+        for net in teacher.nets:
+            _move(net, device)
+        teacher.to(device)
+    _check_first_batch(distiller, data, train, device)
+    stages = distiller.stages()
+    check_players(distiller, stages)
+    shown = held_out if held_out is not None else data.test if test else None
+    key = measured.name if measured else "accuracy"
+    if measured and shown is not None and len(shown):
+        key = _try_metric(measured, distiller.deploy(), data, shown, device)
+    return Ready(train, held_out, stages, measured, key)
+
+
+def _move(net: nn.Module, device: torch.device) -> None:
+    """To the device, kernels of images in channels last: how convolutions on CPUs and tensor cores
+    like them; values do not change.
+    """
+    net.to(device)
+    for tensor in [*net.parameters(), *net.buffers()]:
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+
+
+def _check_first_batch(distiller: Distiller, data: Data, train: Split, device) -> None:
+    """Asks the data's task whether the student's answer fits the labels."""
+    if not data.task.metrics:  # without labels, what a network returns is the method's business
+        return
+    batch = next(iter(data.batches(train, min(2, len(train)), device=device)))
+    net = distiller.deploy()
+    with eval_mode(net):
+        output = call(net, batch.x)
+    data.task.check_first_batch(output, batch, len(data.classes), data.name)
+
+
+def _try_metric(metric: Metric, net, data: Data, split: Split, device) -> str:
+    """Measures a little before training, so that a metric that cannot work ends nothing that was
+    trained. Returns the name of its first value.
+    """
+    first = next(iter(data.batches(split, 500, device=device)))
+    try:
+        values = measure(net, [first], metric)
+    except Exception:  # some metrics need more than one batch, such as all classes
+        try:
+            values = measure(net, data.batches(split, 500, device=device), metric)
+        except Exception as error:
+            raise ValueError(
+                f"metric {metric.name!r} cannot be computed for {data.name}: "
+                f"{type(error).__name__}: {error}. It is called as metric(net, batches) with an "
+                "iterable of Batch, and gives a number or a mapping of numbers."
+            ) from error
+    return next(iter(values))
