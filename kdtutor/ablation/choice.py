@@ -19,7 +19,7 @@ from torch import nn
 
 from .. import datasets, methods, models
 from ..datasets import Data
-from ..datasets.data import digest, leaves
+from ..datasets.batch import digest, leaves
 from ..methods import Composition, Distiller
 from ..teacher import Teacher
 

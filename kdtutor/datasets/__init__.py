@@ -1,17 +1,22 @@
-"""Datasets as uint8 tensors in memory: loading, corrupting and augmenting them. No downloads unless
-``fetch`` is called.
+"""Datasets as uint8 tensors in memory: loading, corrupting and augmenting them; batches that a function
+makes. No downloads unless ``fetch`` is called.
 """
 
 from .augment import CropFlip, Flip, Jitter
+from .batch import Batch
+from .boxes import pad_boxes
 from .corruption import imbalanced_counts, with_imbalance, with_label_noise
-from .data import Batch, Data, Split
+from .data import Data
+from .generated import GeneratedData
 from .load import available, fetch, load, names
+from .split import Split
 
 __all__ = [
     "Batch",
     "CropFlip",
     "Data",
     "Flip",
+    "GeneratedData",
     "Jitter",
     "Split",
     "available",
@@ -19,6 +24,7 @@ __all__ = [
     "imbalanced_counts",
     "load",
     "names",
+    "pad_boxes",
     "with_imbalance",
     "with_label_noise",
 ]

@@ -74,26 +74,72 @@ class CropFlip:
                 f"view ids run from {int(view.min())} to {int(view.max())}; {self!r} has ids 0 to "
                 f"{self.views - 1}."
             )
-        height, width = images.shape[2:]
-        padded, step = self._padded(images), width + 2 * self.pad
+        return self._taken(self._padded(images), view, images.shape[2:])
+
+    def _taken(self, padded: Tensor, view: Tensor, size) -> Tensor:
+        """The view of each padded image (B, C, H + 2·pad, W + 2·pad): (B, C, H, W)."""
+        (height, width), step = size, size[1] + 2 * self.pad
         # Every view reads the padded image at the same H·W places, moved by one offset; a mirrored
-        # one reads rows backwards.
-        # So one table of two rows, one sum and one gather serve the batch (measured: twice as fast
-        # as strided windows).
+        # one reads rows backwards. So one table of two rows, one sum and one gather serve the batch
+        # (measured: twice as fast as strided windows).
         plain = torch.arange(height)[:, None] * step + torch.arange(width)
         places = torch.stack([plain.flatten(), plain.flip(1).flatten()])
-        view, mirrored = (view // 2, view % 2) if self.flip else (view, torch.zeros_like(view))
+        view, mirrored = self._parts(view)
         offset = view // self.places * step + view % self.places
-        where = (
-            places.to(images.device)
-            .index_select(0, mirrored.to(images.device))
-            .add_(offset.to(images.device)[:, None])
-        )
-        return (
-            padded.flatten(2)
-            .gather(2, where[:, None].expand(-1, images.shape[1], -1))
-            .view(images.shape)
-        )
+        device = padded.device
+        where = places.to(device).index_select(0, mirrored.to(device))
+        where = where.add_(offset.to(device)[:, None])
+        taken = padded.flatten(2).gather(2, where[:, None].expand(-1, padded.shape[1], -1))
+        return taken.view(*padded.shape[:2], height, width)
+
+    def _parts(self, view: Tensor) -> tuple[Tensor, Tensor]:
+        """(place, mirrored) of each view id."""
+        return (view // 2, view % 2) if self.flip else (view, torch.zeros_like(view))
+
+    def move_masks(self, masks: Tensor, view: Tensor, fill: int) -> Tensor:
+        """Label maps moved as their images are: exact copies, no values in between.
+
+        Args:
+            masks: (B, H, W), whole numbers.
+            view: (B,) ids.
+            fill: The label of places that came from outside the image (with ``mode="reflect"``
+                they mirror the map, as the pixels do).
+
+        Returns:
+            (B, H, W).
+        """
+        padded = masks[:, None]
+        if self.mode == "constant":
+            padded = F.pad(padded, (self.pad,) * 4, value=fill)
+        else:
+            padded = self._padded(padded)
+        return self._taken(padded, view, masks.shape[1:])[:, 0]
+
+    def move_boxes(self, boxes: Tensor, view: Tensor, size: tuple[int, int]) -> Tensor:
+        """Boxes moved as their images are, and clipped to the image.
+
+        Args:
+            boxes: (B, M, 4) x1, y1, x2, y2 in pixels.
+            view: (B,) ids.
+            size: (H, W) of the images.
+
+        Returns:
+            (B, M, 4); a box that lies outside has no area.
+
+        Raises:
+            ValueError: With ``mode="reflect"``, which would show objects twice.
+        """
+        if self.mode == "reflect" and self.pad:
+            raise ValueError(
+                f"{self!r} mirrors objects at the border, where no box would show them: use "
+                "mode='constant' for boxes."
+            )
+        (height, width), (place, mirrored) = size, self._parts(view.to(boxes.device))
+        down, right = place // self.places - self.pad, place % self.places - self.pad
+        x = (boxes[..., 0::2] - right[:, None, None]).clamp(0, width)
+        y = (boxes[..., 1::2] - down[:, None, None]).clamp(0, height)
+        x = torch.where(mirrored[:, None, None].bool(), width - x.flip(-1), x)
+        return torch.stack([x, y], -1).flatten(-2)
 
     def _padded(self, images: Tensor) -> Tensor:
         if self.mode == "constant":

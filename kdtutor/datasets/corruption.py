@@ -30,7 +30,7 @@ def with_label_noise(data: Data, rate: float, seed: int = 0) -> Data:
             f"label noise rate {rate}: expected a share of the training labels, 0 to 1."
         )
     g = torch.Generator().manual_seed(STREAM + seed)
-    clean, n = data.train.y, len(data.train)
+    clean, n = data.class_indices("label noise"), len(data.train)
     order = torch.randperm(n, generator=g)
     drawn = torch.randint(
         len(data.classes), (n,), generator=g
@@ -85,7 +85,7 @@ def with_imbalance(
     in the training set's own order, as the study does; a seed draws them at random. The test set is
     the very same object. Raises ``ValueError`` as ``imbalanced_counts`` does, and for a class that
     has fewer images than it should keep."""
-    y = data.train.y
+    y = data.class_indices("imbalance")
     have = torch.bincount(y, minlength=len(data.classes)).tolist()
     n_max = min(have) if n_max is None else n_max
     counts = imbalanced_counts(

@@ -1,163 +1,77 @@
-"""What every dataset becomes: tensors in memory, cut into batches that know which image and which
-view they hold.
+"""A whole dataset in memory: splits, classes, task, augmentation, normalisation; cut into batches."""
 
-``Batch`` is what a distiller sees, ``Split`` holds the examples of one part (train or test),
-``Data`` is a whole dataset. Images are uint8 in memory and become normalised float32 batch by
-batch, on the device, without worker processes."""
-
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..tasks import Classification, Task
-
-
-class Batch(NamedTuple):
-    """One mini-batch.
-
-    x: inputs on the device, (B, C, H, W) float for images, or a mapping of tensors.   y: labels
-    (B,) or a mapping of tensors. index: (B,) int64 on the CPU, position of each example in the full
-    training set. view: (B,) int64 on the CPU, id of the augmented view (same index + same view =
-    same pixels), None if the view has no id. source: names the images and the augmentation that
-    index and view refer to; the teacher's cache compares it."""
-
-    x: Any
-    y: Any
-    index: Tensor | None = None
-    view: Tensor | None = None
-    source: str | None = None
-
-
-def tree_map(function, value):
-    """Applies a function to a tensor, or to every tensor of a mapping."""
-    return (
-        {k: function(v) for k, v in value.items()}
-        if isinstance(value, Mapping)
-        else function(value)
-    )
-
-
-def leaves(value) -> list[Tensor]:
-    """The tensors of a tensor or of a mapping of tensors."""
-    return list(value.values()) if isinstance(value, Mapping) else [value]
-
-
-def digest(tensors: Sequence[Tensor]) -> str:
-    """Twelve hex digits that name the exact contents, shapes and types of some tensors."""
-    h = hashlib.blake2b(digest_size=6)
-    for t in tensors:
-        t = t.detach().cpu().contiguous()
-        h.update(f"{t.dtype}{tuple(t.shape)}".encode())
-        h.update(t.reshape(-1).view(torch.uint8).numpy() if t.numel() else b"")
-    return h.hexdigest()
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """The examples of one part of a dataset.
-
-    x: (N, C, H, W) uint8 images, or float features, or a mapping of tensors with N rows.   y: (N,)
-    int64 or a mapping. index: (N,) positions in the training set this split was cut from.   extra:
-    further tensors with N rows (masks, boxes). Raises ``ValueError`` for lengths that differ and
-    for NaN or Inf among float inputs."""
-
-    x: Any
-    y: Any
-    index: Tensor | None = None
-    extra: Mapping[str, Tensor] = field(default_factory=dict)
-    source: str = ""
-
-    def __post_init__(self):
-        n = len(leaves(self.x)[0])
-        for name, t in (
-            [("x", t) for t in leaves(self.x)]
-            + [("y", t) for t in leaves(self.y)]
-            + list(self.extra.items())
-        ):
-            if len(t) != n:
-                raise ValueError(
-                    f"{name} has {len(t)} rows but the split has {n} examples: every tensor needs "
-                    "one row each."
-                )
-            if t.is_floating_point() and not bool(torch.isfinite(t).all()):
-                bad = (
-                    (~torch.isfinite(t.flatten(1) if t.ndim > 1 else t[:, None]))
-                    .any(1)
-                    .nonzero()
-                    .flatten()
-                )
-                raise ValueError(
-                    f"{name}: {len(bad)} of {n} examples hold NaN or Inf, the first at position "
-                    f"{int(bad[0])}. "
-                    "Clean or drop them before training."
-                )
-        if self.index is None:
-            object.__setattr__(self, "index", torch.arange(n))
-        if not self.source:
-            object.__setattr__(self, "source", digest(leaves(self.x)))
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def select(self, positions) -> "Split":
-        """The split with only these positions (a bool mask or positions, in this order); ``index``
-        keeps pointing home.
-        """
-        positions = torch.as_tensor(positions)
-        positions = (
-            positions.nonzero().flatten() if positions.dtype == torch.bool else positions.long()
-        )
-        take = lambda t: t[positions]
-        return Split(
-            tree_map(take, self.x),
-            tree_map(take, self.y),
-            self.index[positions],
-            {k: take(v) for k, v in self.extra.items()},
-            self.source,
-        )
+from .batch import Batch, leaves, tree_map
+from .split import Split, drawn, held_out
+from .targets import check_movable, move_targets
 
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """A dataset: ``train`` and ``test`` splits, class names, the augmentation of training batches
-    and the normalisation.
+    """A dataset. Images are uint8 in memory and become normalised float32 batch by batch, on the
+    device, without worker processes.
 
-    mean, std: per channel, of pixels scaled to [0, 1]; a batch holds (x/255 - mean) / std. Empty:
-    no normalisation. augment: None, or an augmentation of ``datasets.augment`` (or any callable of
-    a uint8 batch; its views have no id). Raises ``ValueError`` for labels outside 0..C-1."""
+    Args:
+        name: What tables call it.
+        classes: Their names; () where there are none.
+        train, test: The splits; test may be None.
+        augment: None, an augmentation of ``datasets.augment``, or any callable of a uint8 batch
+            (whose views then have no id).
+        mean, std: Per channel, of pixels scaled to [0, 1]; a batch holds (x/255 - mean) / std.
+            Empty: pixels in [0, 1].
+        task: What a label is.
+        images: Of inputs that are a mapping, the entries that hold images, to be normalised.
+
+    Raises:
+        ValueError: For labels that the task does not allow, targets that the augmentation cannot
+            move, and uint8 entries of a mapping of which it is not said whether they are images.
+
+    Example:
+        >>> x, y = torch.zeros(6, 1, 8, 8, dtype=torch.uint8), torch.arange(6) % 2
+        >>> data = Data("own", ("even", "odd"), Split(x[:4], y[:4]), Split(x[4:], y[4:]))
+        >>> next(data.batches(data.train, 4)).x.dtype
+        torch.float32
+    """
 
     name: str
     classes: tuple[str, ...]
     train: Split
-    test: Split
+    test: Split | None = None
     augment: Any = None
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     task: Task = Classification()
+    images: tuple[str, ...] | None = None
 
     def __post_init__(self):
         for part, split in (("train", self.train), ("test", self.test)):
-            y = split.y
-            if isinstance(y, Tensor) and y.ndim == 1 and len(y) and not y.is_floating_point():
-                low, high = int(y.min()), int(y.max())
-                if low < 0 or high >= len(self.classes):
-                    raise ValueError(
-                        f"{self.name}: {part} labels run from {low} to {high}, but "
-                        f"{len(self.classes)} classes allow "
-                        f"0 to {len(self.classes) - 1} only. Check the labels or the list of "
-                        "class names."
-                    )
+            if split is None:
+                continue
+            if split.y is not None:
+                self.task.check_labels(split.y, len(self.classes), f"{self.name}: {part}")
+            named = split.x.items() if isinstance(split.x, Mapping) else ()
+            unsaid = [k for k, t in named if t.dtype == torch.uint8]
+            if unsaid and self.images is None:
+                raise ValueError(
+                    f"{self.name}: {', '.join(map(repr, unsaid))} of the inputs hold uint8. Are "
+                    "they images, to be divided by 255, or masks, to be left alone? Say which are "
+                    f"images: Data(..., images=({unsaid[0]!r},)), or images=() for none."
+                )
+        check_movable(self.task, self.augment, self.train.x, self.train.y, self.name)
 
     def __repr__(self) -> str:
         shape = "x".join(map(str, leaves(self.train.x)[0].shape[1:]))
+        tested = 0 if self.test is None else len(self.test)
         return (
-            f"Data({self.name}: {len(self.train)} train, {len(self.test)} test, "
-            f"{len(self.classes)} classes, {shape}, "
-            f"augment={self.augment!r})"
+            f"Data({self.name}: {len(self.train)} train, {tested} test, {len(self.classes)} "
+            f"classes, {shape}, augment={self.augment!r})"
         )
 
     @property
@@ -171,33 +85,64 @@ class Data:
         """The same data with another augmentation (None: none)."""
         return replace(self, augment=augment)
 
+    def class_indices(self, what: str) -> Tensor:
+        """The training labels (N,), for what needs one class per example.
+
+        Args:
+            what: Who asks, for the message.
+
+        Raises:
+            ValueError: Where the labels are something else.
+        """
+        y = self.train.class_indices
+        if y is None:
+            given = (
+                "no labels"
+                if self.train.y is None
+                else [tuple(t.shape) for t in leaves(self.train.y)]
+            )
+            raise ValueError(
+                f"{what} needs one class index per example, (N,) whole numbers; {self.name} has "
+                f"{given} (task {self.task!r})."
+            )
+        return y
+
     def without(self, *classes: int) -> "Data":
         """The data whose *training* set lacks these classes; the classes stay in the label space
-        and in the test set.
+        and in the test set. Raises ``ValueError`` unless labels are one class per example.
         """
         gone = torch.tensor([int(c) for c in classes])
         return replace(
             self,
             name=f"{self.name}-without-{'-'.join(map(str, classes))}",
-            train=self.train.select(~torch.isin(self.train.y, gone)),
+            train=self.train.select(~torch.isin(self.class_indices("without"), gone)),
         )
 
     def subset(self, n: int, seed: int = 0) -> "Data":
-        """The data with about n training examples, drawn in equal shares per class under a seed."""
+        """The data with about n training examples, drawn under a seed: in equal shares per class
+        where there are classes, else at random.
+        """
         if not 0 < n <= len(self.train):
             raise ValueError(
                 f"a subset of {n} was asked for, but {self.name} has {len(self.train)} training "
                 "examples."
             )
-        return replace(
-            self,
-            name=f"{self.name}-{n}",
-            train=self.train.select(_stratified(self.train.y, n, seed)),
-        )
+        train = self.train.select(drawn(self.train, n, seed))
+        return replace(self, name=f"{self.name}-{n}", train=train)
 
     def holdout(self, fraction: float, seed: int = 0) -> tuple[Split, Split | None]:
-        """Cuts the training set into (train, validation), in equal shares per class; fraction 0
-        keeps everything for training.
+        """Cuts the training set in two, in equal shares per class; copies of one example (the same
+        ``index``) stay on one side.
+
+        Args:
+            fraction: Of the examples, to hold out; 0 keeps everything for training.
+            seed: Decides which.
+
+        Returns:
+            (train, validation); the second is None for 0.
+
+        Raises:
+            ValueError: For a fraction outside [0, 1).
         """
         if not 0 <= fraction < 1:
             raise ValueError(
@@ -206,11 +151,11 @@ class Data:
             )
         if fraction == 0:
             return self.train, None
-        held = torch.zeros(len(self.train), dtype=torch.bool)
-        held[_stratified(self.train.y, max(1, round(fraction * len(self.train))), seed)] = True
+        held = held_out(self.train, max(1, round(fraction * len(self.train))), seed)
         return self.train.select(~held), self.train.select(held)
 
-    def steps(self, split, batch_size: int) -> int:
+    def steps(self, split: Split, batch_size: int) -> int:
+        """Batches of an epoch, without a last, smaller one."""
         return max(1, len(split) // batch_size)
 
     def normalised(self, images: Tensor) -> Tensor:
@@ -230,6 +175,11 @@ class Data:
         # three (measured: half as fast).
         return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 
+    def _inputs(self, x):
+        if isinstance(x, Mapping):
+            return {k: self.normalised(v) if k in (self.images or ()) else v for k, v in x.items()}
+        return self.normalised(x)
+
     def batches(
         self,
         split: Split,
@@ -241,12 +191,22 @@ class Data:
         device: torch.device | str = "cpu",
         drop_last: bool = False,
     ) -> Iterator[Batch]:
-        """Batches of a split. shuffle: a CPU generator that decides order and views (None: in
-        order).
+        """Batches of a split.
 
-        With ``augment`` the training augmentation is applied to whole batches, drawn at random or
-        as the one fixed ``view``; view ids are then its own, else 0. A last batch smaller than the
-        others is kept unless ``drop_last``; it is never dropped if it is the only one."""
+        Args:
+            split: Of this dataset.
+            batch_size: Examples per batch.
+            shuffle: A CPU generator that decides order and views (None: in order).
+            augment: Apply the training augmentation, to whole batches: views drawn at random, or
+                the one fixed ``view``; masks and boxes move with their pixels.
+            view: The id of that one view.
+            device: Where batches lie.
+            drop_last: Leave out a last batch that is smaller than the others; it is never left out
+                if it is the only one.
+
+        Yields:
+            ``Batch``; view ids are the augmentation's own, else 0.
+        """
         order = (
             torch.randperm(len(split), generator=shuffle)
             if shuffle is not None
@@ -260,31 +220,12 @@ class Data:
             if drop_last and start and len(rows) < batch_size:
                 return
             there = rows.to(device, non_blocking=True)
-            x, y = (
-                tree_map(lambda t: t.index_select(0, there), v) for v in (x_all, y_all)
-            )  # ten times as fast as t[there]
+            take = lambda t: t.index_select(0, there)  # ten times as fast as t[there]
+            x, y = tree_map(take, x_all), tree_map(take, y_all)
             ids = torch.full((len(rows),), view or 0)
             if change is not None and self.views is not None:
                 ids = change.sample(len(rows), shuffle) if view is None else ids
-                x = change(x, ids)
+                x, y = change(x, ids), move_targets(self.task, change, y, ids, x.shape[2:])
             elif change is not None:
                 x, ids = change(x), None
-            yield Batch(tree_map(self.normalised, x), y, split.index[rows], ids, source)
-
-
-def _stratified(y, n: int, seed: int) -> Tensor:
-    """n positions, spread over the classes in proportion (plain random where y is not class
-    labels), sorted.
-    """
-    g = torch.Generator().manual_seed(seed)
-    rows = len(leaves(y)[0])
-    order = torch.randperm(rows, generator=g)
-    if isinstance(y, Tensor) and y.ndim == 1 and not y.is_floating_point():
-        # Rank each example within its class; taking the n smallest relative ranks takes the same
-        # share of every class.
-        rank = torch.empty(rows)
-        for c in y.unique():
-            mine = order[y[order] == c]
-            rank[mine] = (torch.arange(len(mine)) + 0.5) / len(mine)
-        order = order[rank[order].argsort(stable=True)]
-    return order[:n].sort().values
+            yield Batch(self._inputs(x), y, split.index[rows], ids, source)

@@ -4,7 +4,8 @@ and no files.
 
 import torch
 
-from .data import Data, Split, _stratified
+from .data import Data
+from .split import Split, drawn
 
 
 def digits(n_test: int = 500, seed: int = 0) -> Data:
@@ -25,7 +26,7 @@ def digits(n_test: int = 500, seed: int = 0) -> Data:
             "for testing."
         )
     held = torch.zeros(len(y), dtype=torch.bool)
-    held[_stratified(y, n_test, seed)] = True
+    held[drawn(Split(x, y), n_test, seed)] = True
     return Data(
         "digits", tuple(map(str, range(10))), Split(x[~held], y[~held]), Split(x[held], y[held])
     )

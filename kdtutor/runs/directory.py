@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..datasets.data import digest
+from ..datasets.batch import digest
 
 
 def _pack(value, tensors: dict[str, Tensor]):

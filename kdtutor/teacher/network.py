@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..datasets import Batch, Data
-from ..datasets.data import digest
+from ..datasets.batch import digest
 from ..errors import unknown
 from ..softening import MEANS, ensemble_logits
 from ..taps import Taps, call, input_gradient

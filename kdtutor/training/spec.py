@@ -1,6 +1,6 @@
 """What decides a run's result."""
 
-from ..datasets.data import digest, leaves
+from ..datasets.batch import digest, leaves
 from ..runs import environment
 
 

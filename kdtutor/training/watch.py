@@ -5,7 +5,7 @@ import warnings
 import torch
 
 from ..datasets import Batch
-from ..datasets.data import leaves
+from ..datasets.batch import leaves
 from ..distiller import Distiller
 from ..taps import call, logits_of
 
