@@ -9,7 +9,6 @@ import copy
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...datasets import Batch
@@ -17,7 +16,7 @@ from ...distiller import Distiller, check_batch
 from ...errors import check_same_device, check_temperature, check_variant, check_weights
 from ...models.common import initialise
 from ...softening import distillation_kl
-from ...taps import Taps, eval_mode, example_input
+from ...taps import Taps, cut, eval_mode, example_input
 from ...taps.default_layers import levels
 
 
@@ -77,7 +76,7 @@ class ONE(Distiller):
         with eval_mode(student):
             logits, features = Taps(student, [split])(x)
         shared = features[split]
-        upper = _upper_half(student, split, x, shared, logits)
+        _, upper = cut(student, split, x, copy=True)
         if not any(True for _ in upper.parameters()):
             raise ValueError(
                 f"split={split!r} leaves nothing above it that could learn, so that all branches "
@@ -106,43 +105,12 @@ class ONE(Distiller):
             else math.exp(-5 * (1 - min(self.progress * 300 / 80, 1)) ** 2)
         )
         return {
-            "ce": sum(F.cross_entropy(z, batch.y) for z in branches),
-            "ce_ensemble": F.cross_entropy(ensemble, batch.y),
+            "ce": sum(self.task.loss(z, batch.y) for z in branches),
+            "ce_ensemble": self.task.loss(ensemble, batch.y),
             "kd": ramp
             * self.kd_weight
             * sum(distillation_kl(z, ensemble, self.temperature) for z in branches),
         }
-
-
-def _upper_half(net: nn.Module, split: str, x: Tensor, shared: Tensor, logits: Tensor) -> nn.Module:
-    """A copy of the network that begins at the split: the children that ran before pass their input
-    on.
-    """
-    order, hooks = [], []
-    try:
-        for name, child in net.named_children():
-            hooks.append(child.register_forward_hook(lambda *_, n=name: order.append(n)))
-        with eval_mode(net):
-            net(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    upper, last = copy.deepcopy(net), split.partition(".")[0]
-    for name in order[: order.index(last) + 1] if last == split else []:
-        setattr(upper, name, nn.Identity())
-    with eval_mode(upper):
-        try:
-            whole = torch.equal(upper(shared), logits)
-        except (RuntimeError, ValueError):
-            whole = False
-    if not whole or last != split:
-        raise ValueError(
-            f"{type(net).__name__} cannot be cut after {split!r}: everything before it must be "
-            "whole children of the "
-            f"network that run one after the other. Its children ran as {order}: pass split=, one "
-            "of them."
-        )
-    return upper
 
 
 def _fresh(upper: nn.Module) -> nn.Module:

@@ -141,8 +141,8 @@ def test_a_network_that_cannot_be_cut_there_says_where_it_can():
         ValueError, match=r"Skip cannot be cut after 'layer1'.*\['layer1', 'layer2', 'fc'\]"
     ):
         ONE(Skip(), split="layer1")
-    with pytest.raises(ValueError, match="cannot be cut after 'layer2.0'"):
-        ONE(small(), split="layer2.0")
+    with pytest.raises(ValueError, match="cannot be cut after 'layer2.0.conv1'"):
+        ONE(small(), split="layer2.0.conv1")
     with pytest.raises(ValueError, match="layer9"):
         ONE(small(), split="layer9")
     with pytest.raises(ValueError, match="layer1, layer2"):
@@ -178,12 +178,12 @@ def test_torchvisions_networks(name, split):
     sum(distiller.terms(some).values()).backward()
     assert all(torch.isfinite(p.grad).all() for p in distiller.parameters())
     student.zero_grad()
+    inner = {"resnet18": "layer1.0", "mobilenet_v2": "features.5"}[name]  # inside a child
+    deep = ONE(student, branches=2, split=inner, example=some.x[:2]).train()
+    assert deep(some.x)[0].shape == (2, 4, 3)
+    within = {"resnet18": "layer1.0.conv1", "mobilenet_v2": "features.3.conv.0"}[name]
     with pytest.raises(ValueError, match="cannot be cut"):
-        ONE(
-            student,
-            split={"resnet18": "layer1.0", "mobilenet_v2": "features.5"}[name],
-            example=some.x[:2],
-        )
+        ONE(student, split=within, example=some.x[:2])
 
 
 def test_a_split_with_nothing_above_it_is_refused():
