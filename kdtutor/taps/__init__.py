@@ -1,8 +1,8 @@
 """Read, cut and name the layers of any torch module."""
 
+from .outputs import call, logits_of
 from .read import (
     Taps,
-    call,
     check_same_features,
     eval_mode,
     example_input,
@@ -20,6 +20,7 @@ __all__ = [
     "example_input",
     "input_gradient",
     "layers",
+    "logits_of",
     "shapes",
     "twice_differentiable",
 ]
