@@ -1,10 +1,9 @@
 """Read, cut and name the layers of any torch module."""
 
 from .cut import cut
-from .outputs import logits_of
+from .outputs import call, logits_of
 from .read import (
     Taps,
-    call,
     check_same_features,
     eval_mode,
     example_input,

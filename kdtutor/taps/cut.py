@@ -6,8 +6,8 @@ from copy import deepcopy
 import torch
 from torch import Tensor, fx, nn
 
-from .outputs import logits_of
-from .read import Taps, call, eval_mode, example_input
+from .outputs import call, logits_of
+from .read import Taps, eval_mode, example_input
 
 
 def cut(

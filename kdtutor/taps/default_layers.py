@@ -10,7 +10,8 @@ import re
 import torch
 from torch import Tensor, nn
 
-from .read import Taps, call, eval_mode, example_input
+from .outputs import call
+from .read import Taps, eval_mode, example_input
 
 _RECTIFIERS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Hardswish)
 _NORMS = (

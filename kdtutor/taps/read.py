@@ -6,7 +6,7 @@ A path is what ``named_modules()`` prints ("layer2.1"); it means the module's ou
 second time that a module runs in one forward pass (torchvision's blocks use one ReLU twice).
 Nothing in the network changes, so one network can serve several readers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import contextmanager
 from weakref import WeakKeyDictionary
 
@@ -16,13 +16,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..errors import unknown
-
-
-def call(net: nn.Module, x):
-    """The network's answer for a batch's x: ``net(x)`` for a tensor, ``net(**x)`` for a mapping of
-    tensors.
-    """
-    return net(**x) if isinstance(x, Mapping) else net(x)
+from .outputs import call, logits_of
 
 
 class _Read(Exception):
@@ -201,7 +195,8 @@ def input_gradient(
     gradient of image b's score."""
     x = x.detach().requires_grad_()
     with eval_mode(net), torch.enable_grad():
-        logits, features = Taps(net, layers)(x)
+        output, features = Taps(net, layers)(x)
+        logits = logits_of(output)
         (gradient,) = torch.autograd.grad(score(logits, features).sum(), x)
     return gradient, logits.detach(), {k: v.detach() for k, v in features.items()}
 

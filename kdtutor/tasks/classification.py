@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..taps import call
+from ..taps import call, logits_of
 from .metric import Metric
 from .task import (
     Task,
@@ -16,7 +16,6 @@ from .task import (
     full_precision,
     is_integer,
     labels_needed,
-    logits_of,
 )
 
 

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..taps import call
+from ..taps import call, logits_of
 from .metric import Metric
-from .task import Task, check_width, described, full_precision, labels_needed, logits_of
+from .task import Task, check_width, described, full_precision, labels_needed
 
 
 def mean_average_precision(net: nn.Module, batches: Iterable) -> float:

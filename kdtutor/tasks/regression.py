@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from ..taps import call
+from ..taps import call, logits_of
 from .metric import Metric
-from .task import Task, described, full_precision, labels_needed, logits_of
+from .task import Task, described, full_precision, labels_needed
 
 
 def mse(net: nn.Module, batches: Iterable) -> float:

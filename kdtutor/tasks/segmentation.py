@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..taps import call
+from ..taps import call, logits_of
 from .metric import Metric
 from .task import (
     Task,
@@ -19,7 +19,6 @@ from .task import (
     full_precision,
     is_integer,
     labels_needed,
-    logits_of,
 )
 
 

@@ -8,6 +8,7 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor
 
+from ..taps import logits_of
 from .metric import Metric
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -104,23 +105,6 @@ class Task:
         Raises:
             ValueError: If the answer and the labels do not fit together.
         """
-
-
-def logits_of(output) -> Tensor:
-    # To be replaced by kdtutor.taps.logits_of.
-    if isinstance(output, Tensor):
-        return output
-    found = getattr(output, "logits", None)
-    if found is None and isinstance(output, Mapping):
-        found = next((output[k] for k in ("logits", "out") if k in output), None)
-    if found is None and isinstance(output, (tuple, list)):
-        found = next((v for v in output if isinstance(v, Tensor)), None)
-    if isinstance(found, Tensor):
-        return found
-    raise ValueError(
-        f"the network returned {type(output).__name__}, in which no logits can be found: expected "
-        "a tensor, an object with .logits, a mapping with 'logits' or 'out', or a tuple."
-    )
 
 
 def full_precision(values: Tensor) -> Tensor:

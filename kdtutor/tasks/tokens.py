@@ -7,7 +7,7 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..taps import call
+from ..taps import call, logits_of
 from .metric import Metric
 from .task import (
     Task,
@@ -17,7 +17,6 @@ from .task import (
     full_precision,
     is_integer,
     labels_needed,
-    logits_of,
 )
 
 

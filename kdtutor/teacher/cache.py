@@ -19,8 +19,8 @@ class LogitCache:
     the CPU: a look-up never waits for the device.
 
     index: (N,) positions in the training set of the images that it serves.   views: of an image.
-    logits: (N * views, members, classes) float32.   source: the images, augmentation and
-    normalisation (``Batch.source``)."""
+    logits: (N * views, members, classes), float32 (float64 of a teacher in float64).
+    source: the images, augmentation and normalisation (``Batch.source``)."""
 
     def __init__(
         self, index: Tensor, views: int, logits: Tensor, source: str, filled: bool = False

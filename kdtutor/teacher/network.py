@@ -15,7 +15,7 @@ from ..datasets import Batch, Data
 from ..datasets.batch import digest
 from ..errors import unknown
 from ..softening import MEANS, ensemble_logits
-from ..taps import Taps, call, input_gradient
+from ..taps import Taps, call, input_gradient, logits_of
 from .cache import LogitCache
 
 GIB = 2**30
@@ -84,7 +84,8 @@ class Teacher:
         if net.training:
             net.eval()
         with torch.no_grad():
-            return Taps(net, layers, stop)(_inputs(batch))
+            output, features = Taps(net, layers, stop)(_inputs(batch))
+        return None if output is None else logits_of(output), features
 
     def input_gradient(
         self, batch, score, layers: Sequence[str] = ()
@@ -126,9 +127,9 @@ class Teacher:
         """Keeps every answer for data's training images, so that each image and view is computed
         once. Returns self.
 
-        Exact: losses equal those without the cache. Memory: float32, images x views x teachers x
-        classes, at most ``max_bytes``. fill: compute all answers now (with a progress bar) instead
-        of when they are first asked for. Raises ``ValueError`` if the augmentation's views have no
+        Exact: losses equal those without the cache. Memory: images x views x teachers x
+        classes, 4 bytes each (8 for teachers in float64), at most ``max_bytes``. fill: compute all
+        answers now (with a progress bar) instead of when they are first asked for. Raises ``ValueError`` if the augmentation's views have no
         id, and if the cache would not fit (with the size it needs)."""
         if data.views is None:
             raise ValueError(
@@ -150,17 +151,19 @@ class Teacher:
         self._cache = None
         members = self._members(first)
         rows = len(data.train)
-        need = rows * data.views * len(self.nets) * members.shape[-1] * 4
+        each = members.shape[2:]  # (C,), or (C, H, W) of a segmentation
+        size = members.element_size()
+        need = rows * data.views * len(self.nets) * each.numel() * size
         if need > max_bytes:
             raise ValueError(
                 f"the cache needs {need / GIB:.2f} GiB ({rows} images x {data.views} views x "
                 f"{len(self.nets)} teachers x "
-                f"{members.shape[-1]} classes x 4 bytes) but max_bytes allows "
+                f"{each.numel()} logits x {size} bytes) but max_bytes allows "
                 f"{max_bytes / GIB:.2f} GiB: raise "
                 "max_bytes, use an augmentation with fewer views, or a subset of the data."
             )
         logits = torch.empty(
-            rows * data.views, len(self.nets), members.shape[-1], device=members.device
+            rows * data.views, len(self.nets), *each, dtype=members.dtype, device=members.device
         )
         self._cache = LogitCache(data.train.index, data.views, logits, first.source)
         if fill:
@@ -195,20 +198,30 @@ class Teacher:
 
     def _compute(self, x) -> Tensor:
         with torch.inference_mode():
-            logits = [call(net.eval() if net.training else net, x) for net in self.nets]
-        if len({z.shape[-1] for z in logits}) > 1:
+            logits = [
+                # eval() only where it is needed: it walks through every module.
+                _precise(logits_of(call(net.eval() if net.training else net, x)))
+                for net in self.nets
+            ]
+        if len({z.shape[1:] for z in logits}) > 1:
             raise ValueError(
                 "the teachers have different numbers of classes: logits "
                 f"{[tuple(z.shape) for z in logits]}. "
                 "An ensemble needs the same classes in the same order."
             )
-        return torch.stack(logits).float()  # outside: an ordinary tensor, which any loss may use
+        # Outside of inference mode, so that it is an ordinary tensor, which any loss may use.
+        return torch.stack(logits)
 
     def _members(self, batch) -> Tensor:
         """(M, B, C) logits of all members."""
         if self._cache is None or not isinstance(batch, Batch):
             return self._compute(_inputs(batch))
         return self._cache(batch, self._compute)
+
+
+def _precise(logits: Tensor) -> Tensor:
+    """float32 at least, also where the network answers in half precision; float64 stays."""
+    return logits if logits.dtype.itemsize >= 4 else logits.float()
 
 
 def _inputs(batch):

@@ -1,5 +1,7 @@
 """Teacher: frozen, ensembles, and the exact cache."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from small import blobs, net
@@ -151,3 +153,85 @@ def test_batchnorm_statistics_of_the_teacher_stay():
     data = blobs()
     fit(Hinton(net(1), Teacher(inner)), data, 1, progress=False)
     assert torch.equal(before, inner[2].running_mean)
+
+
+class Wrapped(nn.Module):
+    """A network that returns more than its logits."""
+
+    def __init__(self, inner, wrap):
+        super().__init__()
+        self.inner, self.wrap = inner, wrap
+
+    def forward(self, x):
+        return self.wrap(self.inner(x))
+
+
+WRAPS = [
+    lambda z: (z, z + 1),
+    lambda z: {"logits": z, "aux": z + 1},
+    lambda z: {"aux": z + 1, "out": z},
+    lambda z: SimpleNamespace(logits=z),
+]
+
+
+@pytest.mark.parametrize("wrap", WRAPS)
+def test_whatever_the_networks_return_the_teacher_answers_with_logits(wrap):
+    x, score = torch.rand(4, 1, 4, 4), lambda z, _: z[:, 0]
+    plain, teacher = Teacher(net(7)), Teacher(Wrapped(net(7), wrap))
+    assert torch.equal(teacher(x), plain(x))
+    assert torch.equal(Teacher([teacher.net, net(8)])(x, 2.0), Teacher([net(7), net(8)])(x, 2.0))
+    logits, features = teacher.features(x, ["inner"])
+    assert torch.equal(logits, plain(x)) and torch.equal(features["inner"], logits)
+    assert teacher.features(x, ["inner"], stop=True)[0] is None
+    for got, want in zip(teacher.input_gradient(x, score)[:2], plain.input_gradient(x, score)):
+        assert torch.equal(got, want)
+    data = blobs(augment=Flip())
+    teacher.cached(data, fill=True)
+    for batch in data.batches(data.train, 60, augment=True, view=1):
+        torch.testing.assert_close(teacher(batch), plain(batch.x), atol=1e-6, rtol=0)
+
+
+def test_a_teacher_that_returns_no_logits_says_what_it_returns():
+    teacher = Teacher(Wrapped(net(), lambda z: {"a": z, "b": z}))
+    for ask in (teacher, lambda x: teacher.features(x, ["inner"])):
+        with pytest.raises(ValueError, match="'a': Tensor, 'b': Tensor"):
+            ask(torch.rand(2, 1, 4, 4))
+
+
+def test_half_precision_becomes_float32_and_float64_stays():
+    x = torch.rand(4, 1, 4, 4)
+    half, double = Teacher(net(7).bfloat16()), Teacher(net(7).double())
+    assert half(x.bfloat16()).dtype == torch.float32
+    assert torch.equal(double(x.double()), net(7).double()(x.double()))
+    double = Teacher([net(7).double(), net(8).double()])
+    assert double(x.double()).dtype == torch.float64
+
+
+class Double(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = net(7).double()
+
+    def forward(self, x):
+        return self.inner(x.double())
+
+
+def test_a_float64_teachers_cache_keeps_float64(tmp_path):
+    data, teacher = blobs(), Teacher(Double())
+    with pytest.raises(ValueError, match="8 bytes"):
+        teacher.cached(data, max_bytes=100)
+    teacher.cached(data, fill=True).save_cache(tmp_path / "a")
+    batch = next(data.batches(data.train, 180))
+    assert teacher(batch).dtype == torch.float64
+    torch.testing.assert_close(teacher(batch), Double()(batch.x), atol=1e-14, rtol=0)
+    assert torch.equal(Teacher(Double()).load_cache(tmp_path / "a")(batch), teacher(batch))
+
+
+def test_the_cache_holds_answers_of_any_shape():
+    """A segmenter's (B, C, H, W)."""
+    torch.manual_seed(0)
+    segmenter, data = nn.Conv2d(1, 3, 1), blobs(augment=Flip())
+    teacher = Teacher(segmenter).cached(data, fill=True)
+    batch = next(data.batches(data.train, 60, augment=True, view=1))
+    assert teacher(batch).shape == (60, 3, 4, 4)
+    torch.testing.assert_close(teacher(batch), segmenter(batch.x), atol=1e-6, rtol=0)
