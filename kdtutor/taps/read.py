@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..errors import unknown
+from . import attention
 from .outputs import call, logits_of
 
 
@@ -56,16 +57,19 @@ class Taps:
                     [m for m in modules if m],
                     "kdtutor.taps.layers(net) lists all of them.",
                 )
-            if side not in ("", "input", "output"):
+            if side not in ("", "input", "output", *attention.SIDES):
                 raise ValueError(
-                    f"layer {layer!r}: after the colon comes 'input' or 'output', not {side!r}."
+                    f"layer {layer!r}: after the colon comes 'input' or 'output', not {side!r}; of "
+                    f"attention also {', '.join(attention.SIDES)}."
                 )
             if run and not (run.isdigit() and int(run)):
                 raise ValueError(
                     f"layer {layer!r}: after '#' comes which run of the module is meant, 1, 2, "
                     f"..., not {run!r}."
                 )
-            self._points.append((layer, modules[path], side == "input", int(run or 0)))
+            if side in attention.SIDES:
+                attention.watch(modules[path], path, side, lambda value: None, check=True)
+            self._points.append((layer, modules[path], path, side, int(run or 0)))
 
     def __call__(self, x) -> tuple[Tensor, dict[str, Tensor]]:
         key, known = (*self.layers, self.stop), _overwritten.setdefault(self.net, {})
@@ -117,19 +121,16 @@ class Taps:
                 raise _Read
 
         try:
-            for layer, module, wants_input, run in self._points:
-                if wants_input:
-                    hooks.append(
-                        module.register_forward_pre_hook(
-                            lambda m, args, n=layer, r=run: keep(n, r, args)
-                        )
-                    )
+            for layer, module, path, side, run in self._points:
+                if side in attention.SIDES:
+                    see = lambda value, n=layer, r=run: keep(n, r, value)
+                    hooks += attention.watch(module, path, side, see)
+                elif side == "input":
+                    read = lambda m, args, n=layer, r=run: keep(n, r, args)
+                    hooks.append(module.register_forward_pre_hook(read))
                 else:
-                    hooks.append(
-                        module.register_forward_hook(
-                            lambda m, args, out, n=layer, r=run: keep(n, r, out)
-                        )
-                    )
+                    read = lambda m, args, out, n=layer, r=run: keep(n, r, out)
+                    hooks.append(module.register_forward_hook(read))
             output = call(self.net, x)
         except _Read:
             output = None
