@@ -1,5 +1,5 @@
-"""Datasets as uint8 tensors in memory: loading, corrupting and augmenting them; batches that a function
-makes. No downloads unless ``fetch`` is called.
+"""Datasets as uint8 tensors in memory: loading, corrupting and augmenting them. No downloads unless
+``fetch`` is called.
 """
 
 from .augment import CropFlip, Flip, Jitter

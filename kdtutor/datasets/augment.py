@@ -74,76 +74,98 @@ class CropFlip:
                 f"view ids run from {int(view.min())} to {int(view.max())}; {self!r} has ids 0 to "
                 f"{self.views - 1}."
             )
-        return self._taken(self._padded(images), view, images.shape[2:])
+        return self._cropped(images, view, fill=0)
 
-    def _taken(self, padded: Tensor, view: Tensor, size) -> Tensor:
-        """The view of each padded image (B, C, H + 2·pad, W + 2·pad): (B, C, H, W)."""
-        (height, width), step = size, size[1] + 2 * self.pad
-        # Every view reads the padded image at the same H·W places, moved by one offset; a mirrored
-        # one reads rows backwards. So one table of two rows, one sum and one gather serve the batch
-        # (measured: twice as fast as strided windows).
-        plain = torch.arange(height)[:, None] * step + torch.arange(width)
-        places = torch.stack([plain.flatten(), plain.flip(1).flatten()])
-        view, mirrored = self._parts(view)
-        offset = view // self.places * step + view % self.places
-        device = padded.device
-        where = places.to(device).index_select(0, mirrored.to(device))
-        where = where.add_(offset.to(device)[:, None])
-        taken = padded.flatten(2).gather(2, where[:, None].expand(-1, padded.shape[1], -1))
-        return taken.view(*padded.shape[:2], height, width)
-
-    def _parts(self, view: Tensor) -> tuple[Tensor, Tensor]:
-        """(place, mirrored) of each view id."""
-        return (view // 2, view % 2) if self.flip else (view, torch.zeros_like(view))
-
-    def move_masks(self, masks: Tensor, view: Tensor, fill: int) -> Tensor:
-        """Label maps moved as their images are: exact copies, no values in between.
+    def move_masks(self, masks: Tensor, view: Tensor, fill: int | None) -> Tensor:
+        """The chosen view of each mask: every label goes where its pixel goes, unchanged.
 
         Args:
-            masks: (B, H, W), whole numbers.
+            masks: (B, H, W) or (B, C, H, W), any type and device.
             view: (B,) ids.
-            fill: The label of places that came from outside the image (with ``mode="reflect"``
-                they mirror the map, as the pixels do).
+            fill: The label of what comes in from outside the image (for mode "reflect" it is the
+                mirrored label, like the pixels).
 
         Returns:
-            (B, H, W).
-        """
-        padded = masks[:, None]
-        if self.mode == "constant":
-            padded = F.pad(padded, (self.pad,) * 4, value=fill)
-        else:
-            padded = self._padded(padded)
-        return self._taken(padded, view, masks.shape[1:])[:, 0]
+            The same shape and type.
 
-    def move_boxes(self, boxes: Tensor, view: Tensor, size: tuple[int, int]) -> Tensor:
-        """Boxes moved as their images are, and clipped to the image.
+        Raises:
+            ValueError: If the masks' type cannot hold ``fill``, or it is None where it is needed.
+
+        Example:
+            >>> Jitter(1).move_masks(torch.tensor([[[1, 2]]]), torch.tensor([3]), fill=255)
+            tensor([[[255,   1]]])
+        """
+        if self.pad and self.mode == "constant":
+            if fill is None:
+                raise ValueError(
+                    f"{self!r} moves masks and must fill what comes in from outside: give the "
+                    "task a label to ignore, or use Flip() or mode='reflect'."
+                )
+            if torch.full((), fill).to(masks.dtype).item() != fill:
+                raise ValueError(
+                    f"masks of type {masks.dtype} cannot hold the label to ignore, {fill}: "
+                    "convert them to int64, or give the task another one."
+                )
+        planes = masks[:, None] if masks.ndim == 3 else masks
+        return self._cropped(planes, view, fill or 0).view(masks.shape)
+
+    def move_boxes(
+        self, boxes: Tensor, view: Tensor, size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """The boxes in the chosen view of each image: shifted, mirrored, clipped to the image.
 
         Args:
-            boxes: (B, M, 4) x1, y1, x2, y2 in pixels.
+            boxes: (B, M, 4) as (x1, y1, x2, y2) in pixels.
             view: (B,) ids.
             size: (H, W) of the images.
 
         Returns:
-            (B, M, 4); a box that lies outside has no area.
+            The boxes, those without any area left as zeros, and (B, M) bool: which have one.
 
-        Raises:
-            ValueError: With ``mode="reflect"``, which would show objects twice.
+        Example:
+            >>> box = torch.tensor([[[0.0, 0, 2, 2]]])
+            >>> Flip().move_boxes(box, torch.tensor([1]), (4, 6))[0]
+            tensor([[[4., 0., 6., 2.]]])
         """
-        if self.mode == "reflect" and self.pad:
-            raise ValueError(
-                f"{self!r} mirrors objects at the border, where no box would show them: use "
-                "mode='constant' for boxes."
-            )
-        (height, width), (place, mirrored) = size, self._parts(view.to(boxes.device))
-        down, right = place // self.places - self.pad, place % self.places - self.pad
-        x = (boxes[..., 0::2] - right[:, None, None]).clamp(0, width)
-        y = (boxes[..., 1::2] - down[:, None, None]).clamp(0, height)
-        x = torch.where(mirrored[:, None, None].bool(), width - x.flip(-1), x)
-        return torch.stack([x, y], -1).flatten(-2)
+        view = view.to(boxes.device)
+        view, mirrored = (view // 2, view % 2) if self.flip else (view, torch.zeros_like(view))
+        # The crop's corner is the new origin; pad pixels lie before the image's own.
+        shift = torch.stack([self.pad - view % self.places, self.pad - view // self.places], 1)
+        shifted = boxes + shift.to(boxes.dtype).repeat(1, 2)[:, None]
+        x1, y1, x2, y2 = shifted.unbind(2)
+        height, width = size
+        turned = (mirrored == 1)[:, None]
+        x1, x2 = torch.where(turned, width - x2, x1), torch.where(turned, width - x1, x2)
+        x1, x2 = x1.clamp(0, width), x2.clamp(0, width)
+        y1, y2 = y1.clamp(0, height), y2.clamp(0, height)
+        kept = (x2 > x1) & (y2 > y1)
+        return torch.stack([x1, y1, x2, y2], 2) * kept[..., None], kept
 
-    def _padded(self, images: Tensor) -> Tensor:
+    def _cropped(self, images: Tensor, view: Tensor, fill: int) -> Tensor:
+        height, width = images.shape[2:]
+        padded, step = self._padded(images, fill), width + 2 * self.pad
+        # Every view reads the padded image at the same H·W places, moved by one offset; a mirrored
+        # one reads rows backwards.
+        # So one table of two rows, one sum and one gather serve the batch (measured: twice as fast
+        # as strided windows).
+        plain = torch.arange(height)[:, None] * step + torch.arange(width)
+        places = torch.stack([plain.flatten(), plain.flip(1).flatten()])
+        view, mirrored = (view // 2, view % 2) if self.flip else (view, torch.zeros_like(view))
+        offset = view // self.places * step + view % self.places
+        where = (
+            places.to(images.device)
+            .index_select(0, mirrored.to(images.device))
+            .add_(offset.to(images.device)[:, None])
+        )
+        return (
+            padded.flatten(2)
+            .gather(2, where[:, None].expand(-1, images.shape[1], -1))
+            .view(images.shape)
+        )
+
+    def _padded(self, images: Tensor, fill: int) -> Tensor:
         if self.mode == "constant":
-            return F.pad(images, (self.pad,) * 4)
+            return F.pad(images, (self.pad,) * 4, value=fill)
         for axis in (2, 3):  # by indexing, because torch's own reflection does not take uint8
             last = images.shape[axis] - 1
             if self.pad > last:

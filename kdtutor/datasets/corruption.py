@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 
 from .data import Data
+from .split import class_indices
 
 # Added to the seed of label noise. With the numbers that draw a validation split, that split would
 # consist of redrawn labels.
@@ -30,7 +31,7 @@ def with_label_noise(data: Data, rate: float, seed: int = 0) -> Data:
             f"label noise rate {rate}: expected a share of the training labels, 0 to 1."
         )
     g = torch.Generator().manual_seed(STREAM + seed)
-    clean, n = data.class_indices("label noise"), len(data.train)
+    clean, n = class_indices(data.train, "label noise"), len(data.train)
     order = torch.randperm(n, generator=g)
     drawn = torch.randint(
         len(data.classes), (n,), generator=g
@@ -85,7 +86,7 @@ def with_imbalance(
     in the training set's own order, as the study does; a seed draws them at random. The test set is
     the very same object. Raises ``ValueError`` as ``imbalanced_counts`` does, and for a class that
     has fewer images than it should keep."""
-    y = data.class_indices("imbalance")
+    y = class_indices(data.train, "imbalance")
     have = torch.bincount(y, minlength=len(data.classes)).tolist()
     n_max = min(have) if n_max is None else n_max
     counts = imbalanced_counts(

@@ -1,77 +1,78 @@
-"""A whole dataset in memory: splits, classes, task, augmentation, normalisation; cut into batches."""
+"""A whole dataset: tensors in memory, cut into batches that know which image and which view they
+hold.
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+Images are uint8 in memory and become normalised float32 batch by batch, on the device, without
+worker processes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..tasks import Classification, Task
-from .batch import Batch, leaves, tree_map
-from .split import Split, drawn, held_out
-from .targets import check_movable, move_targets
+from .batch import Batch, digest, leaves, tree_map
+from .moving import check_movable, moved
+from .pixels import inputs, normalised
+from .split import Split, class_indices, held_out, stratified
+
+__all__ = ["Batch", "Data", "Split", "digest", "leaves", "tree_map"]
 
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """A dataset. Images are uint8 in memory and become normalised float32 batch by batch, on the
-    device, without worker processes.
+    """A dataset: its splits, class names, task, the augmentation of training batches and the
+    normalisation.
 
     Args:
-        name: What tables call it.
-        classes: Their names; () where there are none.
-        train, test: The splits; test may be None.
-        augment: None, an augmentation of ``datasets.augment``, or any callable of a uint8 batch
-            (whose views then have no id).
-        mean, std: Per channel, of pixels scaled to [0, 1]; a batch holds (x/255 - mean) / std.
-            Empty: pixels in [0, 1].
-        task: What a label is.
-        images: Of inputs that are a mapping, the entries that hold images, to be normalised.
+        name: What it is called.
+        classes: The names of the classes, () for a task without classes.
+        train: The training split.
+        test: The test split.
+        augment: None, or an augmentation of ``datasets.augment``, or any callable of a uint8 batch
+            (its views have no id). Masks and boxes move with the pixels, as the task says.
+        mean: Per channel, of pixels scaled to [0, 1]; empty: no normalisation.
+        std: Per channel; a batch holds (x/255 - mean) / std.
+        task: What a label is. Default: one class index per example.
+
+    Of a mapping x, images are the uint8 entries of shape (N, C, H, W) whose name does not contain
+    "mask": they alone are scaled and normalised. Everything else, and all of y, stays as it is.
 
     Raises:
-        ValueError: For labels that the task does not allow, targets that the augmentation cannot
-            move, and uint8 entries of a mapping of which it is not said whether they are images.
+        ValueError: For labels that the task does not allow (outside 0..C-1, another shape or type),
+            and for targets that the augmentation cannot move.
 
     Example:
-        >>> x, y = torch.zeros(6, 1, 8, 8, dtype=torch.uint8), torch.arange(6) % 2
-        >>> data = Data("own", ("even", "odd"), Split(x[:4], y[:4]), Split(x[4:], y[4:]))
-        >>> next(data.batches(data.train, 4)).x.dtype
-        torch.float32
+        >>> part = Split(torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 0, 1]))
+        >>> data = Data("black", ("a", "b"), part, part)
+        >>> data
+        Data(black: 4 train, 4 test, 2 classes, 1x8x8, augment=None)
+        >>> next(data.batches(data.train, 3)).x.shape
+        torch.Size([3, 1, 8, 8])
     """
 
     name: str
     classes: tuple[str, ...]
     train: Split
-    test: Split | None = None
+    test: Split
     augment: Any = None
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
-    task: Task = Classification()
-    images: tuple[str, ...] | None = None
+    task: Task = field(default_factory=Classification)
 
     def __post_init__(self):
         for part, split in (("train", self.train), ("test", self.test)):
-            if split is None:
-                continue
-            if split.y is not None:
-                self.task.check_labels(split.y, len(self.classes), f"{self.name}: {part}")
-            named = split.x.items() if isinstance(split.x, Mapping) else ()
-            unsaid = [k for k, t in named if t.dtype == torch.uint8]
-            if unsaid and self.images is None:
-                raise ValueError(
-                    f"{self.name}: {', '.join(map(repr, unsaid))} of the inputs hold uint8. Are "
-                    "they images, to be divided by 255, or masks, to be left alone? Say which are "
-                    f"images: Data(..., images=({unsaid[0]!r},)), or images=() for none."
-                )
-        check_movable(self.task, self.augment, self.train.x, self.train.y, self.name)
+            self.task.check_labels(split.y, len(self.classes), f"{self.name}: {part}")
+        if self.augment is not None:
+            check_movable(self.augment, self.train.x, self.train.y, self.task, self.name)
 
     def __repr__(self) -> str:
         shape = "x".join(map(str, leaves(self.train.x)[0].shape[1:]))
-        tested = 0 if self.test is None else len(self.test)
+        task = "" if self.task == Classification() else f", task={self.task!r}"
         return (
-            f"Data({self.name}: {len(self.train)} train, {tested} test, {len(self.classes)} "
-            f"classes, {shape}, augment={self.augment!r})"
+            f"Data({self.name}: {len(self.train)} train, {len(self.test)} test, "
+            f"{len(self.classes)} classes, {shape}, augment={self.augment!r}{task})"
         )
 
     @property
@@ -81,65 +82,98 @@ class Data:
         """
         return 1 if self.augment is None else getattr(self.augment, "views", None)
 
-    def augmented(self, augment) -> "Data":
-        """The same data with another augmentation (None: none)."""
-        return replace(self, augment=augment)
-
-    def class_indices(self, what: str) -> Tensor:
-        """The training labels (N,), for what needs one class per example.
+    def steps(self, split: Split, batch_size: int) -> int:
+        """How many full batches a pass over a split has; a split smaller than one counts as one.
 
         Args:
-            what: Who asks, for the message.
+            split: The split that is trained on.
+            batch_size: Examples per batch.
+
+        Returns:
+            The number of batches that ``batches(..., drop_last=True)`` gives.
+        """
+        return max(1, len(split) // batch_size)
+
+    def augmented(self, augment) -> "Data":
+        """The same data with another augmentation.
+
+        Args:
+            augment: As in the constructor; None for none.
+
+        Returns:
+            A ``Data`` with the very same splits.
 
         Raises:
-            ValueError: Where the labels are something else.
+            ValueError: For targets that it cannot move.
         """
-        y = self.train.class_indices
-        if y is None:
-            given = (
-                "no labels"
-                if self.train.y is None
-                else [tuple(t.shape) for t in leaves(self.train.y)]
-            )
-            raise ValueError(
-                f"{what} needs one class index per example, (N,) whole numbers; {self.name} has "
-                f"{given} (task {self.task!r})."
-            )
-        return y
+        return replace(self, augment=augment)
 
     def without(self, *classes: int) -> "Data":
         """The data whose *training* set lacks these classes; the classes stay in the label space
-        and in the test set. Raises ``ValueError`` unless labels are one class per example.
+        and in the test set.
+
+        Args:
+            classes: Class indices.
+
+        Returns:
+            A ``Data`` with the same test set.
+
+        Raises:
+            ValueError: For labels that are not one class index per example, or a class that does
+                not exist.
+
+        Example:
+            >>> from kdtutor.datasets import load
+            >>> 3 in load("digits").without(3).train.y
+            False
         """
+        y = class_indices(self.train, f"without({', '.join(map(str, classes))})")
+        missing = [c for c in classes if not 0 <= int(c) < len(self.classes)]
+        if missing:
+            raise ValueError(
+                f"without({', '.join(map(str, classes))}): {self.name} has the classes 0 to "
+                f"{len(self.classes) - 1}, not {missing}."
+            )
         gone = torch.tensor([int(c) for c in classes])
         return replace(
             self,
             name=f"{self.name}-without-{'-'.join(map(str, classes))}",
-            train=self.train.select(~torch.isin(self.class_indices("without"), gone)),
+            train=self.train.select(~torch.isin(y, gone)),
         )
 
     def subset(self, n: int, seed: int = 0) -> "Data":
-        """The data with about n training examples, drawn under a seed: in equal shares per class
-        where there are classes, else at random.
+        """The data with n training examples, drawn under a seed.
+
+        Args:
+            n: How many, in equal shares per class where labels are class indices, else plain
+                random.
+            seed: Decides which.
+
+        Returns:
+            A ``Data`` with the same test set.
+
+        Raises:
+            ValueError: For fewer than one example or more than there are.
         """
         if not 0 < n <= len(self.train):
             raise ValueError(
                 f"a subset of {n} was asked for, but {self.name} has {len(self.train)} training "
                 "examples."
             )
-        train = self.train.select(drawn(self.train, n, seed))
-        return replace(self, name=f"{self.name}-{n}", train=train)
+        return replace(
+            self, name=f"{self.name}-{n}", train=self.train.select(stratified(self.train, n, seed))
+        )
 
     def holdout(self, fraction: float, seed: int = 0) -> tuple[Split, Split | None]:
-        """Cuts the training set in two, in equal shares per class; copies of one example (the same
-        ``index``) stay on one side.
+        """Cuts the training set into (train, validation).
 
         Args:
-            fraction: Of the examples, to hold out; 0 keeps everything for training.
+            fraction: Of the examples, in equal shares per class where labels are class indices; 0
+                keeps everything for training. An example that is repeated lies on one side.
             seed: Decides which.
 
         Returns:
-            (train, validation); the second is None for 0.
+            The two splits, the second None for a fraction of 0.
 
         Raises:
             ValueError: For a fraction outside [0, 1).
@@ -151,34 +185,19 @@ class Data:
             )
         if fraction == 0:
             return self.train, None
-        held = held_out(self.train, max(1, round(fraction * len(self.train))), seed)
+        held = held_out(self.train, fraction, seed)
         return self.train.select(~held), self.train.select(held)
 
-    def steps(self, split: Split, batch_size: int) -> int:
-        """Batches of an epoch, without a last, smaller one."""
-        return max(1, len(split) // batch_size)
-
     def normalised(self, images: Tensor) -> Tensor:
-        """uint8 images (B, C, H, W) as the float32 that networks see; float inputs pass unchanged."""
-        if images.dtype != torch.uint8:
-            return images
-        x = images.float()
-        if self.mean:
-            shape = (1, -1) + (1,) * (x.ndim - 2)
-            mean, std = (
-                torch.tensor(v, device=x.device).view(shape) for v in (self.mean, self.std)
-            )
-            x.mul_(1 / (255 * std)).sub_(mean / std)
-        else:
-            x.mul_(1 / 255)
-        # Channels last comes at the end: per-channel arithmetic in that layout has an inner loop of
-        # three (measured: half as fast).
-        return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+        """uint8 images as the float32 that networks see.
 
-    def _inputs(self, x):
-        if isinstance(x, Mapping):
-            return {k: self.normalised(v) if k in (self.images or ()) else v for k, v in x.items()}
-        return self.normalised(x)
+        Args:
+            images: (B, C, H, W) uint8; inputs of any other type pass unchanged.
+
+        Returns:
+            (x/255 - mean) / std, in channels-last layout.
+        """
+        return normalised(images, self.mean, self.std)
 
     def batches(
         self,
@@ -194,18 +213,17 @@ class Data:
         """Batches of a split.
 
         Args:
-            split: Of this dataset.
+            split: Of this data.
             batch_size: Examples per batch.
-            shuffle: A CPU generator that decides order and views (None: in order).
-            augment: Apply the training augmentation, to whole batches: views drawn at random, or
-                the one fixed ``view``; masks and boxes move with their pixels.
-            view: The id of that one view.
-            device: Where batches lie.
-            drop_last: Leave out a last batch that is smaller than the others; it is never left out
-                if it is the only one.
+            shuffle: A CPU generator that decides order and views; None: in order.
+            augment: Apply the training augmentation to whole batches, targets included; view ids
+                are then its own, else 0.
+            view: The one view to take instead of random ones.
+            device: Where x and y go.
+            drop_last: Drop a last batch smaller than the others; never if it is the only one.
 
-        Yields:
-            ``Batch``; view ids are the augmentation's own, else 0.
+        Returns:
+            An iterator of ``Batch``.
         """
         order = (
             torch.randperm(len(split), generator=shuffle)
@@ -220,12 +238,13 @@ class Data:
             if drop_last and start and len(rows) < batch_size:
                 return
             there = rows.to(device, non_blocking=True)
-            take = lambda t: t.index_select(0, there)  # ten times as fast as t[there]
-            x, y = tree_map(take, x_all), tree_map(take, y_all)
-            ids = torch.full((len(rows),), view or 0)
+            x, y = (
+                tree_map(lambda t: t.index_select(0, there), v) for v in (x_all, y_all)
+            )  # ten times as fast as t[there]
+            ids: Any = torch.full((len(rows),), view or 0)
             if change is not None and self.views is not None:
                 ids = change.sample(len(rows), shuffle) if view is None else ids
-                x, y = change(x, ids), move_targets(self.task, change, y, ids, x.shape[2:])
+                x, y = moved(change, ids, x, y, self.task)
             elif change is not None:
                 x, ids = change(x), None
-            yield Batch(self._inputs(x), y, split.index[rows], ids, source)
+            yield Batch(inputs(x, self.mean, self.std), y, split.index[rows], ids, source)

@@ -5,7 +5,7 @@ and no files.
 import torch
 
 from .data import Data
-from .split import Split, drawn
+from .split import Split, stratified
 
 
 def digits(n_test: int = 500, seed: int = 0) -> Data:
@@ -26,7 +26,7 @@ def digits(n_test: int = 500, seed: int = 0) -> Data:
             "for testing."
         )
     held = torch.zeros(len(y), dtype=torch.bool)
-    held[drawn(Split(x, y), n_test, seed)] = True
+    held[stratified(Split(x, y), n_test, seed)] = True
     return Data(
         "digits", tuple(map(str, range(10))), Split(x[~held], y[~held]), Split(x[held], y[held])
     )

@@ -17,8 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..display.progress import bar
-from .data import Data
-from .split import Split
+from .data import Data, Split
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 LAYOUT = "expected train/<class>/* and test/<class>/* with images inside"

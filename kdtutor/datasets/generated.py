@@ -1,31 +1,39 @@
-"""Batches that a function makes: no rows, no files, as many as are asked for."""
+"""Batches that are made rather than read: by a formula, a simulator, or a generator network."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..tasks import NoLabels, Task
-from .batch import Batch
+from .batch import Batch, tree_map
+from .data import Data
+from .pixels import inputs
 from .split import Split
 
-Make = Callable[[torch.Generator, int, torch.device], tuple[Any, Any]]
 
-
-@dataclass(frozen=True)
-class Drawn:
-    """A part of a dataset that is drawn anew each epoch: it has no rows to select.
+@dataclass(frozen=True, eq=False)
+class Generated:
+    """The training part of ``GeneratedData``: it has no rows, only a number of batches per epoch.
 
     Args:
-        steps: Batches per epoch, whatever their size.
-        source: Names what makes them.
+        steps: Batches per epoch; also its ``len``, whatever the batch size.
+        source: Names it.
+
+    Example:
+        >>> len(Generated(10, "noise")), Generated(10, "noise").y
+        (10, None)
     """
 
     steps: int
     source: str
-    x: Any = None
-    y: Any = None
+    x: None = None
+    y: None = None
+    index: Tensor = field(default_factory=lambda: torch.arange(0))
+    extra: dict = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.steps
@@ -33,60 +41,128 @@ class Drawn:
 
 @dataclass(frozen=True, eq=False)
 class GeneratedData:
-    """A dataset whose batches a function makes, for ``fit`` like any other.
+    """A dataset without rows: every training batch is made when it is needed.
+
+    It stands where a ``Data`` stands in ``fit``. Its batches have no index and no view id, so a
+    teacher's answers cannot be cached, and methods that keep something per example cannot use it.
 
     Args:
-        name: What tables call it.
-        make: (generator, batch_size, device) -> (x, y); all chance comes from the generator (on the
-            CPU), so that the same seed gives the same batches.
-        steps_per_epoch: Batches that count as an epoch, whatever their size.
-        classes: Names of the classes, if there are any.
-        task: What a label is; by default there are none.
-        validation, test: Fixed examples to measure on, or None.
+        name: What it is called.
+        make: ``make(generator, batch_size, device) -> (x, y)``, y None without labels. All chance
+            must come from ``generator``, a CPU ``torch.Generator``: the same state, the same batch.
+        steps_per_epoch: How many batches an epoch has, for any batch size.
+        classes: The names of the classes, () without.
+        task: What a label is. Default: there is none.
+        validation: Measured after each epoch, None for nothing.
+        test: Measured at the end, None for nothing.
+        mean: Per channel, as in ``Data``; for uint8 images, made or read.
+        std: Per channel.
 
     Raises:
-        ValueError: For ``steps_per_epoch`` below 1.
+        ValueError: For fewer than one step, or labels that the task does not allow.
 
     Example:
-        >>> noise = GeneratedData("noise", lambda g, n, device: (torch.randn(n, 8, generator=g), None), 3)
-        >>> [tuple(b.x.shape) for b in noise.batches(noise.train, 4)]
-        [(4, 8), (4, 8), (4, 8)]
+        >>> noise = GeneratedData(
+        ...     "noise", lambda g, n, device: (torch.randn(n, 3, generator=g), None), 5
+        ... )
+        >>> len(list(noise.batches(noise.train, 2)))
+        5
     """
 
     name: str
-    make: Make
+    make: Callable[[torch.Generator, int, Any], tuple]
     steps_per_epoch: int
     classes: tuple[str, ...] = ()
-    task: Task = NoLabels()
+    task: Task = field(default_factory=NoLabels)
     validation: Split | None = None
-    test: Split | None = None
-    augment = None
-    views = None
+    test: Split = None  # type: ignore[assignment]  # always a split after construction
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
 
+    augment = None  # not fields: there is nothing to augment, and no view has an id
+    views = None
+
     def __post_init__(self):
+        if not callable(self.make):
+            raise ValueError(
+                f"make={self.make!r}: expected a function (generator, batch_size, device) -> "
+                "(x, y)."
+            )
         if not isinstance(self.steps_per_epoch, int) or self.steps_per_epoch < 1:
             raise ValueError(
-                f"steps_per_epoch={self.steps_per_epoch!r}: expected a whole number of at least 1."
+                f"steps_per_epoch={self.steps_per_epoch!r}: expected a whole number, 1 or more."
             )
+        if self.test is None:
+            object.__setattr__(self, "test", Split(torch.zeros(0, 1), None))
+        for part, split in (("validation", self.validation), ("test", self.test)):
+            if split is not None:
+                where = f"{self.name}: {part}"
+                self.task.check_labels(split.y, len(self.classes), where)
 
-    @property
-    def train(self) -> Drawn:
-        """What is trained on."""
-        return Drawn(self.steps_per_epoch, f"generated/{self.name}")
+    def __repr__(self) -> str:
+        return (
+            f"GeneratedData({self.name}: {self.steps_per_epoch} batches per epoch, "
+            f"{len(self.test)} test, {len(self.classes)} classes, task={self.task!r})"
+        )
 
-    def holdout(self, fraction: float, seed: int = 0) -> tuple[Drawn, Split | None]:
-        """(train, validation): nothing is cut off, because nothing is there before it is drawn."""
-        return self.train, self.validation if fraction else None
+    @cached_property
+    def train(self) -> Generated:
+        """What ``fit`` trains on."""
+        return Generated(self.steps_per_epoch, f"generated/{self.name}")
+
+    @cached_property
+    def _measured(self) -> Data:
+        """The rows that there are, as ordinary data."""
+        return Data(
+            self.name,
+            self.classes,
+            self.test,
+            self.test,
+            mean=self.mean,
+            std=self.std,
+            task=self.task,
+        )
 
     def steps(self, split, batch_size: int) -> int:
-        """Batches of an epoch."""
-        return split.steps if isinstance(split, Drawn) else max(1, len(split) // batch_size)
+        """How many batches a pass has: ``steps_per_epoch`` for the training part.
+
+        Args:
+            split: ``train``, or a split with rows.
+            batch_size: Examples per batch.
+
+        Returns:
+            The number of batches.
+        """
+        if isinstance(split, Generated):
+            return split.steps
+        return self._measured.steps(split, batch_size)
+
+    def holdout(self, fraction: float, seed: int = 0) -> tuple[Generated, Split | None]:
+        """(train, validation): the validation split that was given, since nothing can be cut off.
+
+        Args:
+            fraction: 0 leaves validation out; any other fraction has no further meaning.
+            seed: Not used.
+
+        Returns:
+            The two parts, the second None if there is none.
+        """
+        return self.train, self.validation if fraction else None
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """uint8 images as the float32 that networks see; see ``Data.normalised``.
+
+        Args:
+            images: (B, C, H, W).
+
+        Returns:
+            The normalised images.
+        """
+        return self._measured.normalised(images)
 
     def batches(
         self,
-        split: Drawn | Split,
+        split,
         batch_size: int,
         *,
         shuffle: torch.Generator | None = None,
@@ -95,14 +171,39 @@ class GeneratedData:
         device: torch.device | str = "cpu",
         drop_last: bool = False,
     ) -> Iterator[Batch]:
-        """``steps_per_epoch`` fresh batches, or those of a fixed split in order."""
-        if isinstance(split, Drawn):
-            generator = torch.Generator().manual_seed(0) if shuffle is None else shuffle
-            for _ in range(split.steps):
-                x, y = self.make(generator, batch_size, torch.device(device))
-                yield Batch(x, y, source=split.source)
-            return
-        from .data import Data
+        """Batches: ``steps_per_epoch`` made ones for the training part, else those of a split.
 
-        fixed = Data(self.name, self.classes, split, split, task=self.task)
-        yield from fixed.batches(split, batch_size, device=device)
+        Args:
+            split: ``train``, or a split with rows.
+            batch_size: Examples per batch.
+            shuffle: The generator that ``make`` draws from. None: one seeded with 0.
+            augment: No meaning for what is made.
+            view: No meaning for what is made.
+            device: Where x and y go.
+            drop_last: No meaning for what is made.
+
+        Returns:
+            An iterator of ``Batch``.
+
+        Raises:
+            ValueError: If ``make`` returns something else than (x, y), or labels that the task does
+                not allow.
+        """
+        if not isinstance(split, Generated):
+            yield from self._measured.batches(
+                split, batch_size, shuffle=shuffle, device=device, drop_last=drop_last
+            )
+            return
+        generator = torch.Generator().manual_seed(0) if shuffle is None else shuffle
+        for step in range(split.steps):
+            made = self.make(generator, batch_size, device)
+            if not isinstance(made, tuple) or len(made) != 2:
+                raise ValueError(
+                    f"{self.name}: make returned {type(made).__name__}, expected a pair (x, y); "
+                    "without labels (x, None)."
+                )
+            if not step:
+                where = f"{self.name}: the made batch's"
+                self.task.check_labels(made[1], len(self.classes), where)
+            x, y = (tree_map(lambda t: t.to(device), v) for v in made)
+            yield Batch(inputs(x, self.mean, self.std), y, None, None, split.source)

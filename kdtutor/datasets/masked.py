@@ -19,8 +19,8 @@ import numpy as np
 import torch
 
 from ..display.progress import bar
+from .data import Split
 from .folders import _readable, _remembered
-from .split import Split
 
 VOC = (
     "aeroplane",

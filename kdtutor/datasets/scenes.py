@@ -18,8 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .data import Data
-from .split import Split
+from .data import Data, Split
 
 PARTS = ("none", "body", "head", "sides", "base")  # names of the ids in part_mask
 DECISIVE = (2, 3, 4)  # ids of the parts whose kind decides the class

@@ -1,4 +1,4 @@
-"""The examples of one part of a dataset, and how some of them are drawn."""
+"""The examples of one part of a dataset, and how a part is cut in two."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..tasks.task import described, is_integer
 from .batch import digest, leaves, tree_map
 
 
@@ -16,32 +17,35 @@ class Split:
 
     Args:
         x: (N, C, H, W) uint8 images, or float features, or a mapping of tensors with N rows.
-        y: (N,) int64 class indices, label maps (N, H, W), a mapping with N rows (boxes: see
-            ``pad_boxes``), or None for unlabelled data.
-        index: (N,) positions in the training set that this split was cut from; an example that is
-            there twice has its position twice.
-        extra: Further tensors with N rows (masks, boxes), for analyses.
-        source: Names the contents of x; computed where it is not given.
+        y: (N,) int64, or a tensor or a mapping of tensors as the data's task says; None for
+            unlabelled data.
+        index: (N,) positions in the training set this split was cut from; an example that is
+            repeated keeps its position.
+        extra: Further tensors with N rows (masks, boxes).
+        source: Names the inputs. Default: a digest of x.
 
     Raises:
         ValueError: For lengths that differ, and for NaN or Inf among float inputs.
 
     Example:
-        >>> split = Split(torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 0, 1]))
-        >>> len(split), split.select([3, 0]).index.tolist()
-        (4, [3, 0])
+        >>> split = Split(torch.zeros(3, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 1, 0]))
+        >>> split.select([2, 0]).index
+        tensor([2, 0])
     """
 
     x: Any
-    y: Any = None
-    index: Tensor | None = None
+    y: Any
+    index: Tensor = None  # type: ignore[assignment]  # always a tensor after construction
     extra: Mapping[str, Tensor] = field(default_factory=dict)
     source: str = ""
 
     def __post_init__(self):
         n = len(leaves(self.x)[0])
-        named = [("x", t) for t in leaves(self.x)] + [("y", t) for t in leaves(self.y)]
-        for name, t in [*named, *self.extra.items()]:
+        for name, t in (
+            [("x", t) for t in leaves(self.x)]
+            + [("y", t) for t in leaves(self.y)]
+            + list(self.extra.items())
+        ):
             if len(t) != n:
                 raise ValueError(
                     f"{name} has {len(t)} rows but the split has {n} examples: every tensor needs "
@@ -52,7 +56,8 @@ class Split:
                 bad = (~torch.isfinite(rows)).any(1).nonzero().flatten()
                 raise ValueError(
                     f"{name}: {len(bad)} of {n} examples hold NaN or Inf, the first at position "
-                    f"{int(bad[0])}. Clean or drop them before training."
+                    f"{int(bad[0])}. "
+                    "Clean or drop them before training."
                 )
         if self.index is None:
             object.__setattr__(self, "index", torch.arange(n))
@@ -62,40 +67,85 @@ class Split:
     def __len__(self) -> int:
         return len(self.index)
 
-    @property
-    def class_indices(self) -> Tensor | None:
-        """The labels, where they are one class index per example; else None."""
-        y = self.y
-        plain = isinstance(y, Tensor) and y.ndim == 1 and not y.is_floating_point()
-        return y if plain else None
-
     def select(self, positions) -> "Split":
-        """The split with only some of its examples; ``index`` keeps pointing home.
+        """The split with only these positions; ``index`` keeps pointing home.
 
         Args:
-            positions: A bool mask, or positions, in the order that is wanted.
+            positions: A bool mask (N,), or positions in any order, repeated or not.
 
         Returns:
-            The smaller split.
+            The chosen examples, in this order.
+
+        Example:
+            >>> split = Split(torch.arange(3.0)[:, None], None)
+            >>> split.select([True, False, True]).x.flatten()
+            tensor([0., 2.])
         """
         positions = torch.as_tensor(positions)
-        positions = positions.nonzero().flatten() if positions.dtype == torch.bool else positions
-        take = lambda t: t[positions.long()]
-        extra = {k: take(v) for k, v in self.extra.items()}
-        x, y = (tree_map(take, v) for v in (self.x, self.y))
-        return Split(x, y, take(self.index), extra, self.source)
+        positions = (
+            positions.nonzero().flatten() if positions.dtype == torch.bool else positions.long()
+        )
+        take = lambda t: t[positions]
+        return Split(
+            tree_map(take, self.x),
+            tree_map(take, self.y),
+            self.index[positions],
+            {k: take(v) for k, v in self.extra.items()},
+            self.source,
+        )
 
 
-def drawn(split: Split, n: int, seed: int) -> Tensor:
-    """(n,) positions, sorted: in equal shares of the classes where there are class indices, else
-    plain random.
+def class_indices(split: Split, what: str) -> Tensor:
+    """The labels of a split as class indices (N,).
+
+    Args:
+        split: Any split.
+        what: What needs them, for the message.
+
+    Returns:
+        ``split.y``.
+
+    Raises:
+        ValueError: If the labels are anything else.
+
+    Example:
+        >>> class_indices(Split(torch.zeros(2, 1), torch.tensor([1, 0])), "a test")
+        tensor([1, 0])
     """
-    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
-    y = split.class_indices
-    if y is not None:
+    if not _is_classes(split.y):
+        raise ValueError(
+            f"{what} needs one class index per example, whole numbers of shape (N,); the training "
+            f"labels are {described(split.y)}. Choose examples with data.train.select(positions) "
+            "instead."
+        )
+    return split.y
+
+
+def stratified(split: Split, n: int, seed: int) -> Tensor:
+    """n positions of a split, spread over the classes in proportion.
+
+    Plain random where the labels are not class indices.
+
+    Args:
+        split: Any split.
+        n: How many positions.
+        seed: Decides which.
+
+    Returns:
+        (n,) positions, sorted.
+
+    Example:
+        >>> split = Split(torch.zeros(6, 1), torch.tensor([0, 0, 0, 0, 1, 1]))
+        >>> split.y[stratified(split, 3, seed=0)]
+        tensor([0, 0, 1])
+    """
+    g = torch.Generator().manual_seed(seed)
+    y, rows = split.y, len(split)
+    order = torch.randperm(rows, generator=g)
+    if _is_classes(y):
         # Rank each example within its class; taking the n smallest relative ranks takes the same
         # share of every class.
-        rank = torch.empty(len(split))
+        rank = torch.empty(rows)
         for c in y.unique():
             mine = order[y[order] == c]
             rank[mine] = (torch.arange(len(mine)) + 0.5) / len(mine)
@@ -103,19 +153,40 @@ def drawn(split: Split, n: int, seed: int) -> Tensor:
     return order[:n].sort().values
 
 
-def held_out(split: Split, n: int, seed: int) -> Tensor:
-    """(N,) bool: about n examples to hold out, so that no example lies on both sides.
+def held_out(split: Split, fraction: float, seed: int) -> Tensor:
+    """Which rows a validation split of about this fraction takes, in equal shares per class.
 
-    Where examples are there several times (the same ``index``, as after oversampling), they are
-    drawn once each and taken with all their copies.
+    Rows with the same ``index`` are one example, repeated: they all lie on one side, because a
+    network must not be validated on what it was trained on. The fraction is of the examples.
+
+    Args:
+        split: Any split.
+        fraction: Above 0 and below 1.
+        seed: Decides which.
+
+    Returns:
+        (N,) bool; at least one row is True.
+
+    Example:
+        >>> split = Split(torch.arange(4.0)[:, None], None).select([0, 1, 2, 3, 3, 3])
+        >>> held = held_out(split, 0.5, seed=0)
+        >>> set(split.index[held].tolist()) & set(split.index[~held].tolist())
+        set()
     """
-    first: dict[int, int] = {}
-    for position, home in enumerate(split.index.tolist()):
-        first.setdefault(home, position)
-    if len(first) == len(split):
-        held = torch.zeros(len(split), dtype=torch.bool)
-        held[drawn(split, n, seed)] = True
-        return held
-    once = split.select(list(first.values()))
-    share = max(1, round(n * len(once) / len(split)))
-    return torch.isin(split.index, once.index[drawn(once, share, seed)])
+    first = _first_rows(split.index)
+    # Without repetition this is the split itself, row by row: nothing changes for such data.
+    examples = split if len(first) == len(split) else split.select(first)
+    chosen = stratified(examples, max(1, round(fraction * len(examples))), seed)
+    return torch.isin(split.index, examples.index[chosen])
+
+
+def _first_rows(index: Tensor) -> Tensor:
+    """The first row of each distinct index, in order of appearance."""
+    values, group = index.unique(return_inverse=True)
+    rows = torch.arange(len(index))
+    first = torch.full((len(values),), len(index))
+    return first.scatter_reduce(0, group, rows, "amin").sort().values
+
+
+def _is_classes(y) -> bool:
+    return is_integer(y) and y.ndim == 1

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 
 from .augment import CropFlip
+from .data import Split
 from .masked import cub200, voc2012
-from .split import Split
 
 
 class Published(NamedTuple):

@@ -66,11 +66,19 @@ class Outputs:
         """The student's logits, in float32 at least: (B, C), or with places behind."""
         return precise(self.task.logits(self.output))
 
+    @property
+    def class_axis(self) -> int:
+        """The axis of the classes in the logits. Raises ``ValueError`` where the task has none."""
+        if self.task.class_axis is None:
+            raise ValueError(
+                f"the task {self.task!r} has no classes, so there is no softmax whose answers could "
+                "be distilled: use a method of features or relations."
+            )
+        return self.task.class_axis
+
     @cached_property
-    def _read(self) -> tuple[Tensor, dict[str, Tensor]]:
-        logits, features = self._teacher.features(self.batch, self._layers)
-        assert logits is not None
-        return logits, features
+    def _read(self) -> tuple[Any, dict[str, Tensor]]:
+        return self._teacher.features(self.batch, self._layers)
 
     @property
     def teacher(self) -> dict[str, Tensor]:
@@ -81,6 +89,10 @@ class Outputs:
         """The teacher's logits, from its cache unless its features are read anyway. Raises
         ``ValueError`` unless they have the shape of the student's.
         """
-        logits = self._read[0] if self._layers else self._teacher(self.batch, temperature)
+        logits = (
+            self.task.logits(self._read[0])
+            if self._layers
+            else self._teacher(self.batch, temperature)
+        )
         check_classes(self.student_logits, logits)
         return logits

@@ -85,7 +85,7 @@ class Teacher:
             net.eval()
         with torch.no_grad():
             output, features = Taps(net, layers, stop)(_inputs(batch))
-        return None if output is None else logits_of(output), features
+        return _unwrapped(output), features
 
     def input_gradient(
         self, batch, score, layers: Sequence[str] = ()
@@ -226,3 +226,13 @@ def _precise(logits: Tensor) -> Tensor:
 
 def _inputs(batch):
     return batch.x if isinstance(batch, Batch) else batch
+
+
+def _unwrapped(output):
+    """The logits where the network has any, else what it returned: a network without a head may
+    still be read inside.
+    """
+    try:
+        return logits_of(output)
+    except ValueError:
+        return output

@@ -1,71 +1,120 @@
-"""Batches that a function makes train like any others, and repeat under a seed."""
+"""Batches that are made: their number, their chance, and what takes their place in fit."""
 
 import pytest
 import torch
-from small import blobs, net, weights
 
-from kdtutor import fit
-from kdtutor.datasets import GeneratedData
-from kdtutor.methods import CrossEntropy
-from kdtutor.tasks import Classification
+from kdtutor.datasets import GeneratedData, Split
+from kdtutor.tasks import Classification, NoLabels, Tokens
 
-
-def make(g, n, device):
-    y = torch.randint(3, (n,), generator=g)
-    x = torch.zeros(n, 1, 4, 4).index_fill_(0, torch.empty(0).long(), 0)
-    x[torch.arange(n), 0, y, y] = 1
-    return (x + 0.1 * torch.randn(n, 1, 4, 4, generator=g)).to(device), y.to(device)
+TEST = Split(torch.full((6, 1, 4, 4), 255, dtype=torch.uint8), torch.arange(6) % 2)
 
 
-def data(steps=5, **kwargs):
-    return GeneratedData("made", make, steps, ("a", "b", "c"), Classification(), **kwargs)
+def noise(generator, batch_size, device):
+    return torch.randn(batch_size, 3, generator=generator).to(device), None
 
 
-def test_an_epoch_has_as_many_batches_as_were_said_whatever_their_size():
-    made = data(5)
-    for size in (3, 64):
-        batches = list(made.batches(made.train, size))
-        assert [len(b.y) for b in batches] == [size] * 5 and made.steps(made.train, size) == 5
-    train, held = made.holdout(0.1)
-    assert train == made.train and held is None
-    with pytest.raises(ValueError, match="steps_per_epoch=0"):
-        data(0)
+def labelled(generator, batch_size, device):
+    y = torch.randint(2, (batch_size,), generator=generator)
+    return torch.full((batch_size, 1, 4, 4), 255, dtype=torch.uint8), y
 
 
-def test_the_generator_decides_everything():
-    draw = lambda seed: list(
-        data().batches(data().train, 8, shuffle=torch.Generator().manual_seed(seed))
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_an_epoch_has_exactly_its_steps(size):
+    data = GeneratedData("noise", noise, 5)
+    order = torch.Generator().manual_seed(0)
+    given = list(data.batches(data.train, size, shuffle=order, augment=True, drop_last=True))
+    assert len(given) == data.steps(data.train, size) == len(data.train) == 5
+    for batch in given:
+        assert batch.x.shape == (size, 3)
+        assert (batch.y, batch.index, batch.view) == (None, None, None)
+    assert len({tuple(b.x[0].tolist()) for b in given}) == 5
+
+
+def test_the_generator_decides():
+    data = GeneratedData("noise", noise, 3)
+
+    def epoch(seed):
+        order = None if seed is None else torch.Generator().manual_seed(seed)
+        return torch.cat([b.x for b in data.batches(data.train, 4, shuffle=order)])
+
+    assert torch.equal(epoch(1), epoch(1)) and not torch.equal(epoch(1), epoch(2))
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    assert torch.equal(epoch(None), epoch(None))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_it_stands_where_data_stands():
+    data = GeneratedData(
+        "g", labelled, 4, ("a", "b"), Classification(), TEST, TEST, mean=(0.5,), std=(0.25,)
     )
-    one, again, other = draw(1), draw(1), draw(2)
-    assert all(torch.equal(a.x, b.x) and torch.equal(a.y, b.y) for a, b in zip(one, again))
-    assert not torch.equal(one[0].x, other[0].x) and not torch.equal(one[0].x, one[1].x)
+    train, held = data.holdout(0.1)
+    assert train is data.train and held is TEST
+    assert data.holdout(0) == (data.train, None)
+    assert (data.augment, data.views, train.y, train.x, len(train.index)) == (
+        None,
+        None,
+        None,
+        None,
+        0,
+    )
+    assert train.source == "generated/g"
+    for split in (data.train, TEST):  # made and read images are normalised alike
+        batch = next(data.batches(split, 2))
+        assert batch.x.dtype == torch.float32 and (batch.x == 2).all() and batch.y.shape == (2,)
+    assert data.steps(TEST, 4) == 1 and len(list(data.batches(TEST, 4))) == 2
+    assert (data.normalised(TEST.x) == 2).all()
+    assert repr(data) == (
+        "GeneratedData(g: 4 batches per epoch, 6 test, 2 classes, task=Classification())"
+    )
 
 
-def test_fit_trains_on_them_and_measures_on_fixed_examples():
-    student = net(1)
-    seen = blobs(n=60)
-    # The templates are others than what is made: only that it is measured matters here.
-    history = fit(CrossEntropy(student), data(validation=seen.train, test=seen.test), 6,
-                  batch_size=32, lr=0.2, progress=False)  # fmt: skip
-    assert history.rows[-1]["ce"] < 0.5 * history.rows[0]["ce"]
-    assert 0 <= history.rows[-1]["val_accuracy"] <= 1 and "test_accuracy_last" in history.result
+def test_without_rows_at_all():
+    data = GeneratedData("noise", noise, 2)
+    assert len(data.test) == 0 and list(data.batches(data.test, 4)) == []
+    assert data.holdout(0.5) == (data.train, None) and data.task == NoLabels()
 
 
-def test_a_run_on_made_batches_repeats_and_resumes(tmp_path):
-    def trained(epochs, folder=None, stop=None):
-        student = net(1)
-        fit(
-            CrossEntropy(student),
-            data(),
-            epochs,
-            batch_size=16,
-            progress=False,
-            run_dir=folder,
-            stop=stop,
-        )
-        return weights(student)
+def test_mappings_are_made_too():
+    def make(generator, batch_size, device):
+        ids = torch.randint(9, (batch_size, 5), generator=generator)
+        return {"ids": ids, "mask": torch.ones(batch_size, 5, dtype=torch.uint8)}, ids
 
-    whole = trained(4)
-    asked = iter([False, True])
-    trained(4, tmp_path, lambda: next(asked))
-    assert torch.equal(trained(4, tmp_path), whole)
+    data = GeneratedData("text", make, 2, task=Tokens())
+    batch = next(data.batches(data.train, 3))
+    assert batch.x["mask"].dtype == torch.uint8 and torch.equal(batch.y, batch.x["ids"])
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: GeneratedData("g", noise, 0), "steps_per_epoch=0: expected a whole number"),
+        (lambda: GeneratedData("g", noise, 2.5), "steps_per_epoch=2.5"),
+        (lambda: GeneratedData("g", "noise", 2), "make='noise': expected a function"),
+        (
+            lambda: GeneratedData("g", noise, 2, ("a",), Classification(), test=TEST),
+            "g: test labels run from 0 to 1, but 1 classes",
+        ),
+        (
+            lambda: GeneratedData("g", noise, 2, ("a",), Classification(), validation=TEST),
+            "g: validation labels run from 0 to 1, but 1 classes",
+        ),
+    ],
+)
+def test_bad_input(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda g, n, d: torch.zeros(n, 3), "g: make returned Tensor, expected a pair"),
+        (lambda g, n, d: (torch.zeros(n, 3), None, 1), "g: make returned tuple, expected a pair"),
+        (labelled, "g: the made batch's has labels .*task is NoLabels"),
+    ],
+)
+def test_bad_batches(make, message):
+    data = GeneratedData("g", make, 2)
+    with pytest.raises(ValueError, match=message):
+        next(data.batches(data.train, 2))

@@ -43,15 +43,11 @@ class Exits(Distiller):
     def __init__(self, student):
         super().__init__(student)
         widths = seeded(lambda: Taps(student, self.LEVELS)(torch.zeros(2, *student.input_shape)))
-        self.heads = nn.ModuleDict(
-            {
-                level: nn.Sequential(
-                    nn.AdaptiveAvgPool2d(1),
-                    nn.Flatten(),
-                    nn.Linear(f.shape[1], student.fc.out_features),
-                )
-                for level, f in widths[1].items()
-            }
+        make = lambda width: nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, student.fc.out_features)
+        )
+        self.heads = seeded(
+            lambda: nn.ModuleDict({n: make(f.shape[1]) for n, f in widths[1].items()})
         )
 
     def terms(self, batch):

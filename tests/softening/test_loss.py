@@ -183,3 +183,64 @@ def test_ensemble_errors():
         ensemble_targets(torch.randn(2, 3, 4), 1.0, mean="aritmetic")
     with pytest.raises(ValueError, match=r"\(3, 4\).*teachers, batch, classes"):
         ensemble_targets(torch.randn(3, 4), 1.0)
+
+
+# --- the axis of the classes
+
+
+def slow_kl_of_places(student, teacher, temperature, axis, mask=None):
+    """The definition, place by place."""
+    s, t = (z.double().movedim(axis, -1) for z in (student, teacher))
+    classes = s.shape[-1]
+    keep = torch.ones(s.shape[:-1]).bool() if mask is None else mask
+    total, places = 0.0, 0
+    for a, b, counts in zip(s.reshape(-1, classes), t.reshape(-1, classes), keep.flatten()):
+        p, q = (b / temperature).softmax(0), (a / temperature).softmax(0)
+        total += float((p * (p / q).log()).sum()) * bool(counts)
+        places += bool(counts)
+    return temperature**2 * total / max(places, 1)
+
+
+@pytest.mark.parametrize(
+    "shape, axis",
+    [
+        ((3, 4), None),
+        ((2, 4, 3, 5), None),
+        ((2, 4, 3, 5), 1),
+        ((2, 6, 4), -1),
+        ((2, 4, 6), 1),
+        ((2, 6, 4), 2),
+    ],
+)
+def test_the_mean_is_over_places_and_the_sum_over_the_classes_axis(shape, axis):
+    g = torch.Generator().manual_seed(0)
+    s, t = torch.randn(*shape, generator=g), torch.randn(*shape, generator=g)
+    where = 1 if axis is None else axis
+    mask = torch.rand(s.select(where, 0).shape, generator=g) > 0.4
+    for keep in (None, mask, torch.zeros_like(mask)):
+        value = distillation_kl(s, t, 2.0, axis=axis, mask=keep)
+        assert value.item() == pytest.approx(slow_kl_of_places(s, t, 2.0, where, keep), rel=1e-5, abs=1e-9)
+
+
+def test_masked_places_have_no_gradient_and_no_say():
+    s, t = torch.randn(2, 3, 4, requires_grad=True), torch.randn(2, 3, 4)
+    mask = torch.tensor([[True, False, True], [False, False, True]])
+    distillation_kl(s, t, 1.0, axis=-1, mask=mask).backward()
+    assert not s.grad[~mask].any() and s.grad[mask].abs().sum() > 0
+    far = torch.where(mask[..., None], t, torch.full_like(t, 1e4))
+    assert distillation_kl(s, far, 1.0, -1, mask) == distillation_kl(s, t, 1.0, -1, mask)
+
+
+def test_an_axis_that_is_not_said_is_an_error_and_never_a_number():
+    z = torch.randn(2, 6, 4)
+    with pytest.raises(ValueError, match=r"\(2, 6, 4\).*pass axis=1 or axis=-1"):
+        distillation_kl(z, z)
+    with pytest.raises(ValueError, match="axis=3.*no such axis"):
+        distillation_kl(z, z, axis=3)
+    for mask in (torch.ones(2, 6, 4).bool(), torch.ones(2, 6)):
+        with pytest.raises(ValueError, match=r"expected bool of shape \(2, 6\)"):
+            distillation_kl(z, z, axis=-1, mask=mask)
+    wide = torch.zeros(1, 2, 1, 8)
+    other = torch.zeros(1, 2, 1, 8)
+    other[:, 0] = 5  # every pixel's class differs
+    assert distillation_kl(wide, other).item() > 1, "not a softmax over the width, which gives 0"

@@ -107,7 +107,7 @@ def test_unlabelled_data(task):
         lambda z: SimpleNamespace(logits=z, attentions=None),
         lambda z: {"hidden": z * 0, "logits": z},
         lambda z: {"aux": z * 0, "out": z},
-        lambda z: (None, z, z * 0),
+        lambda z: (z, z * 0),
     ],
 )
 def test_logits_of_any_answer(wrap):

@@ -114,7 +114,9 @@ class ActivationBoundary(Offline):
     def losses(self, outputs: Outputs):
         if self.variant == "code":
             return {
-                "kd": distillation_kl(outputs.student_logits, outputs.teacher_logits(), 3.0)
+                "kd": distillation_kl(
+                    outputs.student_logits, outputs.teacher_logits(), 3.0, outputs.class_axis
+                )
                 / 3.0**2
             }
         return label_term(outputs, 1.0)

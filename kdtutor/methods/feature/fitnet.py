@@ -170,5 +170,10 @@ class FitNet(Offline):
         if self.variant == "code":
             return terms | self._hint(*self.pairs(outputs)[0])
         t = self.temperature
-        kd = distillation_kl(outputs.student_logits, outputs.teacher_logits(t), t) / t**2
+        kd = (
+            distillation_kl(
+                outputs.student_logits, outputs.teacher_logits(t), t, outputs.class_axis
+            )
+            / t**2
+        )
         return terms | {"kd": self.kd_weight * kd}

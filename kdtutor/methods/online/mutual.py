@@ -15,7 +15,9 @@ from ...errors import check_variant, check_weights
 from ...softening import distillation_kl
 
 
-def mutual_loss(logits: Tensor, peers: Sequence[Tensor], variant: str = "paper") -> Tensor:
+def mutual_loss(
+    logits: Tensor, peers: Sequence[Tensor], variant: str = "paper", axis: int | None = None
+) -> Tensor:
     """1/(K-1) * sum over peers l of KL(p_l || p_k) at T = 1, the mean over the batch: a scalar >=
     0, 0 when all agree.
 
@@ -24,7 +26,7 @@ def mutual_loss(logits: Tensor, peers: Sequence[Tensor], variant: str = "paper")
     ``ValueError`` without peers and for shapes that differ."""
     if not len(peers):
         raise ValueError("mutual_loss needs at least one peer: nobody can learn together alone.")
-    total = sum(distillation_kl(logits, peer, 1.0) for peer in peers)
+    total = sum(distillation_kl(logits, peer, 1.0, axis) for peer in peers)
     return total if check_variant(variant) == "code" else total / len(peers)
 
 
@@ -101,7 +103,7 @@ class DML(Distiller):
         self._seen.pop(k)  # network k steps now: later peers must ask it again
         return {
             "ce": self.task.loss(logits, batch.y),
-            "kd": self.kd_weight * mutual_loss(logits, peers, self.variant),
+            "kd": self.kd_weight * mutual_loss(logits, peers, self.variant, self.task.class_axis),
         }
 
     def _logits(self, k: int, batch: Batch, graph: bool = True) -> Tensor:

@@ -52,6 +52,6 @@ class Hinton(Offline):
         if self.kd_weight:
             teacher_logits = outputs.teacher_logits(self.temperature)
             terms["kd"] = self.kd_weight * distillation_kl(
-                outputs.student_logits, teacher_logits, self.temperature
+                outputs.student_logits, teacher_logits, self.temperature, outputs.class_axis
             )
         return terms

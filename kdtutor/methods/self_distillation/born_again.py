@@ -133,7 +133,7 @@ class BornAgain(Offline):
         return {
             **label_term(outputs, float(self.labels)),
             "ban": distillation_kl(
-                outputs.student_logits, outputs.teacher_logits(), temperature=1.0
+                outputs.student_logits, outputs.teacher_logits(), 1.0, outputs.class_axis
             ),
         }
 
