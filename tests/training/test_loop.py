@@ -212,7 +212,7 @@ def test_killed_at_every_write_and_resumed_is_bit_identical(tmp_path, monkeypatc
         writes += 1
         return real(*args)
 
-    monkeypatch.setattr(runs.directory.os, "replace", counting)
+    monkeypatch.setattr(runs.files.os, "replace", counting)
     plain(tmp_path / "count")
     for moment in range(1, writes + 1):
         for after in (False, True):
@@ -227,11 +227,11 @@ def test_killed_at_every_write_and_resumed_is_bit_identical(tmp_path, monkeypatc
                 if left == 0:
                     raise Killed
 
-            monkeypatch.setattr(runs.directory.os, "replace", killing)
+            monkeypatch.setattr(runs.files.os, "replace", killing)
             folder = tmp_path / f"{moment}{after}"
             with pytest.raises(Killed):
                 plain(folder)
-            monkeypatch.setattr(runs.directory.os, "replace", real)
+            monkeypatch.setattr(runs.files.os, "replace", real)
             got, history = plain(folder)
             assert torch.equal(weights(got), weights(want)) and losses(history) == losses(wanted), (
                 moment,
@@ -418,7 +418,7 @@ def test_an_unwritable_run_directory(tmp_path):
 def test_a_full_disk_is_one_clear_error_and_keeps_the_checkpoint(tmp_path, monkeypatch):
     plain(tmp_path / "run", epochs=6)
     monkeypatch.setattr(
-        runs.directory.os,
+        runs.files.os,
         "fsync",
         lambda f: (_ for _ in ()).throw(OSError(28, "No space left on device")),
     )
