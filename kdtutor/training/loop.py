@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from ..datasets import Data, Split
-from ..datasets.data import digest, leaves
 from ..display.progress import bar
 from ..distiller.plan import Distiller, OptimizerFactory, Stage
 from ..errors import unknown
@@ -23,6 +22,7 @@ from .evaluation import accuracy, evaluate
 from .history import History
 from .memory import keep_freed_memory
 from .schedules import constant, cosine, linear, sgd, steps
+from .spec import run_spec
 from .watch import NonFiniteError, diagnosis, warn_if_worse
 from .weight_path import WeightPath
 
@@ -116,19 +116,20 @@ def fit(
     plan = _plan(distiller.stages(), epochs)
     make = optimizer or sgd(lr, weight_decay=weight_decay)
     history = History(
-        spec=_spec(
+        spec=run_spec(
             distiller,
             data,
             train,
             plan,
             epochs=epochs,
             batch_size=batch_size,
-            optimizer=_name(make),
-            schedule=_name(schedule),
+            optimizer=make,
+            schedule=schedule,
             seed=seed,
             precision=precision,
             validation=validation,
-            metric=metric.__name__,
+            metric=metric,
+            strict=run is not None,
             versions=environment(device),
             **({} if weight_path is None else {"weight_path": weight_path}),
         )
@@ -312,30 +313,6 @@ def _epoch(
     if not math.isfinite(row["loss"]):
         raise NonFiniteError(diagnosis(distiller, batch, terms, epoch + 1, seen))
     return row
-
-
-def _spec(distiller: Distiller, data: Data, train: Split, plan, **settings) -> dict:
-    """Everything that decides a run's result, as plain data: two runs with equal specs are the same
-    run.
-    """
-    return {
-        "distiller": type(distiller).__name__,
-        **distiller.settings(),
-        "student": type(distiller.deploy()).__name__,
-        "teachers": [t.fingerprint() for t in distiller.teachers()],
-        "data": data.name,
-        "images": train.source,
-        "labels": digest(leaves(train.y)),
-        "augment": repr(data.augment) if data.views else _name(data.augment),
-        "examples": len(train),
-        "classes": len(data.classes),
-        "stages": [[s.name, n] for s, _, n in plan],
-        **settings,
-    }
-
-
-def _name(function) -> str:
-    return getattr(function, "__name__", type(function).__name__)
 
 
 def _plan(stages: Sequence[Stage], epochs: int) -> list[tuple[Stage, int, int]]:
