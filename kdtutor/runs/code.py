@@ -15,6 +15,8 @@ from typing import Any
 FOREIGN = {"torch", "torchvision", "numpy", "kdtutor", "builtins", *sys.stdlib_module_names}
 # Kinds of constants that compare equal though code that holds one computes otherwise: 1, 1.0, True.
 EXACT = (bool, int, float, complex)
+# What a list, set or dict that serves as a log is called with.
+WRITES = {"add", "append", "clear", "extend", "insert", "pop", "remove", "setdefault", "update"}
 BOOKKEEPING = {"__annotate__", "__annotate_func__", "__class_getitem__", "__init_subclass__"}
 
 
@@ -48,7 +50,8 @@ def function_parts(function: FunctionType) -> tuple[str, Any]:
     """A Python function as a kind and plain parts that hold further values to be told."""
     code, home = function.__code__, function.__globals__.get("__name__")
     cells = dict(zip(code.co_freevars, function.__closure__ or ()))
-    closed = {name: _content(cell) for name, cell in cells.items()}
+    state = written(code)
+    closed = {name: _content(cell) for name, cell in cells.items() if name not in state}
     given = [function.__defaults__, function.__kwdefaults__]
     if not is_own(home):
         # A function made by another, such as kdtutor's sgd(lr=0.1): its name and what it was made
@@ -59,7 +62,12 @@ def function_parts(function: FunctionType) -> tuple[str, Any]:
     documented = function.__doc__ is not None and code.co_consts[:1] == (function.__doc__,)
     return (
         "function",
-        [code_parts(code, documented), closed, given, dict(reached(code, function.__globals__))],
+        [
+            code_parts(code, documented),
+            closed,
+            given,
+            {k: v for k, v in reached(code, function.__globals__) if k not in state},
+        ],
     )
 
 
@@ -85,6 +93,23 @@ def _constant(value):
     if isinstance(value, frozenset):  # of "x in {...}"
         return {_constant(v) for v in value}
     return f"{type(value).__name__}:{value!r}" if isinstance(value, EXACT) else value
+
+
+def written(code: CodeType) -> set[str]:
+    """The names outside of it that code assigns, or calls to be written: counters and logs.
+
+    What a function notes for itself changes while it runs: it is state, and no part of what the
+    function is. A run that goes on after an interruption is the same run.
+    """
+    found, name = set(), ""
+    for step in dis.get_instructions(code):
+        if step.opname in ("STORE_GLOBAL", "STORE_DEREF") and step.argval not in code.co_cellvars:
+            found.add(step.argval)
+        if step.opname in ("LOAD_ATTR", "LOAD_METHOD") and name and step.argval in WRITES:
+            found.add(name)
+        name = step.argval if step.opname in ("LOAD_GLOBAL", "LOAD_DEREF") else ""
+    inner = (c for c in code.co_consts if isinstance(c, CodeType))
+    return found.union(*map(written, inner)) - set(code.co_cellvars)
 
 
 def _content(cell):

@@ -121,7 +121,7 @@ def named(value) -> str:
 class _Walk:
     """One description: what is being told now (for cycles), and what was told (each once)."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.open: list[int] = []
         self.told: dict[int, tuple[Any, Any]] = {}
         self.back = 0  # the outermost of ``open`` that a cycle led back to since it was reset
@@ -224,12 +224,13 @@ parts.register(type)(class_parts)
 parts.register(nn.Module)(network_parts)
 parts.register(Data)(data_parts)
 parts.register(Split)(split_parts)
-for _kind in (
+DESCRIPTORS: tuple[type, ...] = (
     GetSetDescriptorType,
     MemberDescriptorType,
     MethodDescriptorType,
     WrapperDescriptorType,
-):
+)
+for _kind in DESCRIPTORS:
     parts.register(_kind)(_by_name)
 parts.register(CodeType)(lambda v: ("code", code_parts(v)))
 parts.register(MethodType)(lambda v: ("method", [v.__func__, v.__self__]))
@@ -244,8 +245,8 @@ parts.register(ModuleType)(lambda v: ("module", v.__name__))
 parts.register(PurePath)(lambda v: ("path", str(v)))
 parts.register(bytes)(lambda v: ("bytes", v.hex()))
 parts.register(torch.device)(lambda v: ("device", str(v)))
-for _kind in (torch.dtype, torch.layout, torch.memory_format):
-    parts.register(_kind)(lambda v: ("torch", str(v)))
+for _word in (torch.dtype, torch.layout, torch.memory_format):
+    parts.register(_word)(lambda v: ("torch", str(v)))
 parts.register(Tensor)(lambda v: ("tensor", tensor_content(v)))
 parts.register(torch.Generator)(lambda v: ("generator", [v.get_state()]))
 parts.register(random.Random)(lambda v: ("generator", [v.getstate()]))

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from small import TwoStage, blobs, net, weights
+from torch.nn import functional as F
 
 from kdtutor import Teacher, fit, runs
 from kdtutor.datasets import CropFlip, Data, Split
