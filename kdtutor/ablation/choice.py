@@ -181,7 +181,7 @@ def network_name(choice) -> str:
 
 
 def _spread(drawn) -> list[str]:
-    """How random weights are drawn. Two digits: machines agree on a seed's numbers but for rounding."""
+    """How random weights are drawn: two digits, since machines round the same draws differently."""
     return [f"{v:.1e}" for v in (drawn.float().std(correction=0).item(), drawn.abs().max().item())]
 
 

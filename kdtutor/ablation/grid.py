@@ -201,7 +201,7 @@ class Grid:
         return list({c.teacher.key: c.teacher for c in self.cells() if c.teacher}.values())
 
     def _known(self) -> dict[Any, Any]:
-        """{id: what it is} of the networks and the methods, and the data's digest, for all cells."""
+        """{id: what it is} of the networks and methods, and the data's digest, for all cells."""
         known = {id(n): network_name(n) for n in (*self.students, self.teacher)}
         known |= {id(m): m.plain() for m in self.methods}
         return known | {"data": dataset_digest(self.dataset, str(self.root))}

@@ -54,9 +54,9 @@ def function_parts(function: FunctionType) -> tuple[str, Any]:
     closed = {name: _content(cell) for name, cell in cells.items() if name not in state}
     given = [function.__defaults__, function.__kwdefaults__]
     if not is_own(home):
-        # A function made by another, such as kdtutor's sgd(lr=0.1): its name and what it was made
-        # with.
-        made = [closed, given] if "<locals>" in code.co_qualname else []
+        # A lambda's name says nothing, and a function made by another, such as kdtutor's
+        # sgd(lr=0.1), is also what it was made with.
+        made = [code_parts(code), closed, given] if closed or "<" in code.co_qualname else []
         return ("function", [f"{home}.{code.co_qualname}", *made])
     # A docstring computes nothing; compilers keep it as the first constant.
     documented = function.__doc__ is not None and code.co_consts[:1] == (function.__doc__,)
@@ -73,7 +73,7 @@ def function_parts(function: FunctionType) -> tuple[str, Any]:
 
 def code_parts(code: CodeType, documented: bool = False) -> list:
     """Bytecode without where it was written: its instructions, names, constants and parameters."""
-    consts = code.co_consts[1:] if documented else code.co_consts
+    consts = (None, *code.co_consts[1:]) if documented else code.co_consts
     parameters = code.co_argcount + code.co_kwonlyargcount
     stars = [bool(code.co_flags & flag) for flag in (inspect.CO_VARARGS, inspect.CO_VARKEYWORDS)]
     return [

@@ -112,7 +112,7 @@ def named(value) -> str:
     name = getattr(value, "__name__", None) or type(value).__name__
     home, where = (getattr(value, k, None) or "" for k in ("__module__", "__qualname__"))
     # kdtutor's makers of functions put what they were given into the name: "sgd(lr=0.1, ...)".
-    whole = "<locals>" not in where or home.startswith("kdtutor.")
+    whole = "<" not in where or (home.startswith("kdtutor.") and name[0] != "<")
     if where and whole and not is_own(home or "builtins"):
         return name
     return f"{name}/{short_hash(describe(value))}"
