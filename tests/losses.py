@@ -193,10 +193,10 @@ def resumes(make, folder, monkeypatch, data=None, epochs=4, moment=4):
         if not left:
             raise Killed
 
-    monkeypatch.setattr(runs.directory.os, "replace", killing)
+    monkeypatch.setattr(runs.files.os, "replace", killing)
     with pytest.raises(Killed):
         fit(make(), data, epochs, run_dir=folder, **settings)
-    monkeypatch.setattr(runs.directory.os, "replace", real)
+    monkeypatch.setattr(runs.files.os, "replace", real)
     assert 0 < load_state(folder / "checkpoint.safetensors")["epoch"] < epochs
     got = make()
     fit(got, data, epochs, run_dir=folder, **settings)

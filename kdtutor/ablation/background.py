@@ -27,13 +27,14 @@ with FileLock(store + "/background.lock", timeout=10):  # others only look wheth
     work(store, int(workers), retry == "True", float(began))
 """
 # A kernel that shuts down kills its process group and, on Windows, all of its children: so the grid
-# has a session of its own, and the
-# process in between, which ends at once, leaves it an orphan.
+# has a session of its own, and the process in between, which ends at once, leaves it an orphan.
 ORPHAN = """
 import subprocess, sys
-flags = {"creationflags": 0x00000008 | 0x00000200} if sys.platform == "win32" else {"start_new_session": True}
+windows = {"creationflags": 0x00000008 | 0x00000200}  # detached, in a process group of its own
+flags = windows if sys.platform == "win32" else {"start_new_session": True}
 with open(sys.argv[1], "wb") as log:
-    subprocess.Popen(sys.argv[2:], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, **flags)
+    streams = dict(stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+    subprocess.Popen(sys.argv[2:], **streams, **flags)
 """
 
 

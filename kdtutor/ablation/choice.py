@@ -7,9 +7,7 @@ layers, a class's source, a dataset's examples)."""
 
 import ast
 import functools
-import hashlib
 import inspect
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,14 +17,11 @@ from torch import nn
 
 from .. import datasets, methods, models
 from ..datasets import Data
-from ..datasets.batch import digest, leaves
+from ..datasets.data import leaves
 from ..methods import Composition, Distiller
+from ..runs import describe, named, short_hash
+from ..runs.network import architecture, weights
 from ..teacher import Teacher
-
-
-def short_hash(value) -> str:
-    """Twelve hex digits that name plain data."""
-    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=6).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -76,14 +71,9 @@ class MethodChoice:
         """What it is, as plain data: equal for equal methods, whatever they were called."""
         found = []
         for name, (kind, settings) in self.parts.items():
-            known = {k: v for k, v in settings.items() if _differs(kind, k, v)}
+            known = {k: _setting(v) for k, v in settings.items() if _differs(kind, k, v)}
             found.append(
-                {
-                    "class": kind.__qualname__
-                    if kind.__module__.startswith("kdtutor.")
-                    else _about(kind),
-                    "settings": known,
-                }
+                {"class": named(kind), "settings": known}
                 | ({"name": name} if len(self.parts) > 1 else {})
             )
         return found
@@ -165,19 +155,34 @@ def network(choice, data: Data, seed: int) -> nn.Module:
 
 
 def network_name(choice) -> str:
-    """A network's name in specs; a function's has a digest of the network that it makes and of the
-    user's own classes in it.
+    """A network's name in specs; a function's is its name with a digest of the network that it
+    makes.
+
+    Args:
+        choice: a name for ``models.build``, or a function without arguments that makes a network.
+
+    Returns:
+        The name. A function's digest covers architecture, attributes, the weights that it loads
+        (those that are equal under two seeds), and how far the others are spread.
     """
     if not callable(choice):
         return str(choice)
+    nets = []
     with torch.random.fork_rng():
-        net = choice()
-    own = {
-        type(m)
-        for m in net.modules()
-        if not type(m).__module__.startswith(("torch.", "torchvision.", "kdtutor."))
+        for seed in (0, 1):
+            torch.manual_seed(seed)
+            nets.append(choice())
+    values = {
+        name: a if torch.equal(a, b) else _spread(a)
+        for (name, a), b in zip(weights(nets[0]).items(), weights(nets[1]).values())
     }
-    return f"{getattr(choice, '__qualname__', type(choice).__name__)}/{short_hash([repr(net), sorted(map(_about, own))])}"
+    name = getattr(choice, "__qualname__", type(choice).__name__)
+    return f"{name}/{short_hash(describe([architecture(nets[0]), values]))}"
+
+
+def _spread(drawn) -> list[str]:
+    """How random weights are drawn: two digits, since machines round the same draws differently."""
+    return [f"{v:.1e}" for v in (drawn.float().std(correction=0).item(), drawn.abs().max().item())]
 
 
 def dataset_name(choice) -> str:
@@ -185,19 +190,9 @@ def dataset_name(choice) -> str:
     return choice.name if isinstance(choice, Data) else str(choice)
 
 
-@functools.lru_cache(maxsize=8)
 def dataset_digest(choice, root: str) -> str:
-    """A digest of all that training sees of a dataset: images, labels, augmentation, normalisation,
-    classes.
-    """
-    data = dataset(choice, root)
-    splits = [[s.source, digest([s.index, *leaves(s.y)])] for s in (data.train, data.test)]
-    augment = (
-        repr(data.augment)
-        if data.augment is None or data.views is not None
-        else _code(data.augment)
-    )
-    return short_hash([splits, augment, list(data.mean), list(data.std), list(data.classes)])
+    """A digest of a dataset's content: splits, augmentation, normalisation, classes, task."""
+    return short_hash(describe(dataset(choice, root)))
 
 
 @functools.lru_cache(maxsize=2)
@@ -262,34 +257,6 @@ def _differs(kind, name: str, value) -> bool:
     return parameter is None or parameter.default != value
 
 
-def _about(kind: type) -> str:
-    """A class of the user's own: its name and a digest of its source and of its own bases', so that
-    a changed class is another method.
-    """
-    own = [
-        k
-        for k in kind.__mro__
-        if not k.__module__.startswith(("torch.", "torchvision.", "kdtutor.", "builtins"))
-    ]
-    return f"{kind.__qualname__}/{short_hash([_source(k) for k in own])}"
-
-
-def _source(kind: type):
-    try:
-        return inspect.getsource(kind)
-    except (OSError, TypeError):  # a class that was defined in a notebook or at a prompt
-        return [
-            [name, _code(value)]
-            for name, value in sorted(vars(kind).items())
-            if not name.startswith("__") or callable(value)
-        ]
-
-
-def _code(value) -> Any:
-    """What a function does, or what a value is, without where it was written."""
-    function = inspect.unwrap(getattr(value, "__func__", getattr(value, "fget", value)))
-    code = value if inspect.iscode(value) else getattr(function, "__code__", None)
-    if code is None:
-        return repr(value)
-    given = [repr(getattr(function, name, None)) for name in ("__defaults__", "__kwdefaults__")]
-    return [code.co_code.hex(), list(code.co_names), [_code(c) for c in code.co_consts], given]
+def _setting(value):
+    """Plain numbers and text as they are, anything else as what it is."""
+    return value if isinstance(value, (bool, int, float, str, type(None))) else describe(value)

@@ -9,20 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from ..datasets import Data, with_imbalance, with_label_noise
+from ..runs import short_hash
 from ..teacher import Teacher
-from .choice import (
-    MethodChoice,
-    dataset,
-    dataset_digest,
-    dataset_name,
-    network,
-    network_name,
-    short_hash,
-)
+from .choice import MethodChoice, dataset, dataset_digest, dataset_name, network, network_name
 
-# of the specs: another number is another store. 2: label noise is drawn apart from the validation
-# split
-FORMAT = 2
+# Of the specs: another number is another store. 2: label noise is drawn apart from the validation
+# split. 3: what is the user's own is told by what it computes and reaches, datasets by all content.
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -37,10 +30,10 @@ class Cell:
     teacher: "Cell | None" = field(default=None, compare=False, repr=False)
     logits_only: bool = field(
         default=False, compare=False, repr=False
-    )  # takes nothing but answers from its teacher
-    answers: str | None = field(
+    )  # takes nothing but logits from its teacher
+    logit_cache: str | None = field(
         default=None, compare=False, repr=False
-    )  # the file that the teacher's answers are read from
+    )  # the file that the teacher's logits are read from
 
     @property
     def key(self) -> str:
@@ -180,7 +173,7 @@ class Grid:
         """All runs of students, each once, with the teacher's run that it needs. Checks every
         student against every method.
         """
-        cells = {}
+        cells, known = {}, self._known()
         for student, noise, gamma, sees, method, seed in product(
             self.students,
             self.label_noise,
@@ -196,7 +189,8 @@ class Grid:
                 self.epochs,
                 noise,
                 gamma,
-                self._teacher(noise, gamma, sees) if method.needs_teacher else None,
+                self._teacher(noise, gamma, sees, known) if method.needs_teacher else None,
+                known,
             )
             cells.setdefault(cell.key, cell)
         asking = self._try(list(cells.values()))
@@ -206,7 +200,13 @@ class Grid:
         """The teachers' runs that the grid needs, each once."""
         return list({c.teacher.key: c.teacher for c in self.cells() if c.teacher}.values())
 
-    def _teacher(self, noise, gamma, sees) -> Cell:
+    def _known(self) -> dict[Any, Any]:
+        """{id: what it is} of the networks and methods, and the data's digest, for all cells."""
+        known = {id(n): network_name(n) for n in (*self.students, self.teacher)}
+        known |= {id(m): m.plain() for m in self.methods}
+        return known | {"data": dataset_digest(self.dataset, str(self.root))}
+
+    def _teacher(self, noise, gamma, sees, known) -> Cell:
         noise, gamma = (noise, gamma) if sees == "same" else (0.0, None)
         return self._cell(
             self.teacher,
@@ -216,19 +216,20 @@ class Grid:
             noise,
             gamma,
             None,
+            known,
         )
 
-    def _cell(self, net, method, seed, epochs, noise, gamma, teacher) -> Cell:
+    def _cell(self, net, method, seed, epochs, noise, gamma, teacher, known) -> Cell:
         spec = {
             "format": FORMAT,
             "dataset": dataset_name(self.dataset),
-            "data": dataset_digest(self.dataset, str(self.root)),
+            "data": known["data"],
             "images": self.images,
             "label_noise": float(noise),
             "imbalance": None if gamma is None else float(gamma),
             "corruption_seed": self.corruption_seed,
-            "net": network_name(net),
-            "method": method.plain(),
+            "net": known[id(net)],
+            "method": known.get(id(method)) or method.plain(),
             "teacher": teacher.key if teacher else None,
             "seed": int(seed),
             "epochs": epochs,

@@ -330,7 +330,8 @@ def typeset(table: pd.DataFrame, kind: str) -> str:
             )
             for i, line in enumerate(lines)
         ]
-        return f"<table>{''.join(f'<tr>{row}</tr>' for row in rows)}</table><small>* the interval leaves out 0</small>"
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        return f"<table>{body}</table><small>* the interval leaves out 0</small>"
     rows = ["| " + " | ".join(line) + " |" for line in lines]
     return (
         "\n".join(

@@ -31,7 +31,7 @@ from ..training import NonFiniteError, fit
 from .grid import Cell, Grid
 from .results import Results
 from .store import Store
-from .teacher_cache import fill, planned, teacher_of, with_answers
+from .teacher_cache import fill, planned, teacher_of, with_logit_cache
 
 MAX_DEATHS = 3  # processes over which a run may die, alone, before it is given up
 _ONE = threading.Lock()  # seeds and numbers of threads belong to the process, so threads take turns
@@ -86,7 +86,7 @@ def run_cell(
 
 def _train(cell: Cell, store: Store, show: bool) -> dict:
     data = cell.data()
-    teacher = with_answers(teacher_of(cell, store, data), cell, store) if cell.teacher else None
+    teacher = with_logit_cache(teacher_of(cell, store, data), cell, store) if cell.teacher else None
     history = fit(
         cell.distiller(data, teacher),
         data,
@@ -144,7 +144,7 @@ def run(
             for cell in teachers if what == "teachers" and progress else []:
                 print(f"teacher {cell.title}: {_outcome(home.record(cell.key))}")
             if what == "teachers":
-                _answers(cells, plans, home, executor, progress)
+                _fill_caches(cells, plans, home, executor, progress)
     except KeyboardInterrupt:
         home.stop()  # workers end within one epoch
         print(f"Interrupted. Call run again with store={str(home.path)!r} to continue.")
@@ -160,14 +160,14 @@ def _outcome(record: dict) -> str:
     )
 
 
-def _answers(cells: Sequence[Cell], plans, store: Store, executor, progress: bool) -> None:
-    """Fills the files of answers that pending runs will read, once each. Where that fails the runs
-    compute their answers themselves.
+def _fill_caches(cells: Sequence[Cell], plans, store: Store, executor, progress: bool) -> None:
+    """Fills the logit caches that pending runs will read, once each. Where that fails the runs ask
+    their teacher themselves.
     """
     needed = {
-        (c.teacher.key, c.answers): c
+        (c.teacher.key, c.logit_cache): c
         for c in cells
-        if c.answers and store.record(c.key)["status"] == "pending"
+        if c.logit_cache and store.record(c.key)["status"] == "pending"
     }
     for plan in plans if needed and progress else []:
         print(plan)
@@ -182,7 +182,7 @@ def _answers(cells: Sequence[Cell], plans, store: Store, executor, progress: boo
                 future.result()
     except (RuntimeError, MemoryError) as error:  # out of memory, a worker that died
         print(
-            f"The teachers' answers were not stored ({error}): they are computed as they are "
+            f"The teachers' logits were not stored ({error}): they are computed as they are "
             "asked for."
         )
 
@@ -196,7 +196,7 @@ def _all(
     progress: bool,
     what: str,
 ) -> None:
-    """Calls ``run_cell`` for all; those that another grid is busy with are waited for at the end."""
+    """Calls ``run_cell`` for all; those that another grid is busy with are waited for at last."""
     pending, wait, deaths = list(cells), False, Counter()
     with bar(progress and bool(cells), total=len(cells), desc=what, unit="run") as show:
         while pending and not store.stopped:

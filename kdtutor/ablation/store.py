@@ -18,8 +18,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ..runs import CannotWrite, RunDirectory, replace_file
-from .choice import short_hash
+from ..runs import CannotWrite, RunDirectory, replace_file, short_hash
 from .grid import FORMAT, Cell
 
 
@@ -68,13 +67,13 @@ class Store:
         _write_json(self.folder(cell.key) / "failure.json", about)
         return about
 
-    def tell(self, cell: Cell, answers: str) -> None:
-        """Writes what the run is, and whether its teacher's answers are "stored" or "computed". For
+    def tell(self, cell: Cell, logits: str) -> None:
+        """Writes what the run is, and whether its teacher's logits are "cached" or "computed". For
         the process whose turn it is.
         """
         _write_json(
             self.folder(cell.key) / "cell.json",
-            {**cell.spec, "label": cell.label, "answers": answers},
+            {**cell.spec, "label": cell.label, "teacher_logits": logits},
         )
 
     @contextmanager

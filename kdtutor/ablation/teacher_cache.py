@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..display.progress import bar
-from ..runs import load_weights
+from ..runs import load_weights, short_hash
 from ..teacher import GIB, Teacher
 from ..training import pick_device
-from .choice import dataset, network, short_hash
+from .choice import dataset, network
 from .grid import Cell
 from .store import Store
 
@@ -40,8 +40,12 @@ class Plan:
             f"{self.size / 2**20:.0f} MiB" if self.size >= 2**20 else f"{self.size / 2**10:.0f} KiB"
         )
         some = lambda n, thing: f"{n} {thing}{'s' * (n != 1)}"
-        what = f"{some(self.runs, 'run')}, {some(self.asked, 'question')} about each image, {some(self.views, 'view')} of it ({size})"
-        return f"teacher {self.teacher}: {what}: its answers are {'stored once for all of them' if self.stored else 'computed as they are asked for'}."
+        what = (
+            f"{some(self.runs, 'run')}, {some(self.asked, 'question')} about each image, "
+            f"{some(self.views, 'view')} of it ({size})"
+        )
+        how = "stored once for all of them" if self.stored else "computed as they are asked for"
+        return f"teacher {self.teacher}: {what}: its answers are {how}."
 
 
 def planned(
@@ -73,7 +77,7 @@ def planned(
             teacher.title, len(left), asked, data.views, size, pays if wanted is None else wanted
         )
     stored = {c.key: file for file, some in asking.items() if found[file].stored for c in some}
-    return [replace(c, answers=stored.get(c.key)) for c in cells], list(found.values())
+    return [replace(c, logit_cache=stored.get(c.key)) for c in cells], list(found.values())
 
 
 def _file(cell: Cell) -> str:
@@ -86,7 +90,7 @@ def _file(cell: Cell) -> str:
         s["imbalance"],
         s["fit"].get("precision", "float32"),
     ]
-    return f"answers-{short_hash(about)}.safetensors"
+    return f"logits-{short_hash(about)}.safetensors"
 
 
 def teacher_of(cell: Cell, store: Store, data) -> Teacher:
@@ -103,13 +107,13 @@ def teacher_of(cell: Cell, store: Store, data) -> Teacher:
     )
 
 
-def with_answers(teacher: Teacher, cell: Cell, store: Store) -> Teacher:
+def with_logit_cache(teacher: Teacher, cell: Cell, store: Store) -> Teacher:
     """The teacher with its stored answers, where the cell reads them and they are there; the run's
     cell.json says which.
     """
-    file = cell.answers and store.folder(cell.teacher.key) / cell.answers
+    file = cell.logit_cache and store.folder(cell.teacher.key) / cell.logit_cache
     stored = bool(file) and file.exists()
-    store.tell(cell, "stored" if stored else "computed")
+    store.tell(cell, "cached" if stored else "computed")
     return teacher.load_cache(file) if stored else teacher
 
 
@@ -119,7 +123,7 @@ def fill(cell: Cell, store_path: str, show: bool = False) -> None:
     """
     store = Store(store_path)
     with store.turn(cell.teacher, wait=True):
-        path = store.folder(cell.teacher.key) / cell.answers
+        path = store.folder(cell.teacher.key) / cell.logit_cache
         if path.exists() or store.record(cell.teacher.key)["status"] != "finished":
             return
         data, device, threads = cell.data(), pick_device(), torch.get_num_threads()

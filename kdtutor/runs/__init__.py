@@ -1,23 +1,22 @@
 """What makes two runs the same (``identity``), the run directory, and state files."""
 
-from .directory import (
-    CannotWrite,
-    RunDirectory,
-    environment,
-    load_state,
-    load_weights,
-    replace_file,
-    save_state,
-    save_weights,
-)
+from .directory import RunDirectory
+from .files import CannotWrite, replace_file
+from .identity import describe, named, parts, short_hash
+from .provenance import environment
+from .state import load_state, load_weights, save_state, save_weights
 
 __all__ = [
     "CannotWrite",
     "RunDirectory",
+    "describe",
     "environment",
     "load_state",
     "load_weights",
+    "named",
+    "parts",
     "replace_file",
     "save_state",
     "save_weights",
+    "short_hash",
 ]

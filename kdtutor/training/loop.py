@@ -8,6 +8,7 @@ import torch
 from ..datasets import Data
 from ..display.progress import bar
 from ..distiller import Distiller, OptimizerFactory, Schedule
+from ..runs import environment
 from ..tasks import Metric
 from .epoch import Trainer
 from .history import History
@@ -98,6 +99,7 @@ def fit(
         data,
         ready.train,
         plan,
+        strict=run_dir is not None,
         epochs=epochs,
         batch_size=batch_size,
         optimizer=usual,
@@ -105,11 +107,11 @@ def fit(
         seed=seed,
         precision=precision,
         validation=validation,
-        metric=ready.metric,
-        metric_name=ready.key,
-        device=device,
-        weight_path=weight_path,
+        metric=ready.metric and ready.metric.function,
+        versions=environment(device),
+        **({} if weight_path is None else {"weight_path": weight_path}),
     )
+    spec |= ready.measured()
     record = Record(distiller, data, ready.metric, spec, run_dir, snapshots)
     trainer = Trainer(
         distiller, data, ready.train, batch_size, schedule, seed, device, precision, walked

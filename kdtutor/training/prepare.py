@@ -43,6 +43,11 @@ class Ready(NamedTuple):
     metric: Metric | None
     key: str  # of the metric's value that decides which epoch is best
 
+    def measured(self) -> dict:
+        """What the spec and the history know of the metric."""
+        better = "lower" if self.metric and not self.metric.higher_is_better else "higher"
+        return {"metric": self.key, "better": better}
+
 
 def prepare(
     distiller: Distiller,

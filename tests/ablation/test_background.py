@@ -106,7 +106,8 @@ def said(client, code: str) -> str:
 @pytest.mark.parametrize("now", [False, True], ids=["restarted", "killed"])
 def test_a_grid_that_a_notebook_started_survives_its_kernel(tmp_path, kernel, now):
     manager, client = kernel
-    open_form = f"from kdtutor.ablation.form import bench; form = bench('s', **{FORM | {'seeds': '0, 1, 2, 3', 'epochs': 300}}); "
+    asked = FORM | {"seeds": "0, 1, 2, 3", "epochs": 300}
+    open_form = f"from kdtutor.ablation.form import bench; form = bench('s', **{asked}); "
     assert "0 of 8 runs. Running" in said(
         client, open_form + "form.buttons['Start'].click(); print(form.state.value)"
     )

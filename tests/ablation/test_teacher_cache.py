@@ -10,7 +10,7 @@ from small import blobs
 from kdtutor.ablation import Grid, Store, run
 from kdtutor.ablation import teacher_cache as module
 from kdtutor.ablation.results import forecast
-from kdtutor.ablation.teacher_cache import fill, planned, teacher_of, with_answers
+from kdtutor.ablation.teacher_cache import fill, planned, teacher_of, with_logit_cache
 from kdtutor.datasets import Flip
 from kdtutor.methods import Hinton
 
@@ -28,7 +28,7 @@ ASKS = {"Hinton", "DKPP", "BAN+L"}
 
 
 def files(store):
-    return sorted(p.name for p in store.glob("runs/*/answers-*"))
+    return sorted(p.name for p in store.glob("runs/*/logits-*"))
 
 
 def losses(store):
@@ -66,7 +66,7 @@ def test_they_are_stored_where_that_pays():
     few = Grid(**GRID | dict(methods=["Hinton"], seeds=(0,), epochs=2))
     for wanted, stored in ((None, False), (True, True), (False, False)):
         cells, (plan,) = planned(few.cells(), wanted)
-        assert plan.stored is stored and (cells[0].answers is not None) is stored
+        assert plan.stored is stored and (cells[0].logit_cache is not None) is stored
     assert "computed as they are asked for" in str(planned(few.cells(), None)[1][0])
     numberless = DATA.augmented(lambda images: images)
     assert planned(Grid(**GRID | {"dataset": numberless}).cells(), True)[1] == [], (
@@ -91,30 +91,30 @@ def test_one_file_for_a_teacher_and_its_images_whatever_the_labels():
         )
     )
     cells, plans = planned(grid.cells(), None)
-    assert len({c.answers for c in cells}) == 2 and len(plans) == 2
-    by = {(c.spec["label_noise"], c.spec["imbalance"]): c.answers for c in cells}
+    assert len({c.logit_cache for c in cells}) == 2 and len(plans) == 2
+    by = {(c.spec["label_noise"], c.spec["imbalance"]): c.logit_cache for c in cells}
     assert by[0, None] == by[0.4, None] != by[0, 2.0] == by[0.4, 2.0]
     half, _ = planned(replace(grid, fit={"precision": "bf16"}).cells(), None)
-    assert not {c.answers for c in half} & {c.answers for c in cells}
+    assert not {c.logit_cache for c in half} & {c.logit_cache for c in cells}
 
 
 @pytest.mark.slow
 def test_they_change_nothing_and_the_teacher_rests(tmp_path, capsys):
-    stored, computed = (
-        run(Grid(**GRID), tmp_path / "stored"),
+    stored, _ = (
+        run(Grid(**GRID), tmp_path / "cached"),
         run(Grid(**GRID, cache_logits=False), tmp_path / "computed", progress=False),
     )
     assert "its answers are stored once for all of them" in capsys.readouterr().out
-    assert len(files(tmp_path / "stored")) == 1 and not files(tmp_path / "computed")
-    a, b = losses(tmp_path / "stored"), losses(tmp_path / "computed")
+    assert len(files(tmp_path / "cached")) == 1 and not files(tmp_path / "computed")
+    a, b = losses(tmp_path / "cached"), losses(tmp_path / "computed")
     assert a.keys() == b.keys() and all(a[k] == pytest.approx(b[k], abs=1e-5) for k in a)
-    told = stored.frame().set_index("method")["answers"]
-    assert set(told[list(ASKS)]) == {"stored"} and set(told[["RKD-D", "CrossEntropy"]]) == {
+    told = stored.frame().set_index("method")["teacher_logits"]
+    assert set(told[list(ASKS)]) == {"cached"} and set(told[["RKD-D", "CrossEntropy"]]) == {
         "computed"
     }
     cell = next(c for c in planned(Grid(**GRID).cells(), None)[0] if c.label == "Hinton")
-    home, calls = Store(tmp_path / "stored"), []
-    teacher = with_answers(teacher_of(cell, home, cell.data()), cell, home)
+    home, calls = Store(tmp_path / "cached"), []
+    teacher = with_logit_cache(teacher_of(cell, home, cell.data()), cell, home)
     teacher.net.register_forward_hook(lambda *_: calls.append(1))
     for batch in DATA.batches(
         DATA.train, 30, augment=True, shuffle=torch.Generator().manual_seed(0)
@@ -126,7 +126,7 @@ def test_they_change_nothing_and_the_teacher_rests(tmp_path, capsys):
 @pytest.mark.slow
 def test_they_are_computed_once(tmp_path):
     run(Grid(**GRID), tmp_path, progress=False)
-    (file,) = tmp_path.glob("runs/*/answers-*")
+    (file,) = tmp_path.glob("runs/*/logits-*")
     before = file.stat().st_mtime_ns
     more = run(Grid(**GRID | {"seeds": (0, 1, 2)}), tmp_path, progress=False)
     assert (more.frame()["status"] == "finished").all() and file.stat().st_mtime_ns == before
@@ -136,7 +136,7 @@ def test_they_are_computed_once(tmp_path):
 def test_only_runs_that_are_left_count_but_what_is_there_is_used(tmp_path):
     few, more = (Grid(**GRID | dict(methods=["Hinton"], seeds=range(n), epochs=1)) for n in (2, 4))
     first = run(few, tmp_path, progress=False)  # 2 questions, 2 views
-    assert set(first.frame()["answers"]) == {"computed"}
+    assert set(first.frame()["teacher_logits"]) == {"computed"}
     home = Store(tmp_path)
     assert (
         planned(more.cells(), None)[1][0].stored
@@ -144,11 +144,11 @@ def test_only_runs_that_are_left_count_but_what_is_there_is_used(tmp_path):
     )
     run(replace(few, cache_logits=True, seeds=(2,)), tmp_path, progress=False)
     assert planned(more.cells(), None, home)[1][0].stored
-    assert run(more, tmp_path, progress=False).frame()["answers"].tolist() == [
+    assert run(more, tmp_path, progress=False).frame()["teacher_logits"].tolist() == [
         "computed",
         "computed",
-        "stored",
-        "stored",
+        "cached",
+        "cached",
     ]
 
 
@@ -160,12 +160,12 @@ def test_what_cannot_be_filled_is_computed(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("kdtutor.ablation.runner.fill", fails)
     frame = run(Grid(**GRID | {"methods": ["Hinton"]}), tmp_path).frame()
     assert "not stored (no memory)" in capsys.readouterr().out
-    assert set(frame["status"]) == {"finished"} and set(frame["answers"]) == {"computed"}
+    assert set(frame["status"]) == {"finished"} and set(frame["teacher_logits"]) == {"computed"}
 
 
 @pytest.mark.slow
 def test_a_stopped_filling_leaves_nothing_and_goes_on_later(tmp_path):
-    cell = next(c for c in planned(Grid(**GRID).cells(), None)[0] if c.answers)
+    cell = next(c for c in planned(Grid(**GRID).cells(), None)[0] if c.logit_cache)
     run(
         Grid(**GRID | {"methods": ["CrossEntropy", "RKD-D"]}), tmp_path, progress=False
     )  # trains the teacher
@@ -179,7 +179,7 @@ def test_a_stopped_filling_leaves_nothing_and_goes_on_later(tmp_path):
 @pytest.mark.slow
 def test_a_damaged_file_is_a_row_with_what_to_do(tmp_path):
     run(Grid(**GRID | {"seeds": (0,)}), tmp_path, progress=False)
-    (file,) = tmp_path.glob("runs/*/answers-*")
+    (file,) = tmp_path.glob("runs/*/logits-*")
     file.write_bytes(file.read_bytes()[:40])
     frame = run(Grid(**GRID), tmp_path, progress=False).frame()
     bad = frame[frame["status"] == "failed"]

@@ -1,0 +1,92 @@
+"""A nested state in one safetensors file: tensors and JSON, never pickles, so that opening a
+stranger's file runs no code.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ..datasets.data import digest
+from .files import replace_file
+
+
+def _pack(value, tensors: dict[str, Tensor]):
+    """A nested state as JSON that refers to named tensors: tensors move to the dictionary, the
+    skeleton is returned.
+    """
+    if isinstance(value, Tensor):
+        # A contiguous clone: safetensors refuses tensors that share memory (tied weights) or are
+        # strided (channels_last).
+        tensors[str(len(tensors))] = value.detach().cpu().contiguous().clone()
+        return {"tensor": str(len(tensors) - 1)}
+    if isinstance(value, dict):
+        return {"dict": [[k, _pack(v, tensors)] for k, v in value.items()]}
+    if isinstance(value, (list, tuple)):
+        return {"list": [_pack(v, tensors) for v in value]}
+    return {"value": value}
+
+
+def _unpack(skeleton, tensors):
+    kind, value = next(iter(skeleton.items()))
+    if kind == "tensor":
+        return tensors[value]
+    if kind == "dict":
+        return {k: _unpack(v, tensors) for k, v in value}
+    return [_unpack(v, tensors) for v in value] if kind == "list" else value
+
+
+def save_state(path: str | Path, state: Any) -> None:
+    """Saves a nested state (dicts and lists of tensors, numbers, strings, None) to one safetensors
+    file, atomically.
+    """
+    tensors: dict[str, Tensor] = {}
+    skeleton = _pack(state, tensors)
+    meta = {"state": json.dumps(skeleton), "digest": digest(list(tensors.values()))}
+    replace_file(Path(path), lambda temporary: save_file(tensors, temporary, metadata=meta))
+
+
+def load_state(path: str | Path) -> Any:
+    """Reads what ``save_state`` wrote. Raises ``ValueError`` naming the file if it is truncated,
+    corrupted or something else.
+    """
+    try:
+        with safe_open(path, framework="pt") as f:
+            meta = f.metadata() or {}
+            tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 - a file, no dict
+        skeleton = json.loads(meta["state"])
+        if digest([tensors[str(i)] for i in range(len(tensors))]) != meta["digest"]:
+            raise ValueError("its contents do not match its checksum")
+    except FileNotFoundError:
+        raise
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise ValueError(
+            f"{path} is truncated, corrupted or no kdtutor checkpoint ({error}). Delete it (or "
+            "its run directory) to "
+            "start over, or put back a good copy."
+        ) from error
+    return _unpack(skeleton, tensors)
+
+
+def save_weights(net: nn.Module, path: str | Path, **about) -> None:
+    """Saves a network's weights (and a few words about them) to a safetensors file, atomically."""
+    save_state(path, {"weights": dict(net.state_dict()), "about": about})
+
+
+def load_weights(net: nn.Module, path: str | Path) -> nn.Module:
+    """Loads weights saved by ``save_weights`` into a network of the same architecture; returns the
+    network.
+
+    Raises ``ValueError`` for a damaged file or for weights of another architecture.
+    """
+    try:
+        net.load_state_dict(load_state(path)["weights"])
+    except RuntimeError as error:
+        raise ValueError(
+            f"the weights in {path} belong to another architecture than {type(net).__name__}: "
+            f"{error}"
+        ) from error
+    return net
