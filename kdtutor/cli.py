@@ -207,7 +207,7 @@ def ablate(
     frame = results.frame()
     if set(frame["status"] if len(frame) else ()) != {"finished"}:
         typer.echo(ablation.status(results))
-    if "test_accuracy_last" not in frame:
+    if not results.metrics():
         return typer.echo("no run is finished yet: there is no table.")
     typer.echo(results.table().to_string())
     if export:

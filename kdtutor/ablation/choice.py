@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from .. import datasets, methods, models
-from ..datasets import Data
+from ..datasets import Data, GeneratedData
 from ..datasets.data import leaves
 from ..methods import Composition, Distiller
 from ..runs import describe, named, short_hash
@@ -187,7 +187,7 @@ def _spread(drawn) -> list[str]:
 
 def dataset_name(choice) -> str:
     """What a table calls the dataset."""
-    return choice.name if isinstance(choice, Data) else str(choice)
+    return choice.name if isinstance(choice, (Data, GeneratedData)) else str(choice)
 
 
 def dataset_digest(choice, root: str) -> str:
@@ -202,7 +202,7 @@ def _loaded(name: str, root: str) -> Data:
 
 def dataset(choice, root: str) -> Data:
     """The dataset: loaded by name, once per process, or the object itself."""
-    return choice if isinstance(choice, Data) else _loaded(str(choice), str(root))
+    return choice if isinstance(choice, (Data, GeneratedData)) else _loaded(str(choice), str(root))
 
 
 def _in_catalog(name: str) -> bool:

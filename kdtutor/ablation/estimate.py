@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import torch
 
+from ..datasets import GeneratedData
 from ..teacher import Teacher
 from ..training import fit
 from .choice import network
@@ -53,8 +54,13 @@ def _epoch_seconds(cell: Cell) -> float:
         with torch.random.fork_rng(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # so short a training may end worse than it began
             data, settings = cell.data(), {"batch_size": 64, **cell.spec["fit"], "validation": 0}
-            few = min(len(data.train), BATCHES * settings["batch_size"])
-            small = replace(data, train=data.train.select(torch.arange(few)))
+            size = settings["batch_size"]
+            if isinstance(data, GeneratedData):
+                few = min(data.steps_per_epoch, BATCHES)
+                small = replace(data, steps_per_epoch=few)
+            else:
+                few = min(len(data.train), BATCHES * size)
+                small = replace(data, train=data.train.select(torch.arange(few)))
             teacher = (
                 Teacher(network(cell.teacher.objects["net"], data, 0)) if cell.teacher else None
             )

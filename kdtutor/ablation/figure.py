@@ -73,7 +73,8 @@ def draw_gains(table: pd.DataFrame, columns: int = 3):
         )
         ax.tick_params(axis="y", length=0)
     for ax in axes[-1]:
-        ax.set_xlabel("gain over labels, points")
+        unit = table.attrs.get("unit", " (% points)")
+        ax.set_xlabel("gain over labels" + (", points" if unit else ""))
     for ax in axes.flat[len(panels) :]:
         ax.set_axis_off()
     seeds = sorted({int(n) for n in flat.get("pairs", flat["seeds"])})

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from .columns import ACCURACY, measured, word
 from .estimate import estimate
 from .grid import Cell, Grid
 from .intervals import gain_interval
@@ -73,35 +74,45 @@ class Results:
         frame = frame.sort_values([*AXES, "method", "seed"], ignore_index=True)
         return pd.concat([frame, absent], ignore_index=True) if len(absent) else frame
 
-    def table(
-        self,
-        metric: str = "test_accuracy_last",
-        baseline: str = "CrossEntropy",
-        confidence: float = 0.95,
-    ) -> pd.DataFrame:
-        """Per method and setting: seeds, mean and std in percent, the gain over the baseline of the
-        same seeds with its confidence interval and the number of pairs, "clear" where that interval
-        leaves out 0, and the runs' value at the best epoch on validation.
+    def metrics(self) -> list[str]:
+        """The test metrics that finished runs have, the first of which ``table`` shows."""
+        frame = self.frame()
+        return [c for c in measured(frame) if frame[c].notna().any()]
 
-        Raises ``ValueError`` for a metric that no run has.
+    def table(
+        self, metric: str | None = None, baseline: str = "CrossEntropy", confidence: float = 0.95
+    ) -> pd.DataFrame:
+        """The runs by method and setting.
+
+        Args:
+            metric: A column of ``frame``, one of ``metrics()``; by default the first of them.
+            baseline: The method with which the others are compared, seed by seed.
+            confidence: Of the intervals.
+
+        Returns:
+            Per method and setting: seeds, mean and std (shares in percent), the gain over the
+            baseline (positive is better, also where less of the metric is) with its interval and
+            the number of pairs, "clear" where the interval leaves out 0, and the mean at the best
+            epoch on validation.
+
+        Raises:
+            ValueError: For a metric that no run has.
         """
         table = self._whole_table(metric, baseline, confidence)
         table = table.drop(columns=[c for c in _axes(table) if table[c].nunique(dropna=False) == 1])
         return table.set_index([*_axes(table), "method"])
 
     def _whole_table(
-        self,
-        metric: str = "test_accuracy_last",
-        baseline: str = "CrossEntropy",
-        confidence: float = 0.95,
+        self, metric: str | None = None, baseline: str = "CrossEntropy", confidence: float = 0.95
     ) -> pd.DataFrame:
         """``table`` with all axes as columns, also those that do not vary."""
-        frame = self.frame()
+        frame, known = self.frame(), self.metrics()
+        metric = known[0] if metric is None and known else metric or ACCURACY
         if metric not in frame:
-            raise ValueError(
-                f"no finished run has {metric!r}; there is "
-                f"{sorted(c for c in frame if 'accuracy' in c) or 'nothing yet'}."
-            )
+            raise ValueError(f"no finished run has {metric!r}; there is {known or 'nothing yet'}.")
+        less = "better" in frame and bool((frame["better"] == "lower").any())
+        share = not less and bool(frame[metric].dropna().between(0, 1).all())
+        scale, sign = 100 if share else 1, -1 if less else 1
         frame = frame[frame["method"].notna()]
         # Runs of other grids in the same store are other settings, never more seeds of one.
         more = [c for c in MORE if frame[c].astype(str).nunique() > 1]
@@ -109,7 +120,7 @@ class Results:
             more.append("teacher_net")
         frame = frame.assign(
             imbalance=frame["imbalance"].astype(float).fillna(0.0),
-            value=100 * frame[metric],
+            value=scale * frame[metric],
             **{c: frame[c].fillna("").astype(str) for c in more},
         )
         axes, rows = [*AXES, *more], []
@@ -124,10 +135,10 @@ class Results:
         base = base.set_index([*setting, "seed"])["value"]
         for key, runs in frame.groupby([*axes, "method"], sort=False, dropna=False):
             done = runs.dropna(subset=["value"]).set_index([*setting, "seed"])["value"]
-            paired = (done - base.reindex(done.index)).dropna()
+            paired = sign * (done - base.reindex(done.index)).dropna()
             low, high = gain_interval(paired, confidence)
             best = (
-                100 * runs[metric.replace("_last", "_best")].dropna()
+                scale * runs[metric.replace("_last", "_best")].dropna()
                 if metric.replace("_last", "_best") in runs
                 else done[:0]
             )
@@ -147,6 +158,7 @@ class Results:
             )
         table = pd.DataFrame(rows).round(9)  # equal runs gain 0, not 3e-15
         table["clear"] = (table["low"] > 0) | (table["high"] < 0)
+        table.attrs = {"metric": word(metric), "unit": " (% points)" if share else ""}
         return table
 
     def against(self, name: str, **kwargs) -> pd.DataFrame:
@@ -281,7 +293,7 @@ def typeset(table: pd.DataFrame, kind: str) -> str:
         [
             *(c.replace("_", " ") for c in head),
             "seeds",
-            "accuracy",
+            table.attrs.get("metric", "accuracy"),
             "gain",
             "interval",
             "pairs",

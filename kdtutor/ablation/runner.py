@@ -28,6 +28,7 @@ import torch
 from ..display.progress import bar
 from ..runs import CannotWrite
 from ..training import NonFiniteError, fit
+from .columns import ACCURACY, is_share, measured, word
 from .grid import Cell, Grid
 from .results import Results
 from .store import Store
@@ -152,12 +153,11 @@ def run(
 
 
 def _outcome(record: dict) -> str:
-    value = record.get("test_accuracy_last")
-    return (
-        f"{value:.2%} on the test set"
-        if value is not None
-        else f"{record['status']} {record.get('reason', '')}"
-    )
+    name = next(iter(measured(record)), None)
+    if name is None:
+        return f"{record['status']} {record.get('reason', '')}"
+    shown = f"{record[name]:.2%}" if is_share(name, record) else f"{record[name]:.4g}"
+    return f"{shown} on the test set" + ("" if name == ACCURACY else f" ({word(name)})")
 
 
 def _fill_caches(cells: Sequence[Cell], plans, store: Store, executor, progress: bool) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ..runs import CannotWrite, RunDirectory, replace_file, short_hash
+from .columns import ACCURACY, measured
 from .grid import FORMAT, Cell
 
 
@@ -165,7 +166,8 @@ class Store:
         by_key = {row["key"]: row for row in rows}
         for row in rows:
             teacher = by_key.get(row["teacher"], row)
-            row["teacher_accuracy"] = teacher.get("test_accuracy_last") if row["teacher"] else None
+            own = next(iter(measured(teacher)), ACCURACY)
+            row["teacher_accuracy"] = teacher.get(own) if row["teacher"] else None
             row["teacher_net"] = (
                 f"{teacher['net']}, {teacher['epochs']} epochs, seed {teacher['seed']}"
                 if row["teacher"]

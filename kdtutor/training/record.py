@@ -125,6 +125,8 @@ class Record:
 
     def _result(self, test: bool) -> dict:
         result: dict = {"seconds": time.perf_counter() - self.start}
+        if self.metric is not None and not self.metric.higher_is_better:
+            result["better"] = "lower"
         name = self.history.metric.removeprefix("val_")
         if self.history.best() is not None:
             result[f"val_{name}_last"] = self.history.rows[-1][self.history.metric]

@@ -219,7 +219,9 @@ def test_the_mean_is_over_places_and_the_sum_over_the_classes_axis(shape, axis):
     mask = torch.rand(s.select(where, 0).shape, generator=g) > 0.4
     for keep in (None, mask, torch.zeros_like(mask)):
         value = distillation_kl(s, t, 2.0, axis=axis, mask=keep)
-        assert value.item() == pytest.approx(slow_kl_of_places(s, t, 2.0, where, keep), rel=1e-5, abs=1e-9)
+        assert value.item() == pytest.approx(
+            slow_kl_of_places(s, t, 2.0, where, keep), rel=1e-5, abs=1e-9
+        )
 
 
 def test_masked_places_have_no_gradient_and_no_say():

@@ -12,6 +12,7 @@ import ipywidgets as widgets
 
 from ...errors import unknown
 from .. import Grid, Results, Store, background, forecast, read_grid
+from ..columns import measured
 from ..results import typeset
 from .fields import FIELDS, arranged, grid_controls
 
@@ -154,7 +155,7 @@ class Bench(widgets.VBox):
         self.figure.layout.display, self.figure.layout.max_width = "none", "100%"
 
     def _draw(self, frame) -> None:
-        if "test_accuracy_last" not in frame or not frame["test_accuracy_last"].notna().any():
+        if not any(frame[name].notna().any() for name in measured(frame)):
             return
         table = self.results.table()
         self.table.value = typeset(table, "html")
