@@ -112,7 +112,8 @@ def player_step(distiller, batch):
 
 
 def bare_step(student, teacher, batch, loss_of=None, before=(), theirs_before=()):
-    """() -> seconds: the limit, or with ``loss_of`` a peer's loss on what both networks computed."""
+    """() -> seconds: the limit, or with ``loss_of`` a peer's loss on what both networks
+    computed."""
     teacher.requires_grad_(False).eval()
     optimizer, paths = sgd(1e-4)(list(student.parameters())), MAPS + list(before) + ["fc:input"]
     theirs_paths = MAPS + list(theirs_before) + ["fc:input"]

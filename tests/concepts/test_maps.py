@@ -765,7 +765,8 @@ def test_some_dead_images_are_counted_with_their_positions_and_have_no_map():
 def test_a_layer_that_never_answers_is_an_error(make, net):
     with pytest.raises(
         ValueError,
-        match=r"does not answer to the image for any of the 3 images \(sigma_f = 0\).*constant or dead",
+        match=r"does not answer to the image for any of the 3 images \(sigma_f = 0\).*constant or "
+        r"dead",
     ):
         make(net, pictures(3), layers(net)[-1], 4)
 

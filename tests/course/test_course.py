@@ -197,7 +197,10 @@ def test_the_reason_is_read_from_the_log(log, says):
 
 def guarded(code, folder):
     """A process with the guard, in ``folder``: what it prints."""
-    program = f"from kdtutor.course import guard\nguard.start(gigabytes=2, megabytes_printed=0.01)\n{code}"
+    program = (
+        f"from kdtutor.course import guard\nguard.start(gigabytes=2, "
+        f"megabytes_printed=0.01)\n{code}"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, timeout=120
     )

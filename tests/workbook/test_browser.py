@@ -14,7 +14,8 @@ import time
 import urllib.request
 from pathlib import Path
 
-import matplotlib.font_manager  # noqa: F401  its cache is built here, not with a message on stderr in a figure's cell
+# noqa: F401  its cache is built here, not with a message on stderr in a figure's cell
+import matplotlib.font_manager
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
@@ -59,7 +60,10 @@ SETTINGS = {  # every cell in the page, also those out of sight; no dialogs abou
     'false, "doNotDisturbMode": true}',
 }
 
-OPENED = "() => { const w = window.jupyterapp?.shell?.currentWidget; return w?.sessionContext && w.content?.model?.cells; }"
+OPENED = (
+    "() => { const w = window.jupyterapp?.shell?.currentWidget; return w?.sessionContext && "
+    "w.content?.model?.cells; }"
+)
 START = """async () => {
   const app = window.jupyterapp, panel = app.shell.currentWidget;
   await panel.context.ready; await panel.sessionContext.ready; await panel.sessionContext.session.kernel.info;
@@ -211,7 +215,8 @@ def open_and_run(browser, lab):
 
 
 def cell_with(page, description):
-    """The first cell with a control of this description: (cell, its slider's handle, its picture)."""
+    """The first cell with a control of this description: (cell, its slider's handle, its
+    picture)."""
     control = page.locator(".widget-slider", has=page.get_by_text(description, exact=True)).first
     cell = page.locator(".jp-CodeCell", has=control).first
     return cell, control.get_by_role("slider").first, cell.locator(".widget-output img").first

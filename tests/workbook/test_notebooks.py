@@ -12,7 +12,8 @@ import sys
 import time
 from pathlib import Path
 
-import matplotlib.font_manager  # noqa: F401  its cache is built here, not with a message on stderr in a figure's cell
+# noqa: F401  its cache is built here, not with a message on stderr in a figure's cell
+import matplotlib.font_manager
 import nbformat
 import pytest
 import zmq.asyncio
