@@ -224,7 +224,7 @@ def main():
                 )
             rounds = max(3, args.rounds * 64 // size)
             times = take_turns(contenders, rounds)
-            ms = lambda who: round(1e3 * statistics.median(times[who]), 1)
+            ms = lambda who, times=times: round(1e3 * statistics.median(times[who]), 1)
             rows.append(
                 {
                     **compare(

@@ -46,7 +46,7 @@ def house(tmp_path_factory) -> Path:
     table = (copy / rows).read_text(encoding="utf-8")
     assert table.count("\nfrom .row import") == table.count("\n)\n# fmt: on") == 1
     table = table.replace("\nfrom .row import", f"\n{imported}\nfrom .row import")
-    table = table.replace("\n)\n# fmt: on", f"\n    {row}\n)\n# fmt: on")
+    table = table.replace("\n)\n# fmt: on", f"\n    {row},\n)\n# fmt: on")
     (copy / rows).write_text(table, encoding="utf-8")
     return copy
 

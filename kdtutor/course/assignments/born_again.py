@@ -2,6 +2,7 @@
 repeated, DKPP's loss.
 """
 
+import itertools
 from collections.abc import Callable
 
 import torch
@@ -69,7 +70,7 @@ def check_generations(function: Callable) -> Verdict:
                     f"{what}: the first network has no teacher: fit(student, None) trains it "
                     f"from the labels."
                 )
-            for k, (before, net) in enumerate(zip(fitted, fitted[1:]), 1):
+            for k, (before, net) in enumerate(itertools.pairwise(fitted), 1):
                 if net.taught_by is not before:
                     return f"{what}: generation {k} " + (
                         "learned from nobody. Remember the network trained last: fit returns "
@@ -279,7 +280,6 @@ def check_dkpp_loss(function: Callable) -> Verdict:
 
     def value(f):
         p, want = soften(t), dkpp_loss(s, t, keys=keys)
-        targets = permute_dark_knowledge(p, keys=keys)
         entropy = torch.special.entr(p).sum(1).mean()
         mistakes = {
             "nothing is shuffled: this is the Born-Again loss.": F.cross_entropy(s, p),

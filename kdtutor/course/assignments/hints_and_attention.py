@@ -121,11 +121,9 @@ def regressor_fault(
     try:
         module, right = function(guided, hint, activation), Regressor(guided, hint, activation)
     except RuntimeError as error:
-        raise (
-            error
-            if isinstance(error, NotImplementedError)
-            else ValueError(f"{error}. A kernel has at least 1 row and column.")
-        )
+        if isinstance(error, NotImplementedError):
+            raise
+        raise ValueError(f"{error}. A kernel has at least 1 row and column.") from error
     if not isinstance(module, nn.Module):
         return (
             f"{what}: your function returned a {type(module).__name__}, expected a module such "
