@@ -18,7 +18,7 @@ exit 1
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: lab test doctor clean help
+.PHONY: lab check quick test doctor clean help
 
 # On PATH too, so that a terminal in JupyterLab finds `kdtutor`.
 lab:
@@ -26,6 +26,19 @@ lab:
 	@PATH="$$(cd "$(BIN)" && pwd):$$PATH"; export PATH; \
 	exec "$(BIN)/python" -m jupyterlab --ip=127.0.0.1 --ServerApp.root_dir=. \
 	  --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(ROOT_USER) $(LAB_ARGS)
+
+# What no test has to run for: style, form, types, and the direction of imports.
+check:
+	$(call prepare,test)
+	@"$(BIN)/python" -m ruff check .
+	@"$(BIN)/python" -m ruff format --check .
+	@"$(BIN)/python" -m mypy
+	@"$(BIN)/lint-imports" --no-cache
+
+# For work in between: all but the slow tests and what tests/conftest.py marks as thorough.
+quick:
+	$(call prepare,test)
+	@exec env OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n 2 --dist loadfile -m "not slow and not thorough" $(TEST_ARGS)
 
 # Two processes, a file of tests at a time: the suite is made for two cores, and files share their servers and browsers.
 test:
@@ -38,10 +51,12 @@ doctor:
 
 clean:
 	@if [ -e "$(VENV)/pyvenv.cfg" ]; then rm -rf "$(VENV)"; fi
-	@rm -rf build dist kdtutor.egg-info .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf build dist kdtutor.egg-info .pytest_cache .hypothesis .import_linter_cache .ruff_cache .mypy_cache
 
 help:
 	@echo 'make lab     install once, then open the lessons in JupyterLab (127.0.0.1, with a token)'
+	@echo 'make check   install once, then ruff, mypy and the direction of imports'
+	@echo 'make quick   install once, then the tests for work in between (three minutes on two cores)'
 	@echo 'make test    install once, then run the whole suite'
 	@echo 'make doctor  say what a lesson needs and whether it is here'
 	@echo 'make clean   remove the environment and build products; data and runs stay'

@@ -53,7 +53,7 @@ def start(command: list[str], port: int, limit: float) -> float:
     token, base = secrets.token_hex(16), f"http://127.0.0.1:{port}"
     pages = [f"{base}/api/status", f"{base}/lab/tree/{LESSON}"]
     begin = time.perf_counter()
-    said = tempfile.TemporaryFile("w+")
+    said = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed below, once the server has ended
     server = subprocess.Popen(
         command,
         cwd=ROOT,

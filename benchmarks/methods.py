@@ -112,7 +112,8 @@ def player_step(distiller, batch):
 
 
 def bare_step(student, teacher, batch, loss_of=None, before=(), theirs_before=()):
-    """() -> seconds: the limit, or with ``loss_of`` a peer's loss on what both networks computed."""
+    """() -> seconds: the limit, or with ``loss_of`` a peer's loss on what both networks
+    computed."""
     teacher.requires_grad_(False).eval()
     optimizer, paths = sgd(1e-4)(list(student.parameters())), MAPS + list(before) + ["fc:input"]
     theirs_paths = MAPS + list(theirs_before) + ["fc:input"]
@@ -223,7 +224,7 @@ def main():
                 )
             rounds = max(3, args.rounds * 64 // size)
             times = take_turns(contenders, rounds)
-            ms = lambda who: round(1e3 * statistics.median(times[who]), 1)
+            ms = lambda who, times=times: round(1e3 * statistics.median(times[who]), 1)
             rows.append(
                 {
                     **compare(

@@ -32,6 +32,7 @@ _MODULES = (
     "runs",
     "softening",
     "taps",
+    "tasks",
     "teacher",
     "training",
     "workbook",

@@ -113,7 +113,8 @@ def list_lessons():
 
 
 def chosen(names: list[str]) -> list[Path]:
-    """The lessons with these names; a number ("01"), the name and the path all do. None given: all."""
+    """The lessons with these names; a number ("01"), the name and the path all do. None given:
+    all."""
     from .workbook.notebooks import lessons as all_lessons
 
     known = {path.stem: path for path in all_lessons()}

@@ -1,4 +1,5 @@
-"""Helpers that make one clear error out of bad input: what was given, what is expected, what to do."""
+"""Helpers that make one clear error out of bad input: what was given, what is expected, what to
+do."""
 
 import difflib
 from collections.abc import Iterable

@@ -21,6 +21,24 @@ hypothesis.settings.register_profile("kdtutor", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("kdtutor")
 
 REPO = Path(__file__).resolve().parents[1]
+# What `make quick` leaves out, as folders and files under tests/; a new test is in it by default.
+THOROUGH = (
+    "ablation/test_background.py",
+    "ablation/test_executors.py",
+    "contributing",
+    "course",
+    "test_benchmarks.py",
+    "test_packaging.py",
+    "test_style.py",
+    "workbook/test_browser.py",
+    "workbook/test_notebooks.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if any(item.path.is_relative_to(REPO / "tests" / name) for name in THOROUGH):
+            item.add_marker("thorough")
 
 
 @pytest.fixture(scope="session")

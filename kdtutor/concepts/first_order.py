@@ -127,7 +127,8 @@ def descent(
 
 
 def duration_until(g: Tensor, target: float, longest: float, **settings) -> Tensor:
-    """(N,) after which duration ``descent`` has the mean entropy ``target``; at most ``longest``."""
+    """(N,) after which duration ``descent`` has the mean entropy ``target``; at most
+    ``longest``."""
     level = lambda u: entropy(descent(g, u, **settings)).double().mean((1, 2))[:, None]
     ends = torch.zeros(len(g), 1, dtype=torch.float64, device=g.device)
     return _crossing(level, target, ends, ends + longest).flatten()

@@ -2,6 +2,7 @@
 error.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -14,7 +15,7 @@ from .masks import Foreground, central_box, foreground
 def read_epochs(epochs: Sequence[int] | None, m: int) -> list[int]:
     """The epochs of m checkpoints, rising; by default 1 to m."""
     epochs = list(range(1, m + 1)) if epochs is None else [int(e) for e in epochs]
-    if len(epochs) != m or any(b <= a for a, b in zip(epochs, epochs[1:])):
+    if len(epochs) != m or any(b <= a for a, b in itertools.pairwise(epochs)):
         raise ValueError(
             f"epochs={epochs} for {m} checkpoints: expected one rising number for each."
         )

@@ -15,7 +15,8 @@ TOLERANCE = 0.05  # nats; a quarter of the paper's threshold b
 
 
 def entropy(sigma: Tensor) -> Tensor:
-    """H_i = log sigma_i + 1/2 log(2 pi e), in nats, elementwise: the entropy of N(x_i, sigma_i^2)."""
+    """H_i = log sigma_i + 1/2 log(2 pi e), in nats, elementwise: the entropy of N(x_i,
+    sigma_i^2)."""
     return sigma.log() + HALF_LOG_2PIE
 
 
@@ -72,7 +73,10 @@ class EntropyMaps:
             else f", target {self.target:g} reached by {int(self.reached.sum())}"
         )
         dead = f", {int(self.dead.sum())} dead" if self.dead.any() else ""
-        return f"EntropyMaps({len(self)} images, {self.grid}x{self.grid} cells, layer {self.layer!r}{goal}{dead})"
+        return (
+            f"EntropyMaps({len(self)} images, {self.grid}x{self.grid} cells, layer "
+            f"{self.layer!r}{goal}{dead})"
+        )
 
     def select(self, rows) -> "EntropyMaps":
         """The maps of these images only (positions or a bool mask)."""

@@ -78,7 +78,10 @@ class ConceptReport:
             f"{k} {v:.3g} [{self.intervals[k][0]:.3g}, {self.intervals[k][1]:.3g}]"
             for k, v in self.values.items()
         )
-        return f"ConceptReport({numbers}; b = {self.threshold:g}, variant {self.variant!r}; {'; '.join(self.notes)})"
+        return (
+            f"ConceptReport({numbers}; b = {self.threshold:g}, variant {self.variant!r}; "
+            f"{'; '.join(self.notes)})"
+        )
 
 
 def compare_reports(distilled: ConceptReport, baseline: ConceptReport):

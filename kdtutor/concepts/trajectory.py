@@ -1,4 +1,5 @@
-"""The same images through the checkpoints of one training run: what the layer knew, epoch by epoch."""
+"""The same images through the checkpoints of one training run: what the layer knew, epoch by
+epoch."""
 
 import copy
 import re

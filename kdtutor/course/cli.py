@@ -37,7 +37,8 @@ def grade(
         bool, typer.Option("--again", help="Grade what has been graded, too.")
     ] = False,
 ):
-    """Autograde all submissions of an assignment. Exit status 1 if one of them could not be graded."""
+    """Autograde all submissions of an assignment. Exit status 1 if one of them could not be
+    graded."""
     from .grading import grade as grade_all
     from .grading import table
 

@@ -47,7 +47,8 @@ class Outcome:
 
 
 def open_course(course: Path):
-    """nbgrader's own interface to a course directory, with the settings of its nbgrader_config.py."""
+    """nbgrader's own interface to a course directory, with the settings of its
+    nbgrader_config.py."""
     try:
         from nbgrader.apps.api import NbGraderAPI
     except ImportError as error:

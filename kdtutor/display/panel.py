@@ -34,7 +34,8 @@ def panel(draw: Callable, height: int = 360, **controls: widgets.Widget) -> widg
 def slider(
     description: str, value: float, low: float, high: float, step: float = 0.1, *, log: bool = False
 ):
-    """A slider that fires when the handle is released. log: low and high are values, not exponents."""
+    """A slider that fires when the handle is released. log: low and high are values, not
+    exponents."""
     common = dict(description=description, continuous_update=False)
     if log:
         from math import log10

@@ -43,7 +43,7 @@ RC = {
 }
 
 styled = plt.rc_context(RC)
-"""Decorator of a draw function: labels and legends that are added to the figure take the workbook's style too."""
+"""Decorator of a draw function: labels and legends added to a figure take the workbook's style."""
 
 
 def figure(rows: int = 1, columns: int = 1, width: float = 9.0, height: float = 3.2, **kwargs):

@@ -4,6 +4,7 @@ the network left alone, bad input.
 
 import copy
 import importlib
+import itertools
 import math
 import re
 import warnings
@@ -191,7 +192,7 @@ def test_sensitivity_of_a_network_is_its_jacobian_also_in_pieces():
     assert torch.equal(sensitivity(net, x, "5", 4, relu=True), sensitivity(net, x, "6", 4))
 
 
-def test_random_projections_are_right_on_average_the_same_for_all_images_and_exact_where_they_suffice():
+def test_random_projections_are_right_on_average_alike_for_images_and_exact_where_they_suffice():
     net, x = linear(80), pictures(2, dtype=torch.float64)
     exact = sensitivity(net, x, "fc", 2, projections=80)
     assert torch.allclose(
@@ -389,7 +390,7 @@ def test_the_map_equals_the_slow_loop_with_the_same_noise(grid, side, relu, sett
             maps.sigma[i], iterates[best], rtol=0, atol=1e-6
         )
         assert all(
-            b > a for a, b in zip(levels[: best + 6], levels[1 : best + 6])
+            b > a for a, b in itertools.pairwise(levels)
         )  # a path that rises: ending at the target loses nothing
         assert ending.steps[i] == best and torch.equal(ending.sigma[i], maps.sigma[i])
         assert maps.reached[i] == (abs(levels[best] - target) <= 0.05)
@@ -765,7 +766,8 @@ def test_some_dead_images_are_counted_with_their_positions_and_have_no_map():
 def test_a_layer_that_never_answers_is_an_error(make, net):
     with pytest.raises(
         ValueError,
-        match=r"does not answer to the image for any of the 3 images \(sigma_f = 0\).*constant or dead",
+        match=r"does not answer to the image for any of the 3 images \(sigma_f = 0\).*constant or "
+        r"dead",
     ):
         make(net, pictures(3), layers(net)[-1], 4)
 

@@ -612,9 +612,13 @@ def test_a_trajectory_brings_its_epochs_and_arrays_will_do():
     maps, cells = torch.rand(3, 4, 5, 5, generator=g), torch.rand(4, 5, 5, generator=g) > 0.5
     course = Trajectory([0, 2, 7], [as_maps(m) for m in maps])
     wanted = concept_metrics(list(maps), cells, epochs=[0, 2, 7], distance=[0, 1, 3])
-    for given, masks in ((course, cells), (maps, cells[:, None]), (maps.numpy(), cells.numpy())):
-        epochs = None if given is course else [0, 2, 7]
-        found = concept_metrics(given, masks, epochs=epochs, distance=[0, 1, 3])
+    for maps_given, masks in (
+        (course, cells),
+        (maps, cells[:, None]),
+        (maps.numpy(), cells.numpy()),
+    ):
+        epochs = None if maps_given is course else [0, 2, 7]
+        found = concept_metrics(maps_given, masks, epochs=epochs, distance=[0, 1, 3])
         assert found.values == pytest.approx(wanted.values) and found.course["epoch"] == [0, 2, 7]
     assert set(wanted.images().epoch) <= {2, 7}
     assert torch.equal(

@@ -1,4 +1,5 @@
-"""Found cells against known parts: precision, recall, average precision, by hand and against loops."""
+"""Found cells against known parts: precision, recall, average precision, by hand and against
+loops."""
 
 import math
 

@@ -3,6 +3,7 @@ six metrics at the end.
 """
 
 import copy
+import itertools
 import math
 
 import numpy as np
@@ -75,7 +76,7 @@ def way(seen, last, names, epochs):
     per, rows = (len(vectors) - 1) // epochs, []
     for e in range(epochs):
         mine = vectors[e * per : (e + 1) * per + 1]
-        steps = [np.linalg.norm(b - a) for a, b in zip(mine, mine[1:])]
+        steps = [np.linalg.norm(b - a) for a, b in itertools.pairwise(mine)]
         rows.append([np.linalg.norm(mine[0]), np.linalg.norm(mine[-1] - mine[0]), sum(steps)])
     return rows
 

@@ -21,8 +21,8 @@ nbgrader = pytest.importorskip(
     "nbgrader", reason='the classroom needs nbgrader: pip install "kdtutor[classroom]"'
 )
 
-from kdtutor.course import assignment_names, new_course
-from kdtutor.course.grading import open_course
+from kdtutor.course import assignment_names, new_course  # noqa: E402  needs nbgrader
+from kdtutor.course.grading import open_course  # noqa: E402
 
 COURSE = Path(__file__).resolve().parents[2] / "notebooks" / "assignments"
 NAMES = assignment_names(COURSE)

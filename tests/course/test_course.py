@@ -132,7 +132,7 @@ def test_every_check_is_importable_from_one_place_and_has_one_home():
     assert checks.check_soften.__module__ == "kdtutor.lessons.start_here.checks"
     assert "check_diagnosis" in dir(checks)
     with pytest.raises(AttributeError, match="check_everything"):
-        checks.check_everything
+        _ = checks.check_everything
 
 
 # --- grading: what happened, in plain words
@@ -197,7 +197,10 @@ def test_the_reason_is_read_from_the_log(log, says):
 
 def guarded(code, folder):
     """A process with the guard, in ``folder``: what it prints."""
-    program = f"from kdtutor.course import guard\nguard.start(gigabytes=2, megabytes_printed=0.01)\n{code}"
+    program = (
+        f"from kdtutor.course import guard\nguard.start(gigabytes=2, "
+        f"megabytes_printed=0.01)\n{code}"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, timeout=120
     )
@@ -232,8 +235,10 @@ def test_the_guard_keeps_a_submission_in_its_folder(tmp_path):
 import os, shutil, sqlite3, tempfile
 from pathlib import Path
 import numpy as np
-Path('mine.txt').write_text('mine'); os.rename('mine.txt', 'still.txt'); shutil.copy('still.txt', 'mine.txt'); os.remove('still.txt')
-Path('new').mkdir(); Path('new/x').touch(); shutil.rmtree('new'); sqlite3.connect(':memory:').close(); sqlite3.connect('own.db').close()
+Path('mine.txt').write_text('mine'); os.rename('mine.txt', 'still.txt')
+shutil.copy('still.txt', 'mine.txt'); os.remove('still.txt')
+Path('new').mkdir(); Path('new/x').touch(); shutil.rmtree('new')
+sqlite3.connect(':memory:').close(); sqlite3.connect('own.db').close()
 with tempfile.TemporaryDirectory() as folder: Path(folder, 'x').write_text('temporary')
 open(os.devnull, 'w').close()
 print(open('../precious.txt').read())

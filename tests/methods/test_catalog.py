@@ -93,3 +93,16 @@ def test_a_method_of_the_catalog_continues_bit_for_bit(name, tmp_path, monkeypat
 def test_a_method_of_the_catalog_trains_in_mixed_precision(name):
     history = train(make(name, network(9)), precision="bf16", epochs=2)
     assert history.rows[-1]["loss"] == history.rows[-1]["loss"]
+
+
+def test_every_class_is_found_in_its_folder_and_flat_without_a_second_list():
+    from importlib import import_module
+
+    import kdtutor.methods as methods
+
+    for kind in {row.distiller for row in methods.rows.ROWS}:
+        folder = kind.__module__.rsplit(".", 1)[0]
+        assert getattr(import_module(folder), kind.__name__) is kind
+        assert getattr(methods, kind.__name__) is kind and kind.__name__ in methods.__all__
+    with pytest.raises(ImportError):
+        exec("from kdtutor.methods.response import RKD")

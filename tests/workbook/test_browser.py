@@ -14,7 +14,8 @@ import time
 import urllib.request
 from pathlib import Path
 
-import matplotlib.font_manager  # noqa: F401  its cache is built here, not with a message on stderr in a figure's cell
+# its cache is built here, not with a message on stderr in a figure's cell
+import matplotlib.font_manager  # noqa: F401
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
@@ -59,20 +60,27 @@ SETTINGS = {  # every cell in the page, also those out of sight; no dialogs abou
     'false, "doNotDisturbMode": true}',
 }
 
-OPENED = "() => { const w = window.jupyterapp?.shell?.currentWidget; return w?.sessionContext && w.content?.model?.cells; }"
+OPENED = (
+    "() => { const w = window.jupyterapp?.shell?.currentWidget; return w?.sessionContext && "
+    "w.content?.model?.cells; }"
+)
 START = """async () => {
   const app = window.jupyterapp, panel = app.shell.currentWidget;
-  await panel.context.ready; await panel.sessionContext.ready; await panel.sessionContext.session.kernel.info;
+  await panel.context.ready; await panel.sessionContext.ready;
+  await panel.sessionContext.session.kernel.info;
   await app.commands.execute('notebook:clear-all-cell-outputs');
-  app.commands.execute('notebook:run-all-cells');  // not awaited: the wait below has a limit and says where it stopped
+  // not awaited: the wait below has a limit and says where it stopped
+  app.commands.execute('notebook:run-all-cells');
 }"""
 # How far it got: the kernel's status, each code cell's count, and what went wrong.
 STATE = """() => {
   const panel = window.jupyterapp.shell.currentWidget;
-  const cells = [...panel.content.model.cells].filter(c => c.type === 'code' && c.sharedModel.getSource().trim());
+  const cells = [...panel.content.model.cells]
+    .filter(c => c.type === 'code' && c.sharedModel.getSource().trim());
   const outputs = c => Array.from({length: c.outputs.length}, (_, i) => c.outputs.get(i).toJSON());
   const counts = cells.map(c => c.executionCount);
-  const errors = cells.flatMap(outputs).filter(o => o.output_type === 'error').map(o => `${o.ename}: ${o.evalue}`);
+  const errors = cells.flatMap(outputs).filter(o => o.output_type === 'error')
+    .map(o => `${o.ename}: ${o.evalue}`);
   return {status: panel.sessionContext.session?.kernel?.status, counts, errors};
 }"""
 SHOWN_ERRORS = (
@@ -211,7 +219,8 @@ def open_and_run(browser, lab):
 
 
 def cell_with(page, description):
-    """The first cell with a control of this description: (cell, its slider's handle, its picture)."""
+    """The first cell with a control of this description: (cell, its slider's handle, its
+    picture)."""
     control = page.locator(".widget-slider", has=page.get_by_text(description, exact=True)).first
     cell = page.locator(".jp-CodeCell", has=control).first
     return cell, control.get_by_role("slider").first, cell.locator(".widget-output img").first
@@ -299,7 +308,8 @@ from matplotlib.figure import Figure
 def draw(T):
     {line}
     fig = Figure((4, 3)); fig.subplots().plot([0, T]); display(fig)
-T = W.FloatSlider(value=1.0, min=1.0, max=10.0, step=0.5, description="{name}", continuous_update=False)
+T = W.FloatSlider(value=1.0, min=1.0, max=10.0, step=0.5,
+                  description="{name}", continuous_update=False)
 out = W.interactive_output(draw, {{"T": T}}); out.layout.height = "{height}px"
 W.VBox([T, out])"""
 

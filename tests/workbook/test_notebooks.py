@@ -12,7 +12,8 @@ import sys
 import time
 from pathlib import Path
 
-import matplotlib.font_manager  # noqa: F401  its cache is built here, not with a message on stderr in a figure's cell
+# its cache is built here, not with a message on stderr in a figure's cell
+import matplotlib.font_manager  # noqa: F401
 import nbformat
 import pytest
 import zmq.asyncio
@@ -53,7 +54,9 @@ def ends(w):
 moved = 0
 for w in list(_instances.values()):
     if isinstance(w, W.Button): w.click()
-    elif hasattr(w, "value") and not isinstance(w, (W.HTML, W.Label, W.IntProgress, W.FloatProgress)):
+    elif hasattr(w, "value") and not isinstance(
+        w, (W.HTML, W.Label, W.IntProgress, W.FloatProgress)
+    ):
         for value in [*ends(w), w.value]:
             w.value = value; moved += 1
 print(moved, "moves")
@@ -347,7 +350,7 @@ def good() -> nbformat.NotebookNode:
     cells.insert(
         -2, new_code_cell("panel(draw)", outputs=[new_output("display_data", {"text/plain": NOTE})])
     )
-    for i in range(2):
+    for _ in range(2):
         stub = "def f(x):\n    raise NotImplementedError"
         cells += [new_markdown_cell("### Exercise"), new_code_cell(stub), new_code_cell("check(f)")]
     cells += [new_markdown_cell("Summary") for _ in range(4)]

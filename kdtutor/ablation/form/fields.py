@@ -18,7 +18,8 @@ def _listed(values) -> str:
 
 
 def _numbers(text: str, kind, what: str) -> list:
-    """The numbers in "0, 0.4"; "none" stands for None. Raises ``ValueError`` that names the field."""
+    """The numbers in "0, 0.4"; "none" stands for None. Raises ``ValueError`` that names the
+    field."""
     try:
         return [
             None if part.strip() == "none" else kind(part)

@@ -114,7 +114,8 @@ class Bench(widgets.VBox):
 
     def estimate(self) -> str:
         """How many runs there are and how long they would take."""
-        return f"<pre>{html.escape(forecast(self.grid(), self.store, max(1, self.controls['workers'].value)))}</pre>"
+        workers = max(1, self.controls["workers"].value)
+        return f"<pre>{html.escape(forecast(self.grid(), self.store, workers))}</pre>"
 
     def refresh(self) -> None:
         """Reads the store and shows what there is; redraws only what changed."""

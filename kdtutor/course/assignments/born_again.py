@@ -2,6 +2,7 @@
 repeated, DKPP's loss.
 """
 
+import itertools
 from collections.abc import Callable
 
 import torch
@@ -17,7 +18,10 @@ from ...methods.self_distillation.born_again import (
 )
 from ...softening import soften
 
-PLAIN = "the result must be a tensor that depends on student_logits: no .item(), .detach() or NumPy on the student's side."
+PLAIN = (
+    "the result must be a tensor that depends on student_logits: no .item(), .detach() or "
+    "NumPy on the student's side."
+)
 
 
 class Stand:
@@ -47,14 +51,26 @@ def check_generations(function: Callable) -> Verdict:
             if nets is None:
                 return f"{what}: your function returned None. Did you forget `return`?"
             if len(made) < len(fitted):
-                return f"{what}: {len(made)} made, but {len(fitted)} trained. Every generation is a *new* network, trained once."
+                return (
+                    f"{what}: {len(made)} made, but {len(fitted)} trained. Every generation is "
+                    f"a *new* network, trained once."
+                )
             if len(made) == len(fitted) != len(set(fitted)):
-                return f"{what}: one network was trained twice, another never. The student comes first: fit(student, teacher)."
+                return (
+                    f"{what}: one network was trained twice, another never. The student comes "
+                    f"first: fit(student, teacher)."
+                )
             if len(made) != count + 1 or set(fitted) != set(made):
-                return f"{what}: {len(made)} made, {len(fitted)} trained; expected {count + 1} each: the teacher, and {count} after it."
+                return (
+                    f"{what}: {len(made)} made, {len(fitted)} trained; expected {count + 1} "
+                    f"each: the teacher, and {count} after it."
+                )
             if fitted[0].taught_by is not None:
-                return f"{what}: the first network has no teacher: fit(student, None) trains it from the labels."
-            for k, (before, net) in enumerate(zip(fitted, fitted[1:]), 1):
+                return (
+                    f"{what}: the first network has no teacher: fit(student, None) trains it "
+                    f"from the labels."
+                )
+            for k, (before, net) in enumerate(itertools.pairwise(fitted), 1):
                 if net.taught_by is not before:
                     return f"{what}: generation {k} " + (
                         "learned from nobody. Remember the network trained last: fit returns "
@@ -65,11 +81,20 @@ def check_generations(function: Callable) -> Verdict:
                         else "did not learn from the network that was trained just before it."
                     )
             if not isinstance(nets, (list, tuple)):
-                return f"{what}: you returned one thing; expected the list of all {count + 1} networks, the teacher first."
+                return (
+                    f"{what}: you returned one thing; expected the list of all {count + 1} "
+                    f"networks, the teacher first."
+                )
             if len(nets) != count + 1:
-                return f"{what}: you returned {len(nets)} networks; expected all {count + 1}, the teacher first."
+                return (
+                    f"{what}: you returned {len(nets)} networks; expected all {count + 1}, the "
+                    f"teacher first."
+                )
             if any(a is not b for a, b in zip(nets, fitted)):
-                return f"{what}: expected the networks in the order of their training, the teacher first."
+                return (
+                    f"{what}: expected the networks in the order of their training, the "
+                    f"teacher first."
+                )
 
         return run
 
@@ -82,7 +107,8 @@ def check_generations(function: Callable) -> Verdict:
 
 
 def check_cwtm_loss(function: Callable) -> Verdict:
-    """``function(student_logits, teacher_logits, y)`` -> scalar: sum_s w_s CE(student s, label s)."""
+    """``function(student_logits, teacher_logits, y)`` -> scalar: sum_s w_s CE(student s, label
+    s)."""
     g = torch.Generator().manual_seed(8)
     hand = (
         torch.tensor([[0.5, 0.3, 0.2], [0.6, 0.15, 0.25]]).log(),
@@ -201,7 +227,10 @@ def check_repeatable_shuffle(function: Callable) -> Verdict:
                 and isinstance(again, torch.Tensor)
                 and not torch.equal(first, again)
             ):
-                return "the same keys gave two different shuffles: where keys are given, they alone decide."
+                return (
+                    "the same keys gave two different shuffles: where keys are given, they "
+                    "alone decide."
+                )
             return explain(first, permute_dark_knowledge(p, keys=keys), what, mistakes)
 
         return run
@@ -211,11 +240,20 @@ def check_repeatable_shuffle(function: Callable) -> Verdict:
             f(batch[0].clone(), torch.Generator().manual_seed(seed), None) for seed in (3, 3, 4)
         )
         if not torch.equal(a, b):
-            return "two generators with the same seed gave two different shuffles: draw the keys with torch.rand(..., generator=generator)."
+            return (
+                "two generators with the same seed gave two different shuffles: draw the keys "
+                "with torch.rand(..., generator=generator)."
+            )
         if torch.equal(a, c):
-            return "generators with different seeds gave the same shuffle: draw from the generator that is given, with no seed of your own."
+            return (
+                "generators with different seeds gave the same shuffle: draw from the "
+                "generator that is given, with no seed of your own."
+            )
         if torch.equal(f(batch[0].clone(), None, None), f(batch[0].clone(), None, None)):
-            return "without keys and without a generator two calls gave the same shuffle: it should be a fresh one."
+            return (
+                "without keys and without a generator two calls gave the same shuffle: it "
+                "should be a fresh one."
+            )
 
     verdict = judge(
         function,
@@ -242,7 +280,6 @@ def check_dkpp_loss(function: Callable) -> Verdict:
 
     def value(f):
         p, want = soften(t), dkpp_loss(s, t, keys=keys)
-        targets = permute_dark_knowledge(p, keys=keys)
         entropy = torch.special.entr(p).sum(1).mean()
         mistakes = {
             "nothing is shuffled: this is the Born-Again loss.": F.cross_entropy(s, p),
@@ -252,9 +289,8 @@ def check_dkpp_loss(function: Callable) -> Verdict:
             "it is B times too large: take the mean over the batch.": want * len(s),
             "it is too small by the number of classes: sum over the classes, the mean runs over "
             "the batch only.": want / s.shape[1],
-            "only the first answer is used, which no shuffle moves: use the whole row.": F.cross_entropy(
-                s, t.argmax(1)
-            ),
+            "only the first answer is used, which no shuffle moves: use the whole "
+            "row.": F.cross_entropy(s, t.argmax(1)),
             "the student's answer is shuffled: shuffle the teacher's.": F.cross_entropy(
                 permute_dark_knowledge(s, keys=keys), p
             ),
@@ -280,7 +316,10 @@ def check_dkpp_loss(function: Callable) -> Verdict:
             for seed in (3, 3, 4)
         )
         if not torch.equal(a, b):
-            return "two generators with the same seed gave two different losses: pass the generator on to the shuffle."
+            return (
+                "two generators with the same seed gave two different losses: pass the "
+                "generator on to the shuffle."
+            )
         return (
             "generators with different seeds gave the same loss: is anything shuffled?"
             if torch.equal(a, c)

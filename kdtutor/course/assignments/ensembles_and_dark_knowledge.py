@@ -59,20 +59,18 @@ def check_ensemble_logits(function: Callable) -> Verdict:
     sure = torch.tensor([[[0.0, 300.0, 1000.0]], [[1000.0, 300.0, 0.0]]])
 
     def step(what, z, T, mean):
-        p, want = soften(z, T), ensemble_logits(z, T, mean)
+        want = ensemble_logits(z, T, mean)
         mistakes = {
             "these are probabilities: expected logits, T times their logarithms.": ensemble_targets(
                 z, T, mean
             ),
             "a softmax at T will divide by T once more: multiply the logarithms by T.": want / T,
-            "T is not used: the members are softened with T before the mean is taken.": ensemble_logits(
-                z, 1.0, mean
-            ),
+            "T is not used: the members are softened with T before the mean is "
+            "taken.": ensemble_logits(z, 1.0, mean),
             "the members are not softened with T, only the result is multiplied by it.": T
             * ensemble_logits(z, 1.0, mean),
-            "the two means are swapped: the mean of the logits is the geometric one.": ensemble_logits(
-                z, T, "geometric" if mean == "arithmetic" else "arithmetic"
-            ),
+            "the two means are swapped: the mean of the logits is the geometric "
+            "one.": ensemble_logits(z, T, "geometric" if mean == "arithmetic" else "arithmetic"),
             "a member whose logits are larger as a whole counts more: normalise each member first, "
             "with log_softmax.": T * (z / T).logsumexp(0),
         }
@@ -115,9 +113,8 @@ def check_disagreement(function: Callable) -> Verdict:
         mistakes = {
             "the sign is flipped: the mean answer is the more doubtful one.": -want,
             "these are bits: use the natural logarithm.": want / math.log(2),
-            "that is only the entropy of the mean answer: subtract the members' own doubt.": entropy(
-                mean
-            ),
+            "that is only the entropy of the mean answer: subtract the members' own "
+            "doubt.": entropy(mean),
             "that is only the members' own doubt: it is to be subtracted from the entropy of the "
             "mean answer.": entropy(p).mean(0),
             "it is M times too large: take the mean over the members.": want * len(p),
@@ -177,9 +174,8 @@ def check_split_loss(function: Callable) -> Verdict:
         )
         mistakes = {
             "they are swapped: first the label part, then the dark part.": want.flip(0),
-            "the dark part lacks its weight: the teacher's share of all wrong answers, 1 − p_y.": pair(
-                want[0], T**2 * bare.mean()
-            ),
+            "the dark part lacks its weight: the teacher's share of all wrong answers, 1 − "
+            "p_y.": pair(want[0], T**2 * bare.mean()),
             "the dark part is weighted by the student's 1 − q_y: the teacher's share counts.": pair(
                 want[0], T**2 * ((1 - qy) * bare).mean()
             ),
@@ -189,9 +185,8 @@ def check_split_loss(function: Callable) -> Verdict:
             ),
             "you cut the sum of the KL in two: give the wrong classes shares of their own, which "
             "sum to 1.": pair(T**2 * terms[at, y].mean(), total - T**2 * terms[at, y].mean()),
-            "the wrong classes' shares are not divided by 1 − p_y (teacher) and 1 − q_y (student).": pair(
-                want[0], total - T**2 * terms[at, y].mean()
-            ),
+            "the wrong classes' shares are not divided by 1 − p_y (teacher) and 1 − q_y "
+            "(student).": pair(want[0], total - T**2 * terms[at, y].mean()),
             "the right class is the label y, not the teacher's first answer.": pair(
                 *split_loss(s, t, t.argmax(1), T)
             ),

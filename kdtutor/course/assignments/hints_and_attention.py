@@ -26,7 +26,10 @@ def one_way(
     )
     loss = function(*both, *more)
     if not isinstance(loss, Tensor) or not loss.requires_grad:
-        return "no gradient reaches the student: stay with tensors, and detach the teacher's side only."
+        return (
+            "no gradient reaches the student: stay with tensors, and detach the teacher's side "
+            "only."
+        )
     loss.backward()
     library(reference, teacher, *more).backward()
     if both[1].grad is not None and both[1].grad.any():
@@ -103,7 +106,8 @@ def check_hint_loss(function: Callable) -> Verdict:
         step("two examples by hand, 'paper' (2.25)", *tiny, "paper"),
         step("maps, variant 'code'", *maps, "code"),
         lambda f: one_way(f, hint_loss, *maps, "paper"),
-        praise="a sum per example in one variant, a mean in the other, and only the student learns.",
+        praise="a sum per example in one variant, a mean in the other, and only the student "
+        "learns.",
     )
 
 
@@ -117,18 +121,22 @@ def regressor_fault(
     try:
         module, right = function(guided, hint, activation), Regressor(guided, hint, activation)
     except RuntimeError as error:
-        raise (
-            error
-            if isinstance(error, NotImplementedError)
-            else ValueError(f"{error}. A kernel has at least 1 row and column.")
-        )
+        if isinstance(error, NotImplementedError):
+            raise
+        raise ValueError(f"{error}. A kernel has at least 1 row and column.") from error
     if not isinstance(module, nn.Module):
-        return f"{what}: your function returned a {type(module).__name__}, expected a module such as nn.Sequential(...)."
+        return (
+            f"{what}: your function returned a {type(module).__name__}, expected a module such "
+            f"as nn.Sequential(...)."
+        )
     x = torch.randn(2, *guided, generator=torch.Generator().manual_seed(c + h + w))
     try:
         shape = tuple(module(x).shape)
     except RuntimeError as error:
-        return f"{what}: your module cannot read maps of shape {tuple(x.shape)}: {error}. The guided layer comes in."
+        return (
+            f"{what}: your module cannot read maps of shape {tuple(x.shape)}: {error}. The "
+            f"guided layer comes in."
+        )
     want, kernel = tuple(right(x).shape), tuple(right[0].weight.shape[2:])
     if shape != want:
         hints = {
@@ -278,7 +286,8 @@ def check_full_attention_loss(function: Callable) -> Verdict:
                 flat, lambda m: m.amax(1, keepdim=True)
             ),
             "it is summed over the batch: take the mean over images.": lengths.sum(),
-            "'paper' takes the length, with its root; 'code' divides the squares by B · H · W.": lengths.square().mean(),
+            "'paper' takes the length, with its root; 'code' divides the squares by B · H · "
+            "W.": lengths.square().mean(),
             "one length over the whole batch: take it per image, then the mean.": d.norm(),
             "pool the features first; you pool the finished maps.": gap(
                 late, lambda m: m.norm(dim=1, keepdim=True)

@@ -117,11 +117,20 @@ def noise_complaint(f: Callable, n: int, rate: float, classes: int, seed: int) -
             (times - count / len(times)).abs().max() > 6 * (count / len(times)) ** 0.5 + 3
             for times in drawn
         ):
-            return f"{what}, {name}: some wrong classes come much more often than others: every one must be equally likely."
+            return (
+                f"{what}, {name}: some wrong classes come much more often than others: every "
+                f"one must be equally likely."
+            )
         if abs(int(wrong[: n // 2].sum()) - count / 2) > 3 * count**0.5 + 1:
-            return f"{what}, {name}: the wrong labels do not lie anywhere: choose the images at random, with `torch.randperm`."
+            return (
+                f"{what}, {name}: the wrong labels do not lie anywhere: choose the images at "
+                f"random, with `torch.randperm`."
+            )
         if not torch.equal(got, draw(seed)):
-            return f"{name}: the same generator gave different labels: pass `generator=generator` to *every* random function."
+            return (
+                f"{name}: the same generator gave different labels: pass `generator=generator` "
+                f"to *every* random function."
+            )
         if k > 20 and torch.equal(got, draw(seed + 1)):
             return f"{name}: another seed gave the same labels: draw from `generator`."
     return None
@@ -176,14 +185,23 @@ _HINTS = {
 def grid_complaint(grid, want: Grid, what: str) -> str | None:
     """How the runs of a grid differ from those of another, or None."""
     if not isinstance(grid, Grid):
-        return f"{what}: {NOTHING if grid is None else f'expected a Grid, got a {type(grid).__name__}.'}"
+        return (
+            f"{what}: "
+            f"{NOTHING if grid is None else f'expected a Grid, got a {type(grid).__name__}.'}"
+        )
     mine, theirs = grid.cells(), want.cells()
     for name, value in _FACETS.items():
         a, b = ({value(c) for c in cells} - {None} for cells in (mine, theirs))
         if a != b:
-            return f"{what}: {name} {sorted(a, key=str)}, expected {sorted(b, key=str)}. {_HINTS.get(name, '')}".strip()
+            return (
+                f"{what}: {name} {sorted(a, key=str)}, expected {sorted(b, key=str)}. "
+                f"{_HINTS.get(name, '')}"
+            ).strip()
     if {c.key for c in mine} != {c.key for c in theirs}:
-        return f"{what}: your grid has {len(mine)} runs that differ from the {len(theirs)} expected ones: leave other settings as they are."
+        return (
+            f"{what}: your grid has {len(mine)} runs that differ from the {len(theirs)} "
+            f"expected ones: leave other settings as they are."
+        )
     return None
 
 
@@ -280,12 +298,8 @@ def check_paired_gains(function: Callable) -> Verdict:
                 taught.dropna().to_numpy()
             )[:n]
             - np.sort(alone.dropna().to_numpy())[:n],
-            "you subtract the mean of the baseline: subtract the baseline's run of the *same seed*.": (
-                taught - alone.mean()
-            )
-            .dropna()
-            .sort_index()
-            .to_numpy(),
+            "you subtract the mean of the baseline: subtract the baseline's run of the *same "
+            "seed*.": (taught - alone.mean()).dropna().sort_index().to_numpy(),
             "the baseline comes from another rate of noise: both runs of a pair must have the same "
             "labels.": (taught - other).dropna().sort_index().to_numpy()
             if not other.index.duplicated().any()
@@ -293,7 +307,8 @@ def check_paired_gains(function: Callable) -> Verdict:
             "the gains are not in the order of rising seeds.": (taught - alone)[
                 in_order
             ].to_numpy(),
-            "a failed run counts as 0 % here: leave out pairs of which a run failed.": zeros.to_numpy(),
+            "a failed run counts as 0 % here: leave out pairs of which a run "
+            "failed.": zeros.to_numpy(),
             "these are the method's accuracies: subtract the baseline.": taught.dropna()
             .sort_index()
             .to_numpy(),
@@ -309,7 +324,10 @@ def check_paired_gains(function: Callable) -> Verdict:
                 return f"{what}: {NOTHING}"
             got = torch.as_tensor(np.array(got, dtype=float))
             if got.numel() == 0:
-                return f"{what}: no pairs at all. CrossEntropy has no teacher, all its rows say 'same': filter the method's rows only."
+                return (
+                    f"{what}: no pairs at all. CrossEntropy has no teacher, all its rows say "
+                    f"'same': filter the method's rows only."
+                )
             if got.isnan().any():
                 return f"{what}: your result holds NaN: leave out pairs of which a run failed."
             return explain(
@@ -344,15 +362,13 @@ def check_gain_interval(function: Callable) -> Verdict:
         error = gains.std(ddof=1) / n**0.5
         mistakes = {
             "`confidence` is not used: this is a 95 % interval.": gain_interval(gains),
-            "the t quantile has n degrees of freedom here: one is used up by the mean, so n − 1.": each(
-                stats.t.ppf((1 + confidence) / 2, n) * error
-            ),
+            "the t quantile has n degrees of freedom here: one is used up by the mean, so n − "
+            "1.": each(stats.t.ppf((1 + confidence) / 2, n) * error),
             "this is the normal distribution's quantile, for many seeds: with few, Student's t is "
             "larger.": each(stats.norm.ppf((1 + confidence) / 2) * error),
             "1.96 is the quantile for many seeds and 95 %: use stats.t.ppf.": each(1.96 * error),
-            "the quantile must leave half of the rest beyond *each* end: (1 + confidence) / 2.": each(
-                stats.t.ppf(confidence, n - 1) * error
-            ),
+            "the quantile must leave half of the rest beyond *each* end: (1 + confidence) / "
+            "2.": each(stats.t.ppf(confidence, n - 1) * error),
             "the standard deviation divides by n: for a sample take n − 1 (ddof=1).": each(
                 t * gains.std() / n**0.5
             ),
@@ -394,7 +410,10 @@ def check_gain_interval(function: Callable) -> Verdict:
                 or np.shape(got) != (2,)
                 or not np.isnan(np.array(got, dtype=float)).all()
             ):
-                return f"{len(gains)} gains: expected (NaN, NaN), for no interval can be said with fewer than two; got {got!r}."
+                return (
+                    f"{len(gains)} gains: expected (NaN, NaN), for no interval can be said "
+                    f"with fewer than two; got {got!r}."
+                )
 
     return judge(
         function,
@@ -407,7 +426,10 @@ def check_gain_interval(function: Callable) -> Verdict:
 
 def check_verdict(function: Callable) -> Verdict:
     """``function(low, high, margin)`` -> one of ``VERDICTS``."""
-    small_but_clear = "it leaves out 0, but all of it lies within ±margin: clear, and too small to matter. Ask for that first."
+    small_but_clear = (
+        "it leaves out 0, but all of it lies within ±margin: clear, and too small "
+        "to matter. Ask for that first."
+    )
     unclear = "it holds 0, and gains or losses that would matter: nobody can tell."
     cases = (
         (0.7, 3.1, 1.0, "it leaves out 0, above it."),
@@ -429,7 +451,10 @@ def check_verdict(function: Callable) -> Verdict:
             got, want = f(low, high, margin), verdict_of(low, high, margin)
             what = f"the interval [{low:g}, {high:g}] with margin {margin:g}"
             if got not in VERDICTS:
-                return f"{what}: your function returned {got!r}; expected one of {', '.join(map(repr, VERDICTS))}."
+                return (
+                    f"{what}: your function returned {got!r}; expected one of "
+                    f"{', '.join(map(repr, VERDICTS))}."
+                )
             return None if got == want else f"{what}: you say {got!r}, expected {want!r}: {why}"
 
         return look

@@ -84,8 +84,8 @@ def _averages(d: Tensor, pieces: int, all_entries: int, variant: str) -> dict[st
         "both.": total / (2 * count),
         "it is twice the mean: count each pair twice in the sum and in the divisor, or once in "
         "both.": 2 * total / count,
-        "Huber is ½ d² up to |d| = 1, and |d| − ½ beyond; this is the plain square.": d.square().sum()
-        / count,
+        "Huber is ½ d² up to |d| = 1, and |d| − ½ beyond; this is the plain "
+        "square.": d.square().sum() / count,
         "Huber goes on as |d| − ½ where |d| > 1; this is ½ d² everywhere.": d.square().sum()
         / (2 * count),
         "these are absolute differences; Huber is ½ d² up to |d| = 1.": d.abs().sum() / count,
@@ -110,9 +110,8 @@ def check_distance_loss(function: Callable) -> Verdict:
         mean = lambda d: d * off / d.sum()
         mistakes = _averages(mean(ds) - mean(dt), off, b * b, variant) | {
             "the distances are not divided by their mean.": gap(lambda d: d),
-            "the mean distance runs over all B² entries: the B zeros of the diagonal do not count.": gap(
-                lambda d: d / d.mean()
-            ),
+            "the mean distance runs over all B² entries: the B zeros of the diagonal do not "
+            "count.": gap(lambda d: d / d.mean()),
             "the distances are divided by the largest one: divide by their mean.": gap(
                 lambda d: d / d.max()
             ),
@@ -133,7 +132,10 @@ def check_distance_loss(function: Callable) -> Verdict:
         def run(f):
             f(leaf := s.clone().requires_grad_(), t.clone(), "paper").backward()
             if leaf.grad is not None and not torch.isfinite(leaf.grad).all():
-                return f"{what}: the gradient is NaN or Inf: the slope of a root at 0 is infinite. torch.cdist knows, or mask the zeros."
+                return (
+                    f"{what}: the gradient is NaN or Inf: the slope of a root at 0 is "
+                    f"infinite. torch.cdist knows, or mask the zeros."
+                )
             return one_way(f, distance_loss, s, t, "paper")
 
         return run
@@ -172,10 +174,8 @@ def check_angle_loss(function: Callable) -> Verdict:
         ]
         from_origin = [F.normalize(x, dim=1) @ F.normalize(x, dim=1).T for x in flat]
         mistakes = _averages(cosines[0] - cosines[1], triplets, b**3, variant) | {
-            "the triplets with j = k are counted too: B(B−1)(B−2) remain of different images.": huber_sum(
-                *cosines
-            )
-            / (b * (b - 1) ** 2),
+            "the triplets with j = k are counted too: B(B−1)(B−2) remain of different "
+            "images.": huber_sum(*cosines) / (b * (b - 1) ** 2),
             "those are dot products of edges: divide each edge by its length first.": huber_sum(
                 *products
             )
@@ -253,7 +253,10 @@ def check_invariances(function: Callable) -> Verdict:
         def look(f):
             said = f(moved_loss(name))
             if not isinstance(said, (set, frozenset, list, tuple)) or not set(said) <= set(MOVES):
-                return f"your function returned {said!r}; expected a set out of {', '.join(map(repr, MOVES))}."
+                return (
+                    f"your function returned {said!r}; expected a set out of "
+                    f"{', '.join(map(repr, MOVES))}."
+                )
             if extra := [m for m in MOVES if m in set(said) - LOSSES[name]]:
                 return (
                     f"a loss ({name}) notices {extra}, and you say that it does not. "

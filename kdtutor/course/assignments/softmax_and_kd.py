@@ -28,10 +28,8 @@ def check_log_soften(function: Callable) -> Verdict:
         mistakes = {
             "these are probabilities: the logarithm is missing.": soften(z, T),
             "the sign is wrong: logarithms of probabilities are never positive.": -want(z, T),
-            "T must divide the logits, before anything else; you divide the finished logarithms.": want(
-                z, 1.0
-            )
-            / T,
+            "T must divide the logits, before anything else; you divide the finished "
+            "logarithms.": want(z, 1.0) / T,
             "T is not used: this is the plain log-softmax.": want(z, 1.0),
             "you multiply by T: divide the logits by it.": want(z, 1 / T),
             "each column is normalised, not each row: the classes are the last axis, dim=-1.": want(
@@ -106,7 +104,8 @@ def faulty_loss(diagnosis: str, scale: float = 1.0) -> Callable:
 
 
 def check_diagnosis(function: Callable) -> Verdict:
-    """``function(loss)`` -> one of ``DIAGNOSES``: what is wrong with a loss that one can only call."""
+    """``function(loss)`` -> one of ``DIAGNOSES``: what is wrong with a loss that one can only
+    call."""
     hints = {
         "right": "Is there an input on which a correct loss differs from your expected value by "
         "rounding? Use a tolerance.",
@@ -129,7 +128,10 @@ def check_diagnosis(function: Callable) -> Verdict:
                 )
             )
             if said not in DIAGNOSES:
-                return f"your function returned {said!r}; expected one of {', '.join(map(repr, DIAGNOSES))}."
+                return (
+                    f"your function returned {said!r}; expected one of "
+                    f"{', '.join(map(repr, DIAGNOSES))}."
+                )
             return (
                 None
                 if said == name

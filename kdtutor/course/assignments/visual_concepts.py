@@ -115,7 +115,8 @@ def check_cell_sensitivity(function: Callable) -> Verdict:
                 w.square().sum(0).view(h, wide, c).sum(2)
             ),
             "only the first channel counts here.": cells(cube[:, 0].square().sum(0)),
-            "pixels that lie side by side belong to one cell; you take every so-many-th.": cube.square()
+            "pixels that lie side by side belong to one cell; you take every "
+            "so-many-th.": cube.square()
             .sum((0, 1))
             .view(h // grid, grid, wide // grid, grid)
             .sum((0, 2)),
@@ -147,7 +148,8 @@ def check_highest_entropy(function: Callable) -> Verdict:
         mistakes = {
             "σ itself is proportional to 1/g here; it is σ² that is.": level(1 / g),
             "σ grows with g here: what is read gets *less* noise.": level(g.sqrt()),
-            "the level is missing: scale σ so that each image's mean entropy is the target.": g.rsqrt(),
+            "the level is missing: scale σ so that each image's mean entropy is the "
+            "target.": g.rsqrt(),
             "the constant ½ log(2πe) is missing in the level.": want * math.exp(K),
             "this is σ²: take the root.": want.square(),
             "these are the entropies: return σ.": entropy(want),
@@ -173,7 +175,8 @@ def check_highest_entropy(function: Callable) -> Verdict:
         function,
         step("one image, 2 × 2 cells, target −2.8", 1, 2, -2.8, 1),
         step("three images, 4 × 4 cells, target −1", 3, 4, -1.0, 2),
-        praise="the entropy is as high as the change allows, and every image discards equally much.",
+        praise="the entropy is as high as the change allows, and every image discards equally "
+        "much.",
     )
 
 
@@ -199,11 +202,8 @@ def check_visual_concepts(function: Callable) -> Verdict:
             ]
             - h
             > b,
-            "an image without background has no mean, and counts as 0 here: leave it out of H̄.": share(
-                ~cells
-            ).mean()
-            - h
-            > b,
+            "an image without background has no mean, and counts as 0 here: leave it out of "
+            "H̄.": share(~cells).mean() - h > b,
             "the threshold b is not used.": bar - h > 0,
             "concepts may lie on the background too: return all of them.": want & cells,
             "“more than b” is strict: > instead of >=.": bar - h >= b,
@@ -215,7 +215,10 @@ def check_visual_concepts(function: Callable) -> Verdict:
             complaint = explain(got, want, what, mistakes)
             if complaint and "off by" in complaint:
                 wrong = int((torch.as_tensor(got).bool() != want).sum())
-                return f"{what}: {wrong} of {want.numel()} cells are wrong. Return True or False for each."
+                return (
+                    f"{what}: {wrong} of {want.numel()} cells are wrong. Return True or False "
+                    f"for each."
+                )
             return complaint
 
         return look
@@ -328,9 +331,8 @@ def check_learning_speed(function: Callable) -> Verdict:
             "the lengths are squared: take the norm.": both(
                 (hop.square() / base.square()).cumsum(0)[best]
             ),
-            "one step too few: n_fg[0] stands after epoch 1, when the weights have moved once.": both(
-                before[best]
-            ),
+            "one step too few: n_fg[0] stands after epoch 1, when the weights have moved "
+            "once.": both(before[best]),
             "one step only: add up all steps until m̂.": both((hop / base)[best]),
             "D_std is the variance here: take the root.": both(
                 path[best], lambda d: d.var(correction=0)

@@ -43,29 +43,26 @@ def check_paired_interval(function: Callable) -> Verdict:
             ),
             "1.96 is the quantile for many seeds: with few, Student's t for n − 1 degrees of "
             "freedom is larger.": _half_widths(gains, stats.norm.ppf(0.975)),
-            "1.96 is the quantile for many seeds; use Student's t for n − 1 degrees of freedom.": _half_widths(
-                gains, 1.96
-            ),
-            "2 is a rule of thumb for many seeds; use Student's t for n − 1 degrees of freedom.": _half_widths(
-                gains, 2.0
-            ),
-            "the t quantile has n degrees of freedom here: one is used up by the mean, so n − 1.": _half_widths(
-                gains, stats.t.ppf(0.975, n)
-            ),
+            "1.96 is the quantile for many seeds; use Student's t for n − 1 degrees of "
+            "freedom.": _half_widths(gains, 1.96),
+            "2 is a rule of thumb for many seeds; use Student's t for n − 1 degrees of "
+            "freedom.": _half_widths(gains, 2.0),
+            "the t quantile has n degrees of freedom here: one is used up by the mean, so n − "
+            "1.": _half_widths(gains, stats.t.ppf(0.975, n)),
             "this is a 90 % interval: 2.5 % must lie beyond *each* end, so ask for the quantile "
             "0.975.": _half_widths(gains, stats.t.ppf(0.95, n - 1)),
             "the standard deviation divides by n: for a sample take n − 1 (ddof=1).": _half_widths(
                 gains, t, ddof=0
             ),
-            "this is the range of single gains: divide the standard deviation by √n for their mean.": _half_widths(
-                gains, t, root=False
-            ),
+            "this is the range of single gains: divide the standard deviation by √n for their "
+            "mean.": _half_widths(gains, t, root=False),
             "this is one standard error to each side: multiply by the t quantile.": _half_widths(
                 gains, 1.0
             ),
             "the sign is flipped: a gain is method − baseline.": (-want[1], -want[0]),
             "the ends are swapped: return (low, high).": want[::-1],
-            "the accuracies were sorted before subtracting: pair them by *seed*, not by size.": gain_interval(
+            "the accuracies were sorted before subtracting: pair them by *seed*, not by "
+            "size.": gain_interval(
                 np.subtract(sorted(method[s] for s in both), sorted(baseline[s] for s in both))
             ),
         }
@@ -102,7 +99,10 @@ def check_paired_interval(function: Callable) -> Verdict:
                 partial,
             )(f)
         except (KeyError, ValueError) as error:
-            return f"a run that failed is missing: your function raised {type(error).__name__}. Use only the seeds that *both* have."
+            return (
+                f"a run that failed is missing: your function raised {type(error).__name__}. "
+                f"Use only the seeds that *both* have."
+            )
 
     return judge(
         function,
@@ -153,8 +153,8 @@ def check_count_runs(function: Callable) -> Verdict:
             + len(noise) * len(students),
             "a teacher for every run is too many: it is trained once per rate of noise.": plain
             + len(students) * taught * len(seeds) * len(noise),
-            "a teacher for every seed is too many: its own seed is 0, whatever the students' is.": plain
-            + len(noise) * len(seeds),
+            "a teacher for every seed is too many: its own seed is 0, whatever the students' "
+            "is.": plain + len(noise) * len(seeds),
         }
         if not taught:
             mistakes = {
@@ -266,9 +266,15 @@ def check_holm(function: Callable) -> Verdict:
                 return compare(None, 0.0, what)
             got = np.asarray(got)
             if got.shape != want.shape:
-                return f"{what}: your result has shape {got.shape}, expected one True or False for each of the {len(p)} p-values."
+                return (
+                    f"{what}: your result has shape {got.shape}, expected one True or False "
+                    f"for each of the {len(p)} p-values."
+                )
             if not np.isin(got, (0, 1)).all():
-                return f"{what}: return True or False for each claim, not numbers such as {got.ravel()[0]:.3g}."
+                return (
+                    f"{what}: return True or False for each claim, not numbers such as "
+                    f"{got.ravel()[0]:.3g}."
+                )
             if (got == want).all():
                 return None
             # Only a mistake that explains all examples is named.
@@ -309,16 +315,14 @@ _HOLM_MISTAKES = {
     "this is no correction: every p-value is compared with α itself.": lambda p, alpha: p <= alpha,
     "this is Bonferroni, α/m for all: right but too strict. Holm's limits grow: α/m, α/(m − 1), …, "
     "α.": lambda p, alpha: p <= alpha / len(p),
-    "this goes on after the first claim that fails: there Holm stops, and all later ones fail too.": _by_rank(
-        lambda p, alpha, m, i: p <= alpha / (m - i)
-    ),
+    "this goes on after the first claim that fails: there Holm stops, and all later ones fail "
+    "too.": _by_rank(lambda p, alpha, m, i: p <= alpha / (m - i)),
     "this is the step-*up* procedure (Hochberg): begin with the smallest p-value and stop at the "
     "first that fails.": _by_rank(lambda p, alpha, m, i: _up_to_the_last(p <= alpha / (m - i))),
     "this is Benjamini and Hochberg, which keeps the share of false alarms small, not their "
     "presence.": _by_rank(lambda p, alpha, m, i: _up_to_the_last(p <= alpha * (i + 1) / m)),
-    "the answers are sorted by p-value: return them in the order in which the claims came.": lambda p, alpha: (
-        holm(p, alpha)[p.argsort()]
-    ),
+    "the answers are sorted by p-value: return them in the order in which the claims "
+    "came.": lambda p, alpha: holm(p, alpha)[p.argsort()],
     "True and False are swapped: True is a claim that survives.": lambda p, alpha: ~holm(p, alpha),
     "the limits are off by one: the smallest of m p-values is compared with α/m, the next with "
     "α/(m − 1).": _by_rank(lambda p, alpha, m, i: np.minimum.accumulate(p <= alpha / (m - i + 1))),

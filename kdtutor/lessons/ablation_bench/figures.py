@@ -54,7 +54,7 @@ def draw_ranks(accuracies: pd.DataFrame, moved: int = 3):
             markeredgewidth=style.get("linewidth", 1.2),
             **style,
         )
-        for at, (place, number) in enumerate(zip(rank, value)):
+        for at, (place, _number) in enumerate(zip(rank, value)):
             ax.text(at, place, place, ha="center", va="center", fontsize=9, zorder=4)
         ax.text(
             -0.13,
@@ -154,7 +154,7 @@ def draw_pairs(
         ("paired", paired_intervals(gains, confidence), BLUE),
         ("unpaired", unpaired_interval(second, first, confidence), ORANGE),
     ]
-    for y, (name, interval, color) in enumerate(rows):
+    for y, (_name, interval, color) in enumerate(rows):
         if interval is None:
             for i, gain in enumerate(gains):
                 right.plot(gain, y, MARKERS[i % 6], color=CYCLE[i % 6], markersize=9, alpha=0.85)

@@ -20,7 +20,10 @@ def _noisy(f: Callable, y: Tensor, rate: float, classes: int, seed: int = 0) -> 
     if got is None:
         return "your function returned None. Did you forget `return`?"
     if not torch.equal(mine, y):
-        return "your function changed `y` itself: work on `y.clone()`, the true labels are still needed."
+        return (
+            "your function changed `y` itself: work on `y.clone()`, the true labels are still "
+            "needed."
+        )
     if not isinstance(got, Tensor) or got.shape != y.shape or got.is_floating_point():
         return (
             f"expected whole-number labels of shape {tuple(y.shape)}, got "
@@ -28,7 +31,10 @@ def _noisy(f: Callable, y: Tensor, rate: float, classes: int, seed: int = 0) -> 
             + (f" of shape {tuple(got.shape)}." if isinstance(got, Tensor) else ".")
         )
     if len(got) and not 0 <= int(got.min()) <= int(got.max()) < classes:
-        return f"labels run from {int(got.min())} to {int(got.max())}, but {classes} classes are numbered 0 to {classes - 1}."
+        return (
+            f"labels run from {int(got.min())} to {int(got.max())}, but {classes} classes are "
+            f"numbered 0 to {classes - 1}."
+        )
     return got
 
 
@@ -62,11 +68,17 @@ def check_symmetric_noise(function: Callable) -> Verdict:
                 return got
             at = got.nonzero().flatten()
             if len(at) == 0:
-                return "with every true label 0 nothing changed: draw new labels over all classes, do not shuffle the old ones."
+                return (
+                    "with every true label 0 nothing changed: draw new labels over all "
+                    "classes, do not shuffle the old ones."
+                )
             if len(set(got[at].tolist())) < 0.9 * len(at):
                 return "the redrawn images share one new label: draw one for each of them."
             if int(at.max()) < 400:
-                return "only the first images are redrawn: choose them at random, with `torch.randperm`."
+                return (
+                    "only the first images are redrawn: choose them at random, with "
+                    "`torch.randperm`."
+                )
             if len(at) != 400:
                 return (
                     f"{len(at)} of 1000 labels were redrawn at rate 0.4, expected exactly 400: "
@@ -81,12 +93,21 @@ def check_symmetric_noise(function: Callable) -> Verdict:
             return got
         share = float((got != y).double().mean())
         if share == 1.0:
-            return "at rate 1 no label kept its class: the draw is over *all* classes, the true one included, so 1 in 4 stays."
+            return (
+                "at rate 1 no label kept its class: the draw is over *all* classes, the true "
+                "one included, so 1 in 4 stays."
+            )
         if abs(share - 0.75) > 0.05:
-            return f"at rate 1 with 4 classes {share:.0%} of the labels are wrong, expected about 75%: draw uniformly over all classes."
+            return (
+                f"at rate 1 with 4 classes {share:.0%} of the labels are wrong, expected about "
+                f"75%: draw uniformly over all classes."
+            )
         counts = torch.bincount(got, minlength=4) / 1000
         if (counts - 1).abs().max() > 0.15:
-            return f"the classes are drawn {[int(1000 * c) for c in counts]} times: expected about 1000 each, the last class too."
+            return (
+                f"the classes are drawn {[int(1000 * c) for c in counts]} times: expected "
+                f"about 1000 each, the last class too."
+            )
 
     def seeded(noisy):
         y = torch.arange(500) % 10
@@ -94,7 +115,10 @@ def check_symmetric_noise(function: Callable) -> Verdict:
         if any(isinstance(v, str) for v in (first, again, other)):
             return next(v for v in (first, again, other) if isinstance(v, str))
         if not torch.equal(first, again):
-            return "the same generator gave different labels: pass `generator=generator` to *every* random function."
+            return (
+                "the same generator gave different labels: pass `generator=generator` to "
+                "*every* random function."
+            )
         if torch.equal(first, other):
             return "another seed gave the same labels: draw from `generator`."
 
@@ -196,12 +220,10 @@ def check_wrong_label_answers(function: Callable) -> Verdict:
             "the two shares are swapped: first the true class, then the wrong label.": share(
                 wrong
             ).flip(0),
-            "these are shares of all images: look at those only where `given` and `clean` differ.": share(
-                slice(None)
-            ),
-            "these are the images whose label is *right*: keep those where `given != clean`.": share(
-                ~wrong
-            ),
+            "these are shares of all images: look at those only where `given` and `clean` "
+            "differ.": share(slice(None)),
+            "these are the images whose label is *right*: keep those where `given != "
+            "clean`.": share(~wrong),
             "these are counts: divide by the number of wrongly labelled images.": share(wrong)
             * wrong.sum(),
             "the numbers of hits are right, but divided by all images instead of the wrongly "

@@ -268,7 +268,7 @@ def _series(table: pd.DataFrame):
     """(name, its look, clean teacher?, rows) of a table with rate, method, mean, std and perhaps
     teacher_sees.
     """
-    table = table.assign(teacher_sees=table["teacher_sees"] if "teacher_sees" in table else "same")
+    table = table.assign(teacher_sees=table.get("teacher_sees", "same"))
     for (method, sees), rows in table.groupby(["method", "teacher_sees"], sort=False):
         if sees == "clean":  # without noise there is one teacher only
             same = table[(table["method"] == method) & (table["teacher_sees"] == "same")]

@@ -36,9 +36,8 @@ def check_ban_loss(function: Callable) -> Verdict:
             "the student's.": distillation_kl(t, s, 1.0),
             "that is the KL divided by the number of classes as well: reduction='batchmean' takes "
             "the mean over the batch only.": kl / s.shape[1],
-            "only the teacher's first answer is used: that is a label. Use all its probabilities.": F.cross_entropy(
-                s, t.argmax(1)
-            ),
+            "only the teacher's first answer is used: that is a label. Use all its "
+            "probabilities.": F.cross_entropy(s, t.argmax(1)),
             "the teacher's logits are no probabilities: take their softmax.": F.cross_entropy(s, t),
             "the student's softmax is taken twice: cross_entropy wants logits.": F.cross_entropy(
                 q, p
@@ -64,7 +63,10 @@ def check_ban_loss(function: Callable) -> Verdict:
         a, b = s.clone().requires_grad_(), t.clone().requires_grad_()
         loss = f(a, b)
         if not isinstance(loss, torch.Tensor) or not loss.requires_grad:
-            return "the result must be a tensor that depends on student_logits: no .item(), .detach() or NumPy on the student's side."
+            return (
+                "the result must be a tensor that depends on student_logits: no .item(), "
+                ".detach() or NumPy on the student's side."
+            )
         loss.backward()
         if b.grad is not None and bool(b.grad.abs().max() > 0):
             return "the teacher would learn too: use teacher_logits.detach()."
@@ -113,9 +115,8 @@ def check_ensemble(function: Callable) -> Verdict:
             "a second softmax follows the mean: a mean of probabilities is one already.": soften(
                 p.mean(0)
             ),
-            "the softmax runs over the members: the classes are the last dimension.": logits.softmax(
-                0
-            ).mean(0),
+            "the softmax runs over the members: the classes are the last "
+            "dimension.": logits.softmax(0).mean(0),
             "the softmax runs over the batch: the classes are the last dimension.": logits.softmax(
                 1
             ).mean(0),
@@ -175,7 +176,10 @@ def check_paired_gain(function: Callable) -> Verdict:
             got = f(before.clone(), after.clone())
             if isinstance(got, (tuple, list)):
                 if len(got) != 2:
-                    return f"{what}: return two numbers, gain and standard error; your function returned {len(got)}."
+                    return (
+                        f"{what}: return two numbers, gain and standard error; your function "
+                        f"returned {len(got)}."
+                    )
                 got = torch.tensor([float(v) for v in got])
             elif isinstance(got, (int, float)) or (isinstance(got, torch.Tensor) and not got.ndim):
                 return f"{what}: that is one number: return two, gain and standard error."

@@ -36,8 +36,8 @@ def check_boundary_step(function: Callable) -> Verdict:
         gap, square, no_bias = z[base] - z[target], normal.square().sum(), W @ x
         want = x + gap / square * normal
         mistakes = {
-            "you went the other way: the gap grows. Walk along the gradient of z_target − z_base.": x
-            - gap / square * normal,
+            "you went the other way: the gap grows. Walk along the gradient of z_target − "
+            "z_base.": x - gap / square * normal,
             "you divided by the length once, the authors' step of size 1. The full step divides by "
             "the length twice.": x + gap / square.sqrt() * normal,
             "you did not divide by the squared length of the gradient.": x + gap * normal,
@@ -96,9 +96,8 @@ def check_target_probabilities(function: Callable) -> Verdict:
                 0
             )
             / (others > 0).sum(1, keepdim=True).clamp_min(1),
-            "always the second best: the class is *drawn*, so every other class keeps its share.": torch.zeros_like(
-                p
-            ).scatter(1, others.argmax(1, keepdim=True), 1.0),
+            "always the second best: the class is *drawn*, so every other class keeps its "
+            "share.": torch.zeros_like(p).scatter(1, others.argmax(1, keepdim=True), 1.0),
             "you divided by max p: divide by 1 − max p.": others / p.amax(1, keepdim=True),
             "a second softmax over probabilities: only divide by 1 − max p.": soften(
                 p.scatter(1, top, float("-inf"))
@@ -216,7 +215,10 @@ def check_base_samples(function: Callable) -> Verdict:
         if problem:
             return problem
         if len(got) != most:
-            return f"at most {most} images were asked for, {len(both)} qualify, and you chose {len(got)}."
+            return (
+                f"at most {most} images were asked for, {len(both)} qualify, and you chose "
+                f"{len(got)}."
+            )
         want = base_samples(student, teacher, y, most)
         for sentence, value in mistakes.items():
             if same(got, value) and not same(got, want):

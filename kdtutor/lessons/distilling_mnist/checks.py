@@ -28,9 +28,8 @@ def check_distillation_loss(function: Callable) -> Verdict:
             "T² is missing, and it is divided by the number of classes: use reduction='batchmean', "
             "then multiply by T².": want / T**2 / s.shape[1],
             "it is a sum over the batch: divide by the number of images.": want * len(s),
-            "the divergence is reversed: the teacher comes first, KL(teacher ‖ student).": distillation_kl(
-                t, s, T
-            ),
+            "the divergence is reversed: the teacher comes first, KL(teacher ‖ "
+            "student).": distillation_kl(t, s, T),
             "the teacher must be softened with T as well.": T**2
             * (soften(t) * (soften(t).log() - q.log())).sum(1).mean(),
             "the student must be softened with T as well.": T**2
@@ -49,7 +48,10 @@ def check_distillation_loss(function: Callable) -> Verdict:
         student, teacher = s.clone().requires_grad_(), t.clone().requires_grad_()
         loss = f(student, teacher, 2.0)
         if not (isinstance(loss, torch.Tensor) and loss.requires_grad):
-            return "no gradient reaches the student: stay in torch, without .item(), .detach() or NumPy on the student's side."
+            return (
+                "no gradient reaches the student: stay in torch, without .item(), .detach() or "
+                "NumPy on the student's side."
+            )
         loss.backward()
         if student.grad is None or not student.grad.abs().sum():
             return "no gradient reaches the student's logits."

@@ -141,7 +141,7 @@ def draw_errors(errors: dict, published: dict, total: int):
     )
     colours = [ROLE["teacher"], ROLE["student"], ROLE["distilled"], SKY, SKY]
     hatches = ("", "..", "//", "xx", "++")
-    for i, (name, counts) in enumerate(errors.items()):
+    for i, (_name, counts) in enumerate(errors.items()):
         ours.bar(
             i,
             np.mean(counts),
@@ -167,7 +167,7 @@ def draw_errors(errors: dict, published: dict, total: int):
     ours.set_xticklabels(
         [n.replace(", ", ",\n").replace(" from ", "\nfrom ") for n in errors], fontsize=9
     )
-    for i, (name, count) in enumerate(published.items()):
+    for i, (_name, count) in enumerate(published.items()):
         bar = theirs.bar(
             i, count, 0.65, color=colours[i], edgecolor=BLACK, hatch=hatches[i], alpha=0.85
         )

@@ -38,9 +38,8 @@ def check_linear_sigma(function: Callable) -> Verdict:
             level = target - HALF_LOG_2PIE
             mistakes = {
                 "that is sigma squared: take the root at the end.": want.square(),
-                "sigma is proportional to 1 / g here; it is sigma *squared* that goes with 1 / g.": at(
-                    1 / g, level
-                ),
+                "sigma is proportional to 1 / g here; it is sigma *squared* that goes with 1 / "
+                "g.": at(1 / g, level),
                 "cells that are read more must get *less* noise: divide by the root of g.": at(
                     g.sqrt(), level
                 ),
@@ -53,9 +52,8 @@ def check_linear_sigma(function: Callable) -> Verdict:
                 "sigmas by one factor.": g.rsqrt(),
                 "the mean of sigma is set, but the *entropy*, so log sigma, must have its mean at "
                 "the target.": g.rsqrt() / g.rsqrt().mean() * math.exp(level),
-                "the same sigma everywhere has the right mean entropy, but it ignores g.": torch.full_like(
-                    g, math.exp(level)
-                ),
+                "the same sigma everywhere has the right mean entropy, but it ignores "
+                "g.": torch.full_like(g, math.exp(level)),
                 "these are the entropies H_i: return sigma.": want.log() + HALF_LOG_2PIE,
                 "these are logarithms: take exp at the end.": want.log(),
             }
@@ -111,9 +109,8 @@ def check_counts_of_concepts(function: Callable) -> Verdict:
         mistakes = {
             "H-bar is a mean over *all* images, one number for the network: this takes one for "
             "each image.": counted(own - entropy > b),
-            "H-bar is the mean of the *background* cells only: here the object's cells are in it.": counted(
-                entropy.mean() - entropy > b
-            ),
+            "H-bar is the mean of the *background* cells only: here the object's cells are in "
+            "it.": counted(entropy.mean() - entropy > b),
             "H-bar is the mean of the *background*: this takes the object's.": counted(
                 front - entropy > b
             ),
@@ -132,9 +129,8 @@ def check_counts_of_concepts(function: Callable) -> Verdict:
             "lambda is N_fg / (N_fg + N_bg), not N_fg / N_bg.": torch.stack(
                 [n_fg, n_bg, n_fg / n_bg.clamp(min=1)]
             ),
-            "lambda is a share of the *concept* cells, not of all cells of the object.": torch.stack(
-                [n_fg, n_bg, n_fg / fg.sum((1, 2)).clamp(min=1)]
-            ),
+            "lambda is a share of the *concept* cells, not of all cells of the "
+            "object.": torch.stack([n_fg, n_bg, n_fg / fg.sum((1, 2)).clamp(min=1)]),
         }
 
         def step(f):
@@ -147,7 +143,10 @@ def check_counts_of_concepts(function: Callable) -> Verdict:
                 )
             rows = [torch.as_tensor(v).double() for v in got]
             if any(r.shape != (len(entropy),) for r in rows):
-                return f"{what}: shapes {[tuple(r.shape) for r in rows]}, expected ({len(entropy)},) each: a number per image, no mean over images."
+                return (
+                    f"{what}: shapes {[tuple(r.shape) for r in rows]}, expected "
+                    f"({len(entropy)},) each: a number per image, no mean over images."
+                )
             if rows[2].isnan().any():
                 return (
                     f"{what}: lambda is NaN for an image without any concept cell: there it is 0."
@@ -207,9 +206,8 @@ def check_course(function: Callable) -> Verdict:
             "m-hat belongs to each image: this takes one epoch for all.": torch.stack(
                 [distance[n.mean(1).argmax()], torch.zeros(()).double(), rho]
             ),
-            "D_mean looks up the *distance* at the epoch m-hat, this is the number of the epoch.": torch.stack(
-                [(r := richest(n).double()).mean(), r.std(correction=0), rho]
-            ),
+            "D_mean looks up the *distance* at the epoch m-hat, this is the number of the "
+            "epoch.": torch.stack([(r := richest(n).double()).mean(), r.std(correction=0), rho]),
             "rho is averaged over images: this divides the sums.": torch.stack(
                 [*d, final.sum() / union.sum()]
             ),
@@ -232,9 +230,15 @@ def check_course(function: Callable) -> Verdict:
                 )
             rows = [torch.as_tensor(v).double() for v in got]
             if any(r.numel() != 1 for r in rows):
-                return f"{what}: shapes {[tuple(r.shape) for r in rows]}, expected three single numbers, over all images."
+                return (
+                    f"{what}: shapes {[tuple(r.shape) for r in rows]}, expected three single "
+                    f"numbers, over all images."
+                )
             if rows[2].isnan().any():
-                return f"{what}: rho is NaN: an image that never had a concept has an empty union; there rho is 0."
+                return (
+                    f"{what}: rho is NaN: an image that never had a concept has an empty "
+                    f"union; there rho is 0."
+                )
             return explain(torch.stack([r.flatten()[0] for r in rows]), want, what, mistakes)
 
         return step

@@ -1,4 +1,5 @@
-"""Widgets of lesson 10, over entropy maps that were computed once: controls on top of ``figures``."""
+"""Widgets of lesson 10, over entropy maps that were computed once: controls on top of
+``figures``."""
 
 from collections.abc import Mapping, Sequence
 

@@ -56,9 +56,8 @@ def check_mutual_loss(function: Callable) -> Verdict:
                 "only one peer is asked: sum over all of them.": mutual_loss(z[0], peers[:1]),
                 "this is KL to the *mean* of the peers: the same gradient, but another number. "
                 "Take the mean of the KLs.": distillation_kl(z[0], (sum(p) / n).log(), 1.0),
-                "you averaged the peers' logits: take a KL for each peer, then the mean.": distillation_kl(
-                    z[0], sum(peers) / n, 1.0
-                ),
+                "you averaged the peers' logits: take a KL for each peer, then the "
+                "mean.": distillation_kl(z[0], sum(peers) / n, 1.0),
                 "the sign is flipped: a KL is never negative.": -want,
             }
             return explain(f(z[0].clone(), [t.clone() for t in peers]), want, what, mistakes)
@@ -72,7 +71,10 @@ def check_mutual_loss(function: Callable) -> Verdict:
         if not mine.abs().sum():
             return "no gradient reaches `logits`: detach the peers, not the network that learns."
         if any(t.abs().sum() for t in theirs):
-            return "the value is right, but its gradient reaches the peers: their answers are constants, so detach them."
+            return (
+                "the value is right, but its gradient reaches the peers: their answers are "
+                "constants, so detach them."
+            )
         return compare(mine, _gradients(mutual_loss(own, peers), own)[0], "the gradient by logits")
 
     return judge(
@@ -157,8 +159,8 @@ def check_one_loss(function: Callable) -> Verdict:
         labels, own = sum(F.cross_entropy(b, y) for b in z), F.cross_entropy(ensemble, y)
         kd = sum(_kl(ensemble, b, T) for b in z)
         mistakes = {
-            "the ensemble's own cross-entropy is missing: without it nobody trains the gate.": labels
-            + kd,
+            "the ensemble's own cross-entropy is missing: without it nobody trains the "
+            "gate.": labels + kd,
             "the branches' own cross-entropies are missing.": own + kd,
             "the distillation term is missing.": labels + own,
             "the factor T² of the distillation term is missing.": labels + own + kd / T**2,
@@ -185,9 +187,15 @@ def check_one_loss(function: Callable) -> Verdict:
             by(lambda a, b: one_loss(a, b, y, 3.0)),
         )
         if not branches.abs().sum():
-            return "no gradient reaches the branches: detach the ensemble in the distillation term only."
+            return (
+                "no gradient reaches the branches: detach the ensemble in the distillation "
+                "term only."
+            )
         if not weights.abs().sum():
-            return "no gradient reaches the gate: in its own cross-entropy the ensemble must *not* be detached, or the gate never learns."
+            return (
+                "no gradient reaches the gate: in its own cross-entropy the ensemble must "
+                "*not* be detached, or the gate never learns."
+            )
         if compare(weights, want_weights, ""):
             return (
                 "the value is right, but the distillation term moves the gate: there the ensemble "

@@ -41,9 +41,8 @@ def check_pair_distances(function: Callable) -> Verdict:
             "you divide by the largest distance: RKD divides by the mean.": d / d.max(),
             "each row is divided by its own mean: take one mean for the whole batch.": d
             / (d.sum(1, keepdim=True) / (b - 1)),
-            "you normalise the examples to length 1 first: the distances of x itself are wanted.": pair_distances(
-                F.normalize(x, dim=1)
-            ),
+            "you normalise the examples to length 1 first: the distances of x itself are "
+            "wanted.": pair_distances(F.normalize(x, dim=1)),
         }
         return lambda f: explain(f(x), pair_distances(x), what, mistakes)
 
@@ -124,7 +123,8 @@ def check_contrast(function: Callable) -> Verdict:
         h = lambda p: p / (p + k / n)
         rows = torch.cat([positive[:, None], negative], 1)
         mistakes = {
-            "the sign is flipped: a loss is −log, so that a better score gives a smaller number.": -want,
+            "the sign is flipped: a loss is −log, so that a better score gives a smaller "
+            "number.": -want,
             "the strangers are missing: subtract log(1 − h) of every negative.": loss(
                 k / n, others=0.0
             ),

@@ -64,7 +64,10 @@ def check_soften(function) -> Verdict:
             return complaint
         f(given := ROWS.clone(), 5.0)
         if not torch.equal(given, ROWS):
-            return "your function changed the logits that it was given. Work on a new tensor: z = logits / temperature."
+            return (
+                "your function changed the logits that it was given. Work on a new tensor: z = "
+                "logits / temperature."
+            )
         e = (ROWS / 5).exp()
         return _first(
             got,
@@ -216,7 +219,10 @@ def check_entropy(function) -> Verdict:
     def certain(f):
         got = f(torch.tensor([[1.0, 0.0, 0.0], [0.5, 0.5, 0.0]]), 2.0)
         if got is not None and not torch.isfinite(_tensor(got)).all():
-            return "a class with probability 0 gave NaN or Inf. By convention 0 * log(0) = 0: see torch.special.entr, torch.where."
+            return (
+                "a class with probability 0 gave NaN or Inf. By convention 0 * log(0) = 0: see "
+                "torch.special.entr, torch.where."
+            )
         complaint = compare(
             got, torch.tensor([0.0, 1.0]), "sure answers, [1, 0, 0] and [0.5, 0.5, 0]", 1e-6
         )

@@ -80,18 +80,15 @@ def check_fsp_matrix(function: Callable) -> Verdict:
             * height
             * width
             / second.shape[1],
-            "multiply place by place first and sum then: a product of two means forgets where.": a.mean(
-                2
-            )[:, :, None]
-            * b.mean(2)[:, None],
-            "subtracting the means first gives a covariance: FSP takes the products as they are.": want
-            - a.mean(2)[:, :, None] * b.mean(2)[:, None],
+            "multiply place by place first and sum then: a product of two means forgets "
+            "where.": a.mean(2)[:, :, None] * b.mean(2)[:, None],
+            "subtracting the means first gives a covariance: FSP takes the products as they "
+            "are.": want - a.mean(2)[:, :, None] * b.mean(2)[:, None],
             "the channels are divided by their lengths (a cosine): FSP takes the products as they "
             "are.": want * height * width / length,
             "one matrix for *each* example: do not average over the batch.": want.mean(0),
-            "rows are the first layer's channels, columns the second's: yours is transposed.": want.transpose(
-                1, 2
-            ),
+            "rows are the first layer's channels, columns the second's: yours is "
+            "transposed.": want.transpose(1, 2),
         }
 
         def run(f):
@@ -135,29 +132,24 @@ def check_boundary_loss(function: Callable) -> Verdict:
             "everything.": hinge.square().mean(),
             "the sum over the batch must be divided by B.": hinge.square().sum(),
             "the square is missing.": total(hinge),
-            "only neurons with a loss above 0 count: cut the hinge off at 0 before you square it.": total(
-                (margin - side * student).square()
-            ),
-            "the two cases are swapped: a teacher that fires wants the student *above* +margin.": total(
-                (margin + side * student).clamp(min=0).square()
-            ),
+            "only neurons with a loss above 0 count: cut the hinge off at 0 before you square "
+            "it.": total((margin - side * student).square()),
+            "the two cases are swapped: a teacher that fires wants the student *above* "
+            "+margin.": total((margin + side * student).clamp(min=0).square()),
             "the margin is missing: being on the right side is not enough.": total(
                 (-side * student).clamp(min=0).square()
             ),
             "the margin has the wrong sign: it must push the student beyond 0.": total(
                 (-margin - side * student).clamp(min=0).square()
             ),
-            "only the firing neurons are counted: silent ones must be silent in the student, too.": total(
-                hinge.square() * (teacher > 0)
-            ),
-            "only the silent neurons are counted: firing ones must fire in the student, too.": total(
-                hinge.square() * (teacher <= 0)
-            ),
+            "only the firing neurons are counted: silent ones must be silent in the student, "
+            "too.": total(hinge.square() * (teacher > 0)),
+            "only the silent neurons are counted: firing ones must fire in the student, "
+            "too.": total(hinge.square() * (teacher <= 0)),
             "a teacher's neuron at exactly 0 is silent, but torch.sign gives 0 there: use "
             "torch.where.": total((margin - teacher.sign() * student).clamp(min=0).square()),
-            "how strongly the teacher fires must not matter: use only the sign of its value.": total(
-                (margin - teacher * student).clamp(min=0).square()
-            ),
+            "how strongly the teacher fires must not matter: use only the sign of its "
+            "value.": total((margin - teacher * student).clamp(min=0).square()),
             "that is the squared distance to the teacher's values, FitNet's idea: only the side "
             "counts here.": total((student - teacher).square()),
             "a teacher's neuron at exactly 0 does not fire (the condition is t > 0).": total(

@@ -29,9 +29,8 @@ def check_attention_map(function: Callable) -> Verdict:
             "without the absolute value, positive and negative channels cancel when p is odd: take "
             "|A| first.": bare.sum(1) if kind == "sum" else bare.amax(1),
             "that is the mean over channels: the formula has the sum.": want / channels,
-            "the power comes before the sum: each channel's |A| is raised to p, then added.": a.abs()
-            .sum(1)
-            .pow(p),
+            "the power comes before the sum: each channel's |A| is raised to p, then "
+            "added.": a.abs().sum(1).pow(p),
             "the sum comes before the absolute value: take |A| of each channel first.": a.sum(1)
             .abs()
             .pow(p),
@@ -44,9 +43,8 @@ def check_attention_map(function: Callable) -> Verdict:
             "the maximum of A misses strong negative channels: take |A| first.": a.amax(1)
             .abs()
             .pow(p),
-            "keep one map per image: channels are dimension 1, and no other dimension is summed.": want.sum(
-                0, keepdim=True
-            ),
+            "keep one map per image: channels are dimension 1, and no other dimension is "
+            "summed.": want.sum(0, keepdim=True),
         }
         mistakes = {
             k: v
@@ -57,7 +55,10 @@ def check_attention_map(function: Callable) -> Verdict:
         def run(f):
             got = f(a.clone(), kind, p)
             if isinstance(got, torch.Tensor) and got.ndim == 4 and got.shape[1] == 1:
-                return f"{what}: your result has shape {tuple(got.shape)}: drop the channel dimension, for instance without keepdim."
+                return (
+                    f"{what}: your result has shape {tuple(got.shape)}: drop the channel "
+                    f"dimension, for instance without keepdim."
+                )
             if (
                 isinstance(got, torch.Tensor)
                 and got.shape != want.shape
@@ -100,13 +101,13 @@ def check_attention_loss(function: Callable) -> Verdict:
         mistakes = {
             "that is the public code's mean of squares: the paper's is the length of the "
             "difference, averaged over images.": d.square().mean() / flat[0].shape[1],
-            "the square root is missing: the length of the difference, not its square.": d.square().mean(),
+            "the square root is missing: the length of the difference, not its "
+            "square.": d.square().mean(),
             "the maps are not normalised: divide each by its own length.": gap(flat),
             "only the teacher's map is normalised: both need it.": gap([flat[0], unit[1]]),
             "only the student's map is normalised: both need it.": gap([unit[0], flat[1]]),
-            "the whole batch has been normalised at once: each image's map has its own length.": gap(
-                [m / m.norm() for m in flat]
-            ),
+            "the whole batch has been normalised at once: each image's map has its own "
+            "length.": gap([m / m.norm() for m in flat]),
             "F.normalize works along dimension 1: flatten each map to one row before.": gap(
                 [F.normalize(m, dim=1) for m in maps]
             ),

@@ -131,7 +131,7 @@ def draw_maps(
     )
     for k, row in enumerate(axes):
         row[0].imshow(np.asarray(images[k]).transpose(1, 2, 0))
-        for j, (ax, (name, values)) in enumerate(zip(row[1:], features.items())):
+        for _j, (ax, (name, values)) in enumerate(zip(row[1:], features.items())):
             look = attention_map(values[k : k + 1], kind, p)
             share = float(share_inside(look, Tensor(masks[k : k + 1])))
             ax.imshow(

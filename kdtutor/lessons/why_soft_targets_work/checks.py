@@ -40,10 +40,8 @@ def check_kd_gradient(function: Callable) -> Verdict:
             / s.shape[1],
             "the factor T² of the loss is missing: the soft part is T² · (1/T) · (q − p) = T · (q "
             "− p).": (ce * label + kd * gap / T) / len(y),
-            "the inner derivative is missing: z/T stands in the exponent, so T² becomes T² · (1/T).": (
-                ce * label + kd * T**2 * gap
-            )
-            / len(y),
+            "the inner derivative is missing: z/T stands in the exponent, so T² becomes T² · "
+            "(1/T).": (ce * label + kd * T**2 * gap) / len(y),
             "both the factor T² and the inner derivative 1/T are missing: the soft part is T · (q "
             "− p).": (ce * label + kd * gap) / len(y),
             "the label part must use the student's plain softmax, at T = 1.": (
@@ -142,7 +140,10 @@ def check_permute_dark_knowledge(function: Callable) -> Verdict:
     def shuffles(f):
         out = torch.as_tensor(f(same.clone()))
         if bool((out == out[0]).all()):
-            return "2000 equal rows all came out in the same order: draw a fresh shuffle for every row, at random."
+            return (
+                "2000 equal rows all came out in the same order: draw a fresh shuffle for "
+                "every row, at random."
+            )
         if len(out.unique(dim=0)) < 24:
             return (
                 f"of the 24 possible orders of four wrong answers only {len(out.unique(dim=0))} "
@@ -153,7 +154,10 @@ def check_permute_dark_knowledge(function: Callable) -> Verdict:
             :, [0, 1, 3, 4]
         ]
         if (seen - 0.25).abs().max() > 0.06:
-            return "some places get some values too often: every order of the wrong answers must be equally likely."
+            return (
+                "some places get some values too often: every order of the wrong answers must "
+                "be equally likely."
+            )
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

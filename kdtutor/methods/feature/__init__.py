@@ -1,17 +1,7 @@
 """Feature distillation: what the teacher's layers compute is the knowledge."""
 
-from .activation_boundary import ActivationBoundary
-from .attention_transfer import AttentionTransfer, FullActivationTransfer, GradientAttentionTransfer
-from .fitnet import FitNet
-from .fsp import FSP
-from .jacobian import JacobianMatching
 
-__all__ = [
-    "FSP",
-    "ActivationBoundary",
-    "AttentionTransfer",
-    "FitNet",
-    "FullActivationTransfer",
-    "GradientAttentionTransfer",
-    "JacobianMatching",
-]
+def __getattr__(name: str):
+    from ..rows import in_folder
+
+    return in_folder(__name__, name)

@@ -1,6 +1,7 @@
 """Online distillation: the teacher learns too."""
 
-from .mutual import DML
-from .one import ONE
 
-__all__ = ["DML", "ONE"]
+def __getattr__(name: str):
+    from ..rows import in_folder
+
+    return in_folder(__name__, name)

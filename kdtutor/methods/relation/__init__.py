@@ -1,7 +1,7 @@
 """Relation distillation: how examples lie to each other is the knowledge."""
 
-from .crd import CRD
-from .rkd import RKD
-from .similarity import SimilarityPreserving
 
-__all__ = ["CRD", "RKD", "SimilarityPreserving"]
+def __getattr__(name: str):
+    from ..rows import in_folder
+
+    return in_folder(__name__, name)

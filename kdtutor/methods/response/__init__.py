@@ -1,6 +1,7 @@
 """Response distillation: the teacher's answers are the knowledge."""
 
-from .boundary_support import BSS
-from .hinton import Hinton
 
-__all__ = ["BSS", "Hinton"]
+def __getattr__(name: str):
+    from ..rows import in_folder
+
+    return in_folder(__name__, name)

@@ -1,5 +1,7 @@
 """Self-distillation: the network is its own teacher."""
 
-from .born_again import CWTM, DKPP, BornAgain, generations
 
-__all__ = ["CWTM", "DKPP", "BornAgain", "generations"]
+def __getattr__(name: str):
+    from ..rows import in_folder
+
+    return in_folder(__name__, name)

@@ -20,7 +20,8 @@ MAX_BYTES = 1_000_000  # beyond it GitHub may not show a notebook
 CAPTION = "What to see:"
 FORBIDDEN = ("tqdm.notebook", "%matplotlib widget", "%matplotlib notebook")
 MACHINE = re.compile(
-    r"(?<![\w.:/])(?:file://)?/(?:home|root|tmp|work|Users|mnt|opt|usr|var)/\S*|\b[A-Z]:\\(?:Users|home)\\\S*"
+    r"(?<![\w.:/])(?:file://)?/(?:home|root|tmp|work|Users|mnt|opt|usr|var)/\S*"
+    r"|\b[A-Z]:\\(?:Users|home)\\\S*"
 )
 ADDRESS = re.compile(r"\b0x[0-9a-f]{8,}\b")
 
@@ -99,12 +100,11 @@ def _figures(nb: NotebookNode) -> list[str]:
     if not FIGURES[0] <= total <= FIGURES[1]:
         found.append(f"{total} figures, expected {FIGURES[0]} to {FIGURES[1]}")
     for i, after in zip(code, [*code[1:], None]):
-        if any(VIEW in o.get("data", {}) or NOTE in text_of(o) for o in nb.cells[i].outputs):
-            if not pictures[i] and not pictures.get(after):
-                found.append(
-                    f"{place(nb, i)}: a widget without a static figure in this or the next code "
-                    "cell"
-                )
+        widget = any(VIEW in o.get("data", {}) or NOTE in text_of(o) for o in nb.cells[i].outputs)
+        if widget and not pictures[i] and not pictures.get(after):
+            found.append(
+                f"{place(nb, i)}: a widget without a static figure in this or the next code cell"
+            )
         follows = nb.cells[i + 1] if i + 1 < len(nb.cells) else None
         if pictures[i] and not (
             follows and follows.cell_type == "markdown" and CAPTION in follows.source

@@ -53,7 +53,7 @@ def recursive(make, count, fit):
 
 def made_first(make, count, fit):
     nets = [make() for _ in range(count + 1)]
-    for net, teacher in zip(nets[::-1], nets[-2::-1] + [None]):
+    for net, teacher in zip(nets[::-1], [*nets[-2::-1], None]):
         fit(net, teacher)
     return nets
 

@@ -177,7 +177,7 @@ def says(
     strict=True,
     signs=("helps", "harms"),
     unclear="open",
-    inside=lambda l, h, m: -m < l and h < m,
+    inside=lambda low, h, m: -m < low and h < m,
 ):
     if first and inside(low, high, margin):
         return "does not matter"
@@ -203,13 +203,13 @@ RIGHT = {
     "verdict-test": [
         verdict_of,
         verdict(),
-        lambda l, h, m: (
+        lambda low, h, m: (
             "does not matter"
-            if max(abs(l), abs(h)) < m
+            if max(abs(low), abs(h)) < m
             else "open"
-            if not l > 0 and not h < 0
+            if not low > 0 and not h < 0
             else "helps"
-            if l > 0
+            if low > 0
             else "harms"
         ),
     ],
@@ -301,26 +301,26 @@ WRONG = {
     },
     "verdict-test": {
         "no margin": verdict(first=False),
-        "margin asked last": lambda l, h, m: (
-            verdict(first=False, unclear=None)(l, h, m)
-            or ("does not matter" if -m < l and h < m else "open")
+        "margin asked last": lambda low, h, m: (
+            verdict(first=False, unclear=None)(low, h, m)
+            or ("does not matter" if -m < low and h < m else "open")
         ),
         "unclear means no effect": verdict(unclear="does not matter"),
         "signs swapped": verdict(signs=("harms", "helps")),
         "0 at the end counts as left out": verdict(strict=False),
-        "by the middle": lambda l, h, m: (
-            "does not matter" if abs(l + h) / 2 < m else "helps" if l + h > 0 else "harms"
+        "by the middle": lambda low, h, m: (
+            "does not matter" if abs(low + h) / 2 < m else "helps" if low + h > 0 else "harms"
         ),
-        "the margin includes its ends": verdict(inside=lambda l, h, m: -m <= l and h <= m),
-        "one end within the margin": verdict(inside=lambda l, h, m: -m < l < m or -m < h < m),
-        "margin of 1 whatever is asked": verdict(inside=lambda l, h, m: l > -1 and h < 1),
-        "must be larger than the margin": lambda l, h, m: (
+        "the margin includes its ends": verdict(inside=lambda low, h, m: -m <= low and h <= m),
+        "one end within the margin": verdict(inside=lambda low, h, m: -m < low < m or -m < h < m),
+        "margin of 1 whatever is asked": verdict(inside=lambda low, h, m: low > -1 and h < 1),
+        "must be larger than the margin": lambda low, h, m: (
             "helps"
-            if l > m
+            if low > m
             else "harms"
             if h < -m
             else "does not matter"
-            if -m < l and h < m
+            if -m < low and h < m
             else "open"
         ),
     },

@@ -219,7 +219,7 @@ def step_up(p, alpha, limit=lambda m, place: 1 / (m - place)):
 
 
 def off_by_one(p, alpha):
-    return step_down(list(p) + [1.0], alpha)[:-1]
+    return step_down([*list(p), 1.0], alpha)[:-1]
 
 
 def strictly_below(p, alpha):

@@ -21,12 +21,10 @@ def unsolved(*args):
     raise NotImplementedError
 
 
-def sigma(
-    power=-0.5,
-    constant=-0.5 * math.log(2 * math.pi * math.e),
-    finish=torch.exp,
-    centre=lambda s: s.mean(),
-):
+LEVEL = -0.5 * math.log(2 * math.pi * math.e)
+
+
+def sigma(power=-0.5, constant=LEVEL, finish=torch.exp, centre=lambda s: s.mean()):
     def f(g, target):
         log_sigma = power * g.log()
         return finish(log_sigma - centre(log_sigma) + target + constant)

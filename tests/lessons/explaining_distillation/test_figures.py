@@ -157,10 +157,8 @@ def test_progress_draws_both_counts_and_every_stop():
 
 
 def test_agreement_writes_hits_of_trials():
-    hits = pd.DataFrame(dict.fromkeys(METRICS, [3, 0]), index=["VGG", "ResNet"])
-    trials = pd.DataFrame(dict.fromkeys(METRICS, [3, 2]), index=["VGG", "ResNet"]).assign(
-        rho=[3, 0]
-    )
+    hits = pd.DataFrame({m: [3, 0] for m in METRICS}, index=["VGG", "ResNet"])
+    trials = pd.DataFrame({m: [3, 2] for m in METRICS}, index=["VGG", "ResNet"]).assign(rho=[3, 0])
     left, right = drawn(
         plots.draw_agreement({"paper": (hits, trials), "ours": (hits, trials)})
     ).axes

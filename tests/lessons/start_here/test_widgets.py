@@ -20,7 +20,10 @@ def drawn(monkeypatch):
     return calls
 
 
-def view(chosen={"the third": 2, "the last": 5}):
+CHOSEN = {"the third": 2, "the last": 5}
+
+
+def view(chosen=CHOSEN):
     return softening.teacher_view(IMAGES, LOGITS[0], LABELS, NAMES, chosen)
 
 
