@@ -1,5 +1,5 @@
-"""The seam: a distiller is a plan, stages in time, and in each stage players that minimise named loss
-terms over their own parameters. Every method is a ``Distiller``.
+"""The seam: a distiller is a plan, stages in time, and in each stage players that minimise named
+loss terms over their own parameters. Every method is a ``Distiller``.
 """
 
 from .composition import Composition

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from functools import partial
+from typing import Any, cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..datasets import Batch, Split
 from ..errors import check_weights
@@ -91,27 +92,32 @@ class Composition(Distiller):
         self._offline = {n: m for n, m in methods.items() if isinstance(m, Offline)}
         self.input_gradient = any(m.input_gradient for m in self._offline.values())
 
+    def _members(self) -> dict[str, Distiller]:
+        return {name: cast(Distiller, self.methods[name]) for name in self.names}
+
     @property
     def logits_only(self) -> bool:
         """Does no method take more than logits from its teacher?"""
-        return all(getattr(m, "logits_only", True) for m in self.methods.values())
+        return all(getattr(m, "logits_only", True) for m in self._members().values())
 
     def settings(self):
-        inside = {n: {"method": type(m).__name__, **m.settings()} for n, m in self.methods.items()}
+        inside = {
+            n: {"method": type(m).__name__, **m.settings()} for n, m in self._members().items()
+        }
         return super().settings() | {"methods": inside}
 
     def prepare(self, train: Split) -> None:
-        for method in self.methods.values():
+        for method in self._members().values():
             method.prepare(train)
 
     def after_step(self, batch: Batch) -> None:
-        for method in self.methods.values():
+        for method in self._members().values():
             method.after_step(batch)
 
     def networks(self) -> dict[str, nn.Module]:
         """Those of all methods, each once."""
         found = {"student": self.deploy()}
-        for method in self.methods.values():
+        for method in self._members().values():
             known = list(map(id, found.values()))
             found |= {n: net for n, net in method.networks().items() if id(net) not in known}
         return found
@@ -119,7 +125,7 @@ class Composition(Distiller):
     # --- the plan
 
     def stages(self) -> list[Stage]:
-        plans = {name: method.stages() for name, method in self.methods.items()}
+        plans = {name: method.stages() for name, method in self._members().items()}
         early = [
             Stage(f"{name} {stage.name}", stage.share / sum(s.share for s in plan), stage.players)
             for name, plan in plans.items()
@@ -129,27 +135,40 @@ class Composition(Distiller):
         groups: list[dict[str, Player]] = []  # players of several methods that are one
         for name, plan in plans.items():
             for player in plan[-1].players:
-                mine = set(map(id, player.parameters))
-                meets = [
-                    g for g in groups if any(mine & set(map(id, p.parameters)) for p in g.values())
-                ]
-                if len(meets) > 1 or any(name in g for g in meets):
-                    raise ValueError(
-                        f"player {player.name!r} of {name} shares parameters with several players "
-                        "of the other methods: which loss would then train what? Methods can be "
-                        "added where each player of one meets at most one player of another."
-                    )
-                if meets:
-                    meets[0][name] = player
-                else:
+                group = self._group_of(name, player, groups)
+                if group is None:
                     groups.append({name: player})
+                else:
+                    group[name] = player
         return [*early, Stage("train", share, [self._merged(group) for group in groups])]
+
+    @staticmethod
+    def _group_of(name: str, player: Player, groups: list[dict[str, Player]]):
+        """The group of other methods' players that trains this player's parameters, if any.
+
+        A method may train the same parameters by several players of its own (an adversary's second
+        optimiser): these stay apart, and the others join the first.
+        """
+        ids = lambda *players: {id(p) for one in players for p in one.parameters}
+        mine = ids(player)
+        meets = [g for g in groups if mine & ids(*g.values())]
+        joined = next((g for g in meets if name not in g), None)
+        for g in meets:
+            own = name in g and bool(mine & ids(g[name]))
+            covered = joined is not None and mine & ids(*g.values()) <= ids(*joined.values())
+            if not own and not covered:
+                raise ValueError(
+                    f"player {player.name!r} of {name} shares parameters with several players of "
+                    "the other methods: which loss would then train what? Methods can be added "
+                    "where each player of one meets at most one player of another."
+                )
+        return joined
 
     def _merged(self, group: dict[str, Player]) -> Player:
         """One player that minimises what all of them do."""
         own = {id(p): p for player in group.values() for p in player.parameters}
         learns = {id(p) for p in self.student.parameters()} & set(own)
-        chosen = {}
+        chosen: dict[str, Any] = {}
         for setting, usual in (("optimizer", None), ("schedule", None), ("steps", 1)):
             given = {n: getattr(p, setting) for n, p in group.items()}
             given = {n: v for n, v in given.items() if v != usual}
@@ -173,13 +192,14 @@ class Composition(Distiller):
 
     def terms(self, batch: Batch) -> Terms:
         """What the student minimises: the label term and all methods' terms."""
-        return self._student_terms({n: m.terms for n, m in self.methods.items()}, batch)
+        return self._student_terms({n: m.terms for n, m in self._members().items()}, batch)
 
     def _other_terms(self, asked: Mapping[str, Callable[[Batch], Terms]], batch: Batch) -> Terms:
         """Terms of players that train other networks, weighted and named."""
-        factors, terms = dict(zip(self.names, self.weights)), {}
+        factors = dict(zip(self.names, self.weights))
+        terms: dict[str, Tensor] = {}
         for name, ask in asked.items():
-            self.methods[name].progress = self.progress
+            self._members()[name].progress = self.progress
             terms |= {f"{name}.{k}": factors[name] * v for k, v in ask(batch).items()}
         return terms
 
@@ -199,14 +219,17 @@ class Composition(Distiller):
 
     def _student_terms(self, asked: Mapping[str, Callable[[Batch], Terms]], batch: Batch) -> Terms:
         """The label term, once, and the weighted terms of all methods that train the student."""
-        factors, label, terms = dict(zip(self.names, self.weights)), {}, {}
+        factors, members = dict(zip(self.names, self.weights)), self._members()
+        label: dict[str, Tensor] = {}
+        terms: dict[str, Tensor] = {}
         offline = [n for n in asked if n in self._offline]
         with self._sharing(offline):
             outputs = self._outputs(batch, offline)
             for name, ask in asked.items():
-                method = self.methods[name]
-                method.progress = self.progress
-                found = dict(method.losses(outputs[name]) if name in outputs else ask(batch))
+                members[name].progress = self.progress
+                found = dict(
+                    self._offline[name].losses(outputs[name]) if name in outputs else ask(batch)
+                )
                 own = found.pop("ce", None)
                 if name not in outputs and own is not None and not label and self.ce_weight:
                     label = {"ce": self.ce_weight * own}

@@ -51,7 +51,9 @@ class Offline(Distiller):
         return levels(net)
 
     def _pairs(self, layers: Layers) -> tuple[tuple[str, str], ...]:
-        nets = self.student, self.teacher.net if layers != () else None
+        if layers == ():
+            return ()
+        nets = self.student, self.teacher.net
         if layers is None:
             own, theirs = map(self.default_layers, nets)
             if len(own) != len(theirs):
@@ -61,8 +63,6 @@ class Offline(Distiller):
                     "of paths (student, teacher)."
                 )
             layers = list(zip(own, theirs))
-        if layers == ():
-            return ()
         pairs = [layers] if isinstance(layers, (str, tuple)) else layers
         pairs = (
             [(p, p) if isinstance(p, str) else p for p in pairs] if isinstance(pairs, list) else []

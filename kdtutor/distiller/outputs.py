@@ -52,6 +52,7 @@ class Outputs:
             check_batch(net, batch, "teacher")
         self.x: Any
         self.output: Any
+        self.student: dict[str, Tensor]
         if ran is not None:
             self.x, self.output, self.student = ran.x, ran.output, ran.student
             return
@@ -71,8 +72,8 @@ class Outputs:
         """The axis of the classes in the logits. Raises ``ValueError`` where the task has none."""
         if self.task.class_axis is None:
             raise ValueError(
-                f"the task {self.task!r} has no classes, so there is no softmax whose answers could "
-                "be distilled: use a method of features or relations."
+                f"the task {self.task!r} has no classes, so there is no softmax whose answers "
+                "could be distilled: use a method of features or relations."
             )
         return self.task.class_axis
 

@@ -1,4 +1,4 @@
-"""Who learns what, and when: stages in time, and in each stage players that minimise named terms."""
+"""Who learns what, and when: stages in time, and in each stage players with their terms."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,8 @@ class Player:
     touches no others. Players step in the order of the stage's list; an adversary is a second one.
 
     Args:
-        name: shown in the history; two or more players log ``name.term``, ``name.loss``, ``name.lr``.
+        name: shown in the history; two or more players log ``name.term``, ``name.loss`` and
+            ``name.lr``.
         terms: batch -> {name: weighted scalar tensor}.
         parameters: those that it owns; frozen ones are left out.
         optimizer: makes the player's own optimiser from its parameters (None: the one of ``fit``).
@@ -50,8 +51,8 @@ class Player:
         if not self.parameters:
             raise ValueError(
                 f"player {self.name!r} has no trainable parameter. Is its network frozen (does it "
-                "serve as a Teacher too)? A Teacher freezes its network: give the student a network "
-                "of its own."
+                "serve as a Teacher too)? A Teacher freezes its network: give the student one of "
+                "its own."
             )
         if not isinstance(self.steps, int) or self.steps < 1:
             raise ValueError(
@@ -115,7 +116,7 @@ def check_terms(player: Player, terms) -> Terms:
             )
     if not any(t.requires_grad for t in terms.values()):
         raise ValueError(
-            f"{who}, {', '.join(map(repr, terms))}, have no gradient: nothing would be learned. Was "
-            "the network run under torch.no_grad(), or its answer detached?"
+            f"{who}, {', '.join(map(repr, terms))}, have no gradient: nothing would be learned. "
+            "Was the network run under torch.no_grad(), or its answer detached?"
         )
     return terms

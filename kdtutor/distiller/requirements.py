@@ -77,8 +77,8 @@ def check_players(distiller: Distiller, stages: Iterable[Stage]) -> None:
         plain = isinstance(value, (list, tuple, set, dict)) and not attribute.startswith("_")
         if plain and any(isinstance(v, nn.Module) for v in _inside(value)):
             raise ValueError(
-                f"{name}.{attribute} holds a network in a plain {type(value).__name__}, where it is "
-                "neither trained nor moved to the device nor saved. A frozen one: wrap it in "
+                f"{name}.{attribute} holds a network in a plain {type(value).__name__}, where it "
+                "is neither trained nor moved to the device nor saved. A frozen one: wrap it in "
                 "Teacher(net). One that learns: use nn.ModuleList or nn.ModuleDict."
             )
     learning = {id(p) for s in stages for player in s.players for p in player.parameters}

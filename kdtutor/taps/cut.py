@@ -65,8 +65,8 @@ def cut(
         except Exception as error:  # whatever following a stranger's forward pass may raise
             reasons.append(f"{type(error).__name__}: {str(error).splitlines()[0][:200]}")
     raise ValueError(
-        f"{type(net).__name__} cannot be cut after {layer!r}: {reasons[-1]}. Choose a layer through "
-        "which everything passes, such as the end of a level; its children are "
+        f"{type(net).__name__} cannot be cut after {layer!r}: {reasons[-1]}. Choose a layer "
+        "through which everything passes, such as the end of a level; its children are "
         f"{[name for name, _ in net.named_children()]}."
     )
 
@@ -99,7 +99,7 @@ def _chain(net: nn.Module, layer: str, x) -> tuple[nn.Module, nn.Module]:
             entering = Taps(net, [f"{first}:input"], stop=True)(x)[1][f"{first}:input"]
         low, high = _chain(children[first], rest, entering)
         lower[first] = low
-        upper = OrderedDict([(first, high)]) | upper if len(high) else upper
+        upper = OrderedDict([(first, high)]) | upper if list(high.children()) else upper
     else:
         lower[first] = children[first]
     return nn.Sequential(lower), nn.Sequential(upper)

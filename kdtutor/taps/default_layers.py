@@ -63,9 +63,10 @@ def before_relu(net: nn.Module, layer: str, example: Tensor | None = None) -> st
     Where the layer ends in a ReLU, that ReLU's input. Where it gives a signed sum (the blocks of
     wide ResNets), the input of the next ReLU if nothing but a normalisation lies between, else the
     layer's own output. Found by watching one dry run."""
-    hooks, runs, target = [], {}, dict(net.named_modules()).get(layer)
-    if target is None:
-        Taps(net, [layer])  # raises with the near matches
+    Taps(net, [layer])  # raises, with the near matches, where there is no such layer
+    hooks: list = []
+    runs: dict[str, int] = {}
+    target = dict(net.named_modules())[layer]
     rectified: list[tuple[str, int, Tensor]] = []  # path, run and output of every ReLU so far
     own: list[tuple[str, int]] = []  # the answer, where the layer ends in a ReLU
     behind: list[Tensor] = []  # the layer's output, and what normalisations make of it
@@ -137,9 +138,8 @@ def parameters_before(
     trainable = [p for p in net.parameters() if p.requires_grad]
     with eval_mode(net), torch.enable_grad():
         _, features = Taps(net, layers, stop=True)(example_input(net, example))
-        gradients = torch.autograd.grad(
-            sum(f.float().sum() for f in features.values()), trainable, allow_unused=True
-        )
+        whole = torch.stack([f.float().sum() for f in features.values()]).sum()
+        gradients = torch.autograd.grad(whole, trainable, allow_unused=True)
     return [p for p, g in zip(trainable, gradients) if g is not None]
 
 

@@ -8,6 +8,7 @@ Nothing in the network changes, so one network can serve several readers."""
 
 from collections.abc import Sequence
 from contextlib import contextmanager
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -71,7 +72,7 @@ class Taps:
                 attention.watch(modules[path], path, side, lambda value: None, check=True)
             self._points.append((layer, modules[path], path, side, int(run or 0)))
 
-    def __call__(self, x) -> tuple[Tensor, dict[str, Tensor]]:
+    def __call__(self, x) -> tuple[Any, dict[str, Tensor]]:
         key, known = (*self.layers, self.stop), _overwritten.setdefault(self.net, {})
         if (
             key not in known
@@ -91,11 +92,14 @@ class Taps:
             )
         return output, features
 
-    def _run(self, x, copy: bool) -> tuple[Tensor | None, dict[str, Tensor], bool]:
+    def _run(self, x, copy: bool) -> tuple[Any, dict[str, Tensor], bool]:
         """One forward pass: output, features, and whether something wrote into a feature after it
         was read.
         """
-        features, hooks, runs, originals = {}, [], {}, []
+        features: dict[str, Tensor] = {}
+        hooks: list = []
+        runs: dict[str, int] = {}
+        originals: list[tuple[Tensor, int]] = []
 
         def keep(layer, run, value):
             runs[layer] = runs.get(layer, 0) + 1
@@ -126,11 +130,11 @@ class Taps:
                     see = lambda value, n=layer, r=run: keep(n, r, value)
                     hooks += attention.watch(module, path, side, see)
                 elif side == "input":
-                    read = lambda m, args, n=layer, r=run: keep(n, r, args)
-                    hooks.append(module.register_forward_pre_hook(read))
+                    enter = lambda m, args, n=layer, r=run: keep(n, r, args)
+                    hooks.append(module.register_forward_pre_hook(enter))
                 else:
-                    read = lambda m, args, out, n=layer, r=run: keep(n, r, out)
-                    hooks.append(module.register_forward_hook(read))
+                    leave = lambda m, args, out, n=layer, r=run: keep(n, r, out)
+                    hooks.append(module.register_forward_hook(leave))
             output = call(self.net, x)
         except _Read:
             output = None

@@ -56,7 +56,7 @@ class Teacher:
         )
 
     def __call__(self, batch, temperature: float = 1.0) -> Tensor:
-        """Logits (B, C) for a ``Batch`` (from the cache where there is one) or for plain inputs x."""
+        """Logits (B, C) for a ``Batch`` (from the cache, where there is one) or for inputs x."""
         members = self._members(batch)
         return members[0] if len(members) == 1 else ensemble_logits(members, temperature, self.mean)
 
@@ -125,12 +125,22 @@ class Teacher:
 
     def cached(self, data: Data, max_bytes: int = 2 * GIB, fill: bool = False) -> "Teacher":
         """Keeps every answer for data's training images, so that each image and view is computed
-        once. Returns self.
+        once. Exact: losses equal those without the cache.
 
-        Exact: losses equal those without the cache. Memory: images x views x teachers x
-        classes, 4 bytes each (8 for teachers in float64), at most ``max_bytes``. fill: compute all
-        answers now (with a progress bar) instead of when they are first asked for. Raises ``ValueError`` if the augmentation's views have no
-        id, and if the cache would not fit (with the size it needs)."""
+        Args:
+            data: Whose training images, in all views of its augmentation.
+            max_bytes: What the cache may take: images x views x teachers x classes, 4 bytes each
+                (8 for teachers in float64).
+            fill: Compute all answers now (with a progress bar) instead of when they are first
+                asked for.
+
+        Returns:
+            Itself.
+
+        Raises:
+            ValueError: If the augmentation's views have no id, and if the cache would not fit (with
+                the size it needs).
+        """
         if data.views is None:
             raise ValueError(
                 f"the views of augment={data.augment!r} have no id, so an answer cannot be told "

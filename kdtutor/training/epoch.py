@@ -3,9 +3,10 @@
 import hashlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -65,7 +66,7 @@ class Trainer:
             if self.walked:
                 self.walked.step()
             report(step, means)
-        row = {"epoch": number + 1, "stage": part.stage.name}
+        row: dict[str, Any] = {"epoch": number + 1, "stage": part.stage.name}
         row |= means.row(optimizers) | self.distiller.logged()
         row |= self.walked.row() if self.walked else {}
         if not math.isfinite(row["loss"]):
@@ -82,7 +83,7 @@ class Trainer:
             terms = player.terms(batch)
         if not step:
             check_terms(player, terms)
-        loss = sum(terms.values())
+        loss = total(terms)
         # Reading a loss makes a GPU wait, so there it is looked at now and then; on a CPU it costs
         # nothing.
         if (self.device.type == "cpu" or step % 50 == 0) and not math.isfinite(loss.item()):
@@ -107,14 +108,14 @@ class Means:
     "name.loss", "name.lr" and "name.term" each.
     """
 
-    players: list[Player]
+    players: Sequence[Player]
     sums: dict[str, Tensor] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
 
     def add(self, player: Player, terms: Terms) -> None:
         """The terms of one step of one player."""
         prefix = f"{player.name}." if len(self.players) > 1 else ""
-        for name, value in {"loss": sum(terms.values()), **terms}.items():
+        for name, value in {"loss": total(terms), **terms}.items():
             key = prefix + name
             self.sums[key] = self.sums.get(key, 0.0) + value.detach()
             self.counts[key] = self.counts.get(key, 0) + 1
@@ -132,6 +133,11 @@ class Means:
         rates = [o.param_groups[0]["lr"] for o in optimizers]
         own = {f"{p.name}.lr": lr for p, lr in zip(self.players, rates)} if len(rates) > 1 else {}
         return {"lr": rates[0]} | self.values() | own
+
+
+def total(terms: Terms) -> Tensor:
+    """The objective: the sum of the terms."""
+    return cast(Tensor, sum(terms.values()))
 
 
 def mix(*parts) -> int:

@@ -56,7 +56,7 @@ def evaluate(
 
 
 def chosen(metric: Metric | Callable | None, data: Data) -> Metric:
-    """The metric that was asked for, or the task's own. Raises ``ValueError`` where there is none."""
+    """The metric that was asked for, or the task's own. Raises ``ValueError`` without one."""
     if metric is None and not data.task.metrics:
         raise ValueError(
             f"{data.name} has no labels, so there is nothing to measure: pass metric=, a function "

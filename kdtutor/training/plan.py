@@ -14,7 +14,7 @@ class Part(NamedTuple):
 
     stage: Stage
     first: int
-    count: int
+    count: int  # type: ignore[assignment]  # tuples have a method of that name, not used here
 
 
 def share_epochs(stages: Sequence[Stage], epochs: int) -> list[Part]:
@@ -33,7 +33,8 @@ def share_epochs(stages: Sequence[Stage], epochs: int) -> list[Part]:
     Example:
         >>> from kdtutor.distiller import Player
         >>> players = [Player("net", dict, [torch.nn.Parameter(torch.zeros(1))])]
-        >>> [part.count for part in share_epochs([Stage("a", 1, players), Stage("b", 2, players)], 9)]
+        >>> stages = [Stage("a", 1, players), Stage("b", 2, players)]
+        >>> [part.count for part in share_epochs(stages, 9)]
         [3, 6]
     """
     if epochs < len(stages):

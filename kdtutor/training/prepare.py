@@ -1,4 +1,4 @@
-"""What must hold before the first step: settings, devices, the first batch, the metric, the plan."""
+"""What must hold before the first step: settings, devices, first batch, metric, plan."""
 
 from collections.abc import Callable
 from typing import NamedTuple

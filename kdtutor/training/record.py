@@ -1,4 +1,4 @@
-"""What a run leaves behind: its history, the best weights so far, and the files that continue it."""
+"""What a run leaves behind: its history, the best weights, and the files that continue it."""
 
 import time
 from collections.abc import Sequence
@@ -41,7 +41,8 @@ class Record:
         self.distiller, self.data, self.metric, self.snapshots = distiller, data, metric, snapshots
         self.history, self.run = History(spec=spec), RunDirectory(directory) if directory else None
         self.best: dict = {"value": None, "epoch": 0, "state": None}
-        self.done, self.saved, self.start = 0, None, time.perf_counter()
+        self.saved: dict | None = None
+        self.done, self.start = 0, time.perf_counter()
         if self.run:
             self._continue(self.run)
 
@@ -113,7 +114,8 @@ class Record:
 
     def _measured(self, split: Split, what: str, end: str = "") -> dict[str, float]:
         """{"val_accuracy": ...} of the deployed network, {"net2.val_accuracy": ...} of others."""
-        found, metric = {}, self.metric
+        found: dict[str, float] = {}
+        metric = self.metric
         assert metric is not None
         device = next(self.distiller.parameters()).device
         for i, (name, net) in enumerate(self.distiller.networks().items()):

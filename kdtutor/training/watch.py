@@ -1,4 +1,4 @@
-"""What the training loop watches for: losses that are no longer numbers, and stages that do harm."""
+"""What the loop watches for: losses that are no longer numbers, and stages that do harm."""
 
 import warnings
 

@@ -33,11 +33,11 @@ class WeightPath:
 
     def begin(self) -> None:
         self._start = self._last = [w.detach().clone() for w in self.weights]
-        self._steps = 0.0
+        self._steps = torch.zeros(())
 
     def step(self) -> None:
         now = [w.detach().clone() for w in self.weights]
-        self._steps = self._steps + _distance(now, self._last)
+        self._steps = self._steps.to(now[0].device) + _distance(now, self._last)
         self._last = now
 
     def row(self) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The bench reads what the data's task measures: other metrics than accuracy, and their direction."""
+"""The bench reads what the data's task measures: other metrics than accuracy, and which way."""
 
 import functools
 
@@ -28,8 +28,9 @@ def line():
 
 @functools.cache
 def results(folder):
+    more = {"lr": 0.05, "batch_size": 16}
     grid = Grid(dataset=line(), students=[lambda: nn.Linear(3, 1)], methods=[CrossEntropy, Half],
-                teacher=None, seeds=(0, 1, 2), epochs=3, fit={"lr": 0.05, "batch_size": 16})  # fmt: skip
+                teacher=None, seeds=(0, 1, 2), epochs=3, fit=more)  # fmt: skip
     return run(grid, folder, progress=False)
 
 

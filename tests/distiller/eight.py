@@ -202,7 +202,7 @@ def tokens(n=120, length=8):
 
 
 class Segmenter(nn.Module):
-    """Three convolutions at full resolution with a dilated one between: (B, 3, H, W) -> (B, C, H, W)."""
+    """Three convolutions at full resolution: (B, 3, H, W) -> {"out": (B, C, H, W)}."""
 
     def __init__(self, classes=5, width=12):
         super().__init__()
@@ -243,7 +243,7 @@ def parts(n_train=96, n_test=32, augment=None):
 
 
 class Detector(nn.Module):
-    """One box and one score for the whole image: (B, 3, H, W) -> {"boxes": (B, 4), "logits": (B, C)}."""
+    """One box and one label for the whole image: {"boxes": (B, 4), "logits": (B, C)}."""
 
     def __init__(self, classes=8, side=24):
         super().__init__()

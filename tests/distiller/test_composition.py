@@ -356,3 +356,21 @@ def test_what_cannot_be_added_is_refused_with_words():
     twice = Composition({"A": Own(student), "B": Own(student)})
     with pytest.raises(ValueError, match="A and B both bring optimizer of their own"):
         twice.stages()
+
+
+def test_a_method_with_two_optimisers_for_the_student_takes_others_beside_it():
+    from tests.distiller.eight import Rivals, seeded
+
+    for order in (("AFD", "KD"), ("KD", "AFD")):
+        student = seeded(lambda: small(2))
+        methods = {"AFD": Rivals(student), "KD": Hinton(student, taught())}
+        both = Composition({name: methods[name] for name in order})
+        players = both.stages()[0].players
+        names = ["net0", "forger0", "critic0", "net1", "forger1", "critic1"]
+        assert sorted(p.name for p in players) == sorted(names)
+        first = next(p for p in players if p.name == "net0")
+        assert first.optimizer is None
+        assert next(p for p in players if p.name == "forger0").optimizer is not None
+        assert set(first.terms(batch())) == {"ce", "AFD.kd", "KD.kd"}
+        history = fit(both, images(), 2, batch_size=30, lr=0.02, progress=False)
+        assert {"net0.KD.kd", "forger0.AFD.forge", "net1.AFD.ce"} <= set(history.rows[-1])

@@ -1,4 +1,4 @@
-"""What every distiller gets: logs, modes, teachers wherever they are kept; what a plan may not hide."""
+"""What every distiller gets: logs, modes, teachers wherever they are; what a plan may not hide."""
 
 import copy
 

@@ -1,5 +1,5 @@
-"""A network cut behind a layer: the halves give what the whole gives, hold disjoint parts of it, and
-train it; cutting leaves no trace."""
+"""A network cut behind a layer: the halves give what the whole gives, hold disjoint parts of it,
+and train it; cutting leaves no trace."""
 
 import copy
 
@@ -19,7 +19,9 @@ CASES = {
     "densenet": (lambda: models.densenet(16, 8, classes=3), "layer1", (3, 16, 16)),
     "mlp": (lambda: models.mlp([8, 8], inputs=16, classes=3), "fc1", (1, 4, 4)),
     "vgg": (lambda: torchvision.models.vgg11(num_classes=3), "features.7", (3, 32, 32)),
-    "mobilenet": (lambda: torchvision.models.mobilenet_v2(num_classes=3), "features.5", (3, 32, 32)),
+    "mobilenet": (
+        lambda: torchvision.models.mobilenet_v2(num_classes=3), "features.5", (3, 32, 32)
+    ),
     "resnet18": (lambda: torchvision.models.resnet18(num_classes=3), "layer2.0", (3, 32, 32)),
     "vit": (
         lambda: torchvision.models.VisionTransformer(16, 8, 2, 2, 16, 32, num_classes=3),

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -190,7 +189,6 @@ def plain(run_dir=None, epochs=6, **kwargs):
 def test_a_run_directory_changes_nothing_and_a_finished_run_is_read(tmp_path):
     (a, ha), (b, hb) = plain(), plain(tmp_path / "run")
     assert torch.equal(weights(a), weights(b)) and losses(ha) == losses(hb)
-    start = time.perf_counter()
     c, hc = plain(tmp_path / "run")
     assert hc.rows == hb.rows and hc.result == hb.result and torch.equal(weights(b), weights(c))
     assert {p.name for p in (tmp_path / "run").iterdir()} == {

@@ -26,7 +26,7 @@ def mutual_loss(
     ``ValueError`` without peers and for shapes that differ."""
     if not len(peers):
         raise ValueError("mutual_loss needs at least one peer: nobody can learn together alone.")
-    total = sum(distillation_kl(logits, peer, 1.0, axis) for peer in peers)
+    total = torch.stack([distillation_kl(logits, peer, 1.0, axis) for peer in peers]).sum()
     return total if check_variant(variant) == "code" else total / len(peers)
 
 
