@@ -9,58 +9,140 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import check_same_shape, check_temperature, unknown
+from ..errors import check_same_device, check_same_shape, check_temperature, unknown
 
 MEANS = ("arithmetic", "geometric")
 
 
-def _log_soften(logits: Tensor, temperature: float) -> Tensor:
-    # float32 at least (bf16 and fp16 lose the small probabilities that carry the knowledge). The
-    # floor keeps 0 * log 0 = 0
-    # when a probability underflows so far that its logarithm would be -inf.
-    logits = logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
-    return F.log_softmax(logits / temperature, dim=-1).clamp_min(-1e30)
+class _Unsaid(int):
+    """An axis that the caller did not state: 1, but told apart from a 1 that was."""
+
+
+def _precise(logits: Tensor) -> Tensor:
+    # bf16 and fp16 lose the small probabilities that carry the knowledge.
+    return logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
+
+
+def _log_soften(logits: Tensor, temperature: float, axis: int = -1) -> Tensor:
+    # The floor keeps 0 * log 0 = 0 when a probability underflows so far that its logarithm would
+    # be -inf.
+    return F.log_softmax(_precise(logits) / temperature, dim=axis).clamp_min(-1e30)
 
 
 def soften(logits: Tensor, temperature: float = 1.0) -> Tensor:
-    """Softmax with temperature (Hinton et al. 2015, Eq. 1): q_i = exp(z_i/T) / sum_j exp(z_j/T).
+    """Softmax with temperature: q_i = exp(z_i/T) / sum_j exp(z_j/T).
 
-    logits: (..., C). Returns probabilities of the same shape, rows sum to 1. T = 1 is the ordinary
-    softmax; T -> inf tends to the uniform distribution, T -> 0 to one-hot. Raises ``ValueError``
-    unless T is finite and > 0.
+    T = 1 is the ordinary softmax; T -> inf tends to the uniform distribution, T -> 0 to one-hot.
 
-    >>> [round(q, 4) for q in soften(torch.tensor([1.0, 2.0, 3.0]), 1.0).tolist()]
-    [0.09, 0.2447, 0.6652]
+    Args:
+        logits: (..., C).
+        temperature: T, finite and > 0.
+
+    Returns:
+        Probabilities of the same shape, rows sum to 1; float32, or float64 for float64 logits.
+
+    Raises:
+        ValueError: unless T is finite and > 0.
+
+    Source:
+        Hinton et al. 2015, Eq. 1.
+
+    Example:
+        >>> [round(q, 4) for q in soften(torch.tensor([1.0, 2.0, 3.0]), 1.0).tolist()]
+        [0.09, 0.2447, 0.6652]
     """
     check_temperature(temperature)
-    logits = logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
-    return F.softmax(logits / temperature, dim=-1)
+    return F.softmax(_precise(logits) / temperature, dim=-1)
 
 
 def distillation_kl(
-    student_logits: Tensor, teacher_logits: Tensor, temperature: float = 4.0
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    temperature: float = 4.0,
+    axis: int = _Unsaid(1),
+    mask: Tensor | None = None,
 ) -> Tensor:
-    """The distillation loss T^2 * (1/B) * sum_b KL(p_t^T || p_s^T), a scalar >= 0 that is 0 when
-    student equals teacher.
+    """The distillation loss T^2 * mean over all places of KL(p_t^T || p_s^T).
 
-    student_logits, teacher_logits: (B, C). The gradient reaches the student only. T^2 keeps the
-    gradient's size when T changes (Hinton et al. 2015, section 2: soft-target gradients shrink as
-    1/T^2). Soft cross-entropy instead of KL would differ by the teacher's entropy, a constant, and
-    give the same gradient. The sum runs over classes, the mean over the batch alone: torch's
-    ``reduction="mean"`` would divide by C as well, the most common mistake with this loss.
+    A place is where one answer is given: an example of (B, C), a pixel of (B, C, H, W), a token of
+    (B, L, V). The gradient reaches the student only. T^2 keeps the gradient's size when T changes
+    (soft-target gradients shrink as 1/T^2). Soft cross-entropy instead of KL would differ by the
+    teacher's entropy, a constant, and give the same gradient. The sum runs over classes, the mean
+    over the places alone: torch's ``reduction="mean"`` would divide by C as well, the most common
+    mistake with this loss.
 
-    Raises ``ValueError`` for shapes that differ (both are named) and unless T is finite and > 0.
+    Args:
+        student_logits: (B, C), or any shape with the classes along ``axis``.
+        teacher_logits: the same shape.
+        temperature: T, finite and > 0.
+        axis: the classes' axis: 1, as in (B, C) and (B, C, H, W). Logits with three dimensions
+            could be tokens (B, L, V), axis -1, or (B, C, L), axis 1: there it must be stated.
+        mask: bool, the logits' shape without ``axis``; True counts. None: every place does.
 
-    >>> z = torch.tensor([[1.0, 2.0, 3.0]])
-    >>> distillation_kl(z, z, temperature=4.0).item()
-    0.0
+    Returns:
+        A scalar >= 0 that is 0 when student equals teacher, and where no place counts.
+
+    Raises:
+        ValueError: for shapes that differ (both are named), an axis that is not there or not
+            stated, a mask of another shape or not of bools, and unless T is finite and > 0.
+
+    Source:
+        Hinton et al. 2015, section 2.
+
+    Example:
+        >>> z = torch.tensor([[1.0, 2.0, 3.0]])
+        >>> distillation_kl(z, z, temperature=4.0).item()
+        0.0
+        >>> tokens = torch.zeros(2, 5, 7)
+        >>> distillation_kl(tokens, tokens, axis=-1, mask=torch.ones(2, 5, dtype=torch.bool)).item()
+        0.0
     """
     check_temperature(temperature)
     check_same_shape("student_logits", student_logits, "teacher_logits", teacher_logits)
-    log_p = _log_soften(teacher_logits.detach(), temperature)
-    log_q = _log_soften(student_logits, temperature)
-    examples = log_p.numel() // log_p.shape[-1]
-    return temperature**2 / examples * F.kl_div(log_q, log_p, reduction="sum", log_target=True)
+    axis = _class_axis(student_logits, axis)
+    places = student_logits.numel() // student_logits.shape[axis]
+    teacher_logits = teacher_logits.detach()
+    if mask is not None:
+        _check_mask(mask, student_logits, axis)
+        # Both answers are made equal where nothing counts: there the loss and its gradient are 0,
+        # even if the logits are not finite.
+        keep = mask.unsqueeze(axis)
+        student_logits, teacher_logits = (
+            student_logits.where(keep, 0),
+            teacher_logits.where(keep, 0),
+        )
+    log_p = _log_soften(teacher_logits, temperature, axis)
+    log_q = _log_soften(student_logits, temperature, axis)
+    total = F.kl_div(log_q, log_p, reduction="sum", log_target=True)
+    if mask is None:
+        return temperature**2 / places * total
+    return temperature**2 * total / mask.sum().clamp_min(1)
+
+
+def _class_axis(logits: Tensor, axis: int) -> int:
+    shape = tuple(logits.shape)
+    if isinstance(axis, _Unsaid):
+        if logits.ndim == 3:
+            raise ValueError(
+                f"logits of shape {shape} do not say which axis holds the classes: pass axis=-1 "
+                "for tokens (batch, length, classes), axis=1 for (batch, classes, length)."
+            )
+        return min(int(axis), logits.ndim - 1)  # one example, (C,), is its classes
+    if not -logits.ndim <= axis < logits.ndim:
+        raise ValueError(f"axis={axis}: logits of shape {shape} have no such axis.")
+    return axis
+
+
+def _check_mask(mask: Tensor, logits: Tensor, axis: int) -> None:
+    check_same_device("mask", mask, "student_logits", logits)
+    places = list(logits.shape)
+    del places[axis]
+    if mask.dtype != torch.bool or list(mask.shape) != places:
+        raise ValueError(
+            f"mask is {mask.dtype} of shape {tuple(mask.shape)}; expected torch.bool of shape "
+            f"{tuple(places)}: the logits' shape {tuple(logits.shape)} without their class axis. "
+            "True means that the place counts."
+        )
 
 
 def ensemble_targets(

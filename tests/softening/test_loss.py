@@ -183,3 +183,68 @@ def test_ensemble_errors():
         ensemble_targets(torch.randn(2, 3, 4), 1.0, mean="aritmetic")
     with pytest.raises(ValueError, match=r"\(3, 4\).*teachers, batch, classes"):
         ensemble_targets(torch.randn(3, 4), 1.0)
+
+
+def slow_places(zs, zt, T, axis, mask=None):
+    """Place by place, in plain Python."""
+    zs, zt = (np.moveaxis(z, axis, -1).reshape(-1, z.shape[axis]) for z in (zs, zt))
+    counts = [True] * len(zs) if mask is None else list(mask.reshape(-1))
+    kept = [i for i, c in enumerate(counts) if c]
+    return slow_kl(zs[kept], zt[kept], T) if kept else 0.0
+
+
+PLACES = [((4, 5), 1), ((4, 5), -1), ((2, 3, 4), -1), ((2, 3, 4), 1), ((2, 5, 3, 4), 1)]
+
+
+@pytest.mark.parametrize("shape, axis", [*PLACES, ((3, 4, 2), 0), ((3, 4, 2), -2)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_kl_is_the_mean_over_all_places(shape, axis, masked):
+    rng = np.random.default_rng(0)
+    zs, zt = rng.normal(0, 3, (2, *shape))
+    places = np.delete(shape, axis)
+    mask = rng.random(places) < 0.5 if masked else None
+    got = distillation_kl(
+        torch.tensor(zs), torch.tensor(zt), 3.0, axis, None if mask is None else torch.tensor(mask)
+    )
+    assert got.dtype == torch.float64
+    assert got.item() == pytest.approx(slow_places(zs, zt, 3.0, axis, mask), rel=1e-10)
+
+
+def test_images_have_their_classes_on_axis_1_and_three_dimensions_must_say():
+    zs, zt = torch.randn(2, 2, 5, 3, 4, dtype=torch.float64)
+    assert distillation_kl(zs, zt) == distillation_kl(zs, zt, axis=1)
+    with pytest.raises(ValueError, match=r"\(5, 3, 4\).*axis=-1.*axis=1"):
+        distillation_kl(zs[0], zt[0])
+    assert distillation_kl(zs[0], zt[0], axis=1) != distillation_kl(zs[0], zt[0], axis=-1)
+    assert distillation_kl(zs[0, :, 0, 0], zt[0, :, 0, 0]) == distillation_kl(
+        zs[:1, :, 0, 0], zt[:1, :, 0, 0]
+    )
+    for axis in (2, -3):
+        with pytest.raises(ValueError, match=f"axis={axis}.*no such axis"):
+            distillation_kl(zs[0, 0], zt[0, 0], axis=axis)
+
+
+def test_what_the_mask_leaves_out_has_no_gradient_even_if_it_is_not_finite():
+    zs, zt = torch.randn(2, 2, 3, 4)
+    zs[0, 1], zt[1, 2] = float("inf"), float("nan")
+    mask = zs.isfinite().all(-1) & zt.isfinite().all(-1)
+    zs.requires_grad_()
+    loss = distillation_kl(zs, zt, 2.0, -1, mask)
+    loss.backward()
+    assert torch.isfinite(loss) and torch.isfinite(zs.grad).all()
+    assert (zs.grad.abs().sum(-1) > 0).equal(mask)
+
+
+def test_a_mask_that_leaves_nothing_gives_zero_with_a_gradient():
+    zs, zt = torch.randn(3, 4, requires_grad=True), torch.randn(3, 4)
+    loss = distillation_kl(zs, zt, mask=torch.zeros(3, dtype=torch.bool))
+    loss.backward()
+    assert loss == 0 and torch.equal(zs.grad, torch.zeros(3, 4))
+
+
+@pytest.mark.parametrize(
+    "mask", [torch.ones(3), torch.ones(4, dtype=torch.bool), torch.ones(3, 4, dtype=torch.bool)]
+)
+def test_a_wrong_mask_is_named(mask):
+    with pytest.raises(ValueError, match=r"mask is torch\.\w+ of shape .*expected.*\(3,\)"):
+        distillation_kl(torch.randn(3, 4), torch.randn(3, 4), mask=mask)
