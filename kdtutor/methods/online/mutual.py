@@ -61,7 +61,7 @@ class DML(Distiller):
             )
         super().__init__(students[0])
         check_weights(ce_weight=1.0, kd_weight=kd_weight)
-        self.networks, self.kd_weight, self.variant = (
+        self.peers, self.kd_weight, self.variant = (
             nn.ModuleList(students),
             float(kd_weight),
             check_variant(variant),
@@ -76,7 +76,7 @@ class DML(Distiller):
                 1.0,
                 [
                     Player(f"net{k + 1}", partial(self.network_terms, k), list(net.parameters()))
-                    for k, net in enumerate(self.networks)
+                    for k, net in enumerate(self.peers)
                 ],
             )
         ]
@@ -87,7 +87,7 @@ class DML(Distiller):
 
     def network_terms(self, k: int, batch: Batch):
         """What network k minimises, given its peers as they are now."""
-        for j, net in enumerate(self.networks):
+        for j, net in enumerate(self.peers):
             check_batch(net, batch, f"network {j + 1}")
         logits = self._logits(k, batch)
         peers = [
@@ -110,7 +110,7 @@ class DML(Distiller):
         now = (
             self.training,
             torch.is_grad_enabled(),
-            [p._version for p in self.networks[k].parameters()],
+            [p._version for p in self.peers[k].parameters()],
         )
         x, then, logits = self._seen.get(k, (None, None, None))
         if (
@@ -120,6 +120,6 @@ class DML(Distiller):
         ):
             return logits
         with torch.set_grad_enabled(torch.is_grad_enabled() and graph):
-            logits = call(self.networks[k], batch.x).float()
+            logits = call(self.peers[k], batch.x).float()
         self._seen[k] = (batch.x, now, logits)
         return logits
