@@ -29,7 +29,7 @@ class Data:
         name: What it is called.
         classes: The names of the classes, () for a task without classes.
         train: The training split.
-        test: The test split.
+        test: The test split; None: nothing to test on.
         augment: None, or an augmentation of ``datasets.augment``, or any callable of a uint8 batch
             (its views have no id). Masks and boxes move with the pixels, as the task says.
         mean: Per channel, of pixels scaled to [0, 1]; empty: no normalisation.
@@ -55,13 +55,15 @@ class Data:
     name: str
     classes: tuple[str, ...]
     train: Split
-    test: Split
+    test: Split = None  # type: ignore[assignment]  # always a split after construction
     augment: Any = None
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     task: Task = field(default_factory=Classification)
 
     def __post_init__(self):
+        if self.test is None:
+            object.__setattr__(self, "test", self.train.select([]))
         for part, split in (("train", self.train), ("test", self.test)):
             self.task.check_labels(split.y, len(self.classes), f"{self.name}: {part}")
         if self.augment is not None:

@@ -70,12 +70,7 @@ class Outputs:
     @property
     def class_axis(self) -> int:
         """The axis of the classes in the logits. Raises ``ValueError`` where the task has none."""
-        if self.task.class_axis is None:
-            raise ValueError(
-                f"the task {self.task!r} has no classes, so there is no softmax whose answers "
-                "could be distilled: use a method of features or relations."
-            )
-        return self.task.class_axis
+        return self.task.softmax_axis()
 
     @cached_property
     def _read(self) -> tuple[Any, dict[str, Tensor]]:

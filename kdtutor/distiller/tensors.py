@@ -1,24 +1,52 @@
-"""Small tensor steps that several methods share."""
+"""Small tensor steps that several methods share.
+
+Gradients made by hand save a pass over memory or a matrix product. Each is of ordinary operations,
+so that it can be differentiated again, and has a rule for ``torch.func.vmap``."""
 
 from collections.abc import Callable
 from functools import wraps
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ..errors import check_same_device
 
 
 def precise(x: Tensor) -> Tensor:
-    """float32 at least: losses are not computed in half precision. float64 stays."""
+    """Float32 at least: losses are not computed in half precision. float64 stays.
+
+    Args:
+        x: any shape.
+
+    Returns:
+        ``x`` itself, or its float32 copy where an entry has fewer than four bytes.
+
+    Example:
+        >>> precise(torch.zeros(2, dtype=torch.bfloat16)).dtype
+        torch.float32
+    """
     return x if x.dtype.itemsize >= 4 else x.float()
 
 
-def full_precision(formula: Callable) -> Callable:
-    """The formula without autocast, which would compute its matrix products in half precision
-    whatever ``precise`` made of the inputs.
+def full_precision(formula: Callable[..., Any]) -> Callable[..., Any]:
+    """The formula without autocast.
+
+    Autocast would compute its matrix products in half precision, whatever ``precise`` made of the
+    inputs.
+
+    Args:
+        formula: a function with at least one tensor among its arguments.
+
+    Returns:
+        The same function, run with autocast off on its first tensor's device.
+
+    Example:
+        >>> product = full_precision(lambda a, b: a @ b)
+        >>> with torch.autocast("cpu", torch.bfloat16):
+        ...     product(torch.ones(1, 1), torch.ones(1, 1)).dtype
+        torch.float32
     """
 
     @wraps(formula)
@@ -30,103 +58,246 @@ def full_precision(formula: Callable) -> Callable:
     return run
 
 
-def rescaled(x: Tensor) -> Tensor:
-    """The tensor over its largest magnitude, for formulas that do not depend on scale: their
-    squares cannot overflow.
+def readable(x: Tensor) -> bool:
+    """May Python look at the values and choose its way by them?
 
-    The divisor counts as a constant, which leaves such a formula's gradient exact. On a CPU, where
-    looking at values costs nothing, a tensor of ordinary size is left as it is."""
-    if x.device.type == "cpu" and 1e-6 < float(torch.linalg.vector_norm(x.detach())) < 1e6:
+    On a CPU that costs nothing; a GPU would have to be waited for; inside ``torch.func``'s
+    transforms one tensor stands for many, and the way must be the same for all.
+
+    Args:
+        x: any shape.
+
+    Returns:
+        True on a CPU outside ``vmap``, ``grad`` and the like.
+
+    Example:
+        >>> readable(torch.ones(2)), readable(torch.ones(2, device="meta"))
+        (True, False)
+    """
+    # torch has no public way to ask for a transform; its own printing of tensors asks like this.
+    return x.device.type == "cpu" and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+
+
+def rescaled(x: Tensor) -> Tensor:
+    """The tensor over its largest magnitude, so that squares cannot overflow.
+
+    For formulas that do not depend on scale. The divisor counts as a constant, which leaves such a
+    formula's derivatives exact: f(x / c) = f(x) for every c. Where looking at values costs nothing
+    a tensor of ordinary size is left as it is.
+
+    Args:
+        x: any shape.
+
+    Returns:
+        The same shape.
+
+    Example:
+        >>> rescaled(torch.tensor([1e30, -2e30])).tolist()
+        [0.5, -1.0]
+    """
+    # 1e-6 and 1e6: fourth powers, the most that a formula takes (lengths of rows of a Gram matrix),
+    # stay within float32's 1e-38 to 1e38.
+    if readable(x) and 1e-6 < float(torch.linalg.vector_norm(x.detach())) < 1e6:
         return x
-    return x / x.detach().abs().amax().clamp_min(1e-30)
+    return x / x.detach().abs().amax().clamp_min(1e-30)  # zeros stay zeros
 
 
 def rows(x: Tensor, like: Tensor | None = None) -> Tensor:
-    """(B, ...) -> (B, N) in the order of memory (of ``like``), so that channels last costs no copy:
-    for formulas that only sum over N.
+    """(B, ...) -> (B, N) in the order of memory, so that channels last costs no copy.
+
+    For formulas that only sum over N.
+
+    Args:
+        x: (B, ...).
+        like: whose order of memory decides; by default that of ``x``.
+
+    Returns:
+        (B, N), N the number of entries of an example.
+
+    Example:
+        >>> rows(torch.zeros(2, 3, 4, 4)).shape
+        torch.Size([2, 48])
     """
-    last = x.ndim == 4 and (x if like is None else like).is_contiguous(
-        memory_format=torch.channels_last
+    other = x if like is None else like
+    # Under vmap torch does not tell the order of memory; there the plain one serves.
+    wrapped = torch._C._functorch.is_functorch_wrapped_tensor(other)
+    last = (
+        x.ndim == 4 and not wrapped and other.is_contiguous(memory_format=torch.channels_last)
     )
     return (x.permute(0, 2, 3, 1) if last else x).flatten(1)
 
 
 def directions(x: Tensor) -> Tensor:
-    """Rows (the last dimension) divided by their length. A row of zeros has no direction: it stays
-    0, and its gradient is 0.
+    """Rows (the last dimension) divided by their length.
 
-    ``F.normalize`` would give such a row, which every dead ReLU and every duplicate in a batch
-    makes, a gradient of 1e12."""
-    return _Directions.apply(x)
+    A row of zeros has no direction: it stays 0, and its gradient is 0. ``F.normalize`` would give
+    such a row, which every dead ReLU and every duplicate in a batch makes, a gradient of 1e12.
 
+    Args:
+        x: (..., D).
 
-class _Directions(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x):
-        unit, inverse = unit_vectors(x)
-        ctx.save_for_backward(unit, inverse)
-        return unit
+    Returns:
+        (..., D), rows of length 1 or 0.
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, gradient):
-        return unit_vectors_backward(gradient, *ctx.saved_tensors)
+    Example:
+        >>> directions(torch.tensor([[3.0, 4.0], [0.0, 0.0]])).tolist()
+        [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
+    """
+    return unit_vectors(x)[0]
 
 
 def unit_vectors(x: Tensor) -> tuple[Tensor, Tensor]:
-    """``directions`` and the factor that makes them, 1 / length or 0: without a graph, for
-    gradients made by hand.
+    """``directions`` and the factor that makes them, for gradients made by hand.
+
+    Args:
+        x: (..., D).
+
+    Returns:
+        The directions (..., D) and 1 / length, or 0 for a row of zeros: (..., 1).
+
+    Example:
+        >>> unit_vectors(torch.tensor([[3.0, 4.0]]))[1].tolist()
+        [[0.20000000298023224]]
     """
-    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    inverse = torch.where(length > 1e-30, 1 / length, 0.0)
-    return x * inverse, inverse
+    return _UnitVectors.apply(x)
+
+
+class _UnitVectors(torch.autograd.Function):
+    """u = x / |x| and i = 1 / |x|:  dL/dx = i (g_u - u (u . g_u)) - i^2 g_i u.
+
+    i is an output so that backward can be differentiated: what it reads has a gradient too."""
+
+    @staticmethod
+    def forward(x):
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        # 1e-30: below, float32's 1 / length comes near overflow.
+        inverse = torch.where(length > 1e-30, 1 / length, 0.0)
+        return x * inverse, inverse
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*output)
+        ctx.set_materialize_grads(False)  # nearly always only one of the two has a gradient
+
+    @staticmethod
+    def backward(ctx, by_unit, by_inverse):
+        unit, inverse = ctx.saved_tensors
+        gradient = None if by_unit is None else unit_vectors_backward(by_unit, unit, inverse)
+        if by_inverse is not None:
+            along = -by_inverse * inverse.square() * unit
+            gradient = along if gradient is None else gradient + along
+        return gradient
+
+    @staticmethod
+    def vmap(info, in_dims, x):
+        return _UnitVectors.apply(x.movedim(in_dims[0], 0)), (0, 0)
 
 
 def unit_vectors_backward(gradient: Tensor, unit: Tensor, inverse: Tensor) -> Tensor:
-    """The gradient by x from the gradient by its direction: what lies along the direction changes
-    nothing.
+    """The gradient by x from the gradient by its direction.
+
+    What lies along the direction changes nothing: g -> (g - u (u . g)) / |x|.
+
+    Args:
+        gradient: (..., D) by the directions.
+        unit: (..., D) the directions.
+        inverse: (..., 1) as ``unit_vectors`` gives it.
+
+    Returns:
+        (..., D), the gradient by x.
+
+    Example:
+        >>> unit, inverse = unit_vectors(torch.tensor([[2.0, 0.0]]))
+        >>> unit_vectors_backward(torch.ones(1, 2), unit, inverse).tolist()
+        [[0.0, 0.5]]
     """
     along = (gradient * unit).sum(-1, keepdim=True)
     return torch.addcmul(gradient, unit, along, value=-1).mul_(inverse)
 
 
 def squared_distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """The sum of (student - teacher)^2 over two tensors of one shape: one pass forward, one back,
-    and that to the student only.
+    """The sum of (student - teacher)^2: one pass forward, one back, and that to the student only.
+
+    Args:
+        student: (B, ...).
+        teacher: the same shape; no gradient reaches it.
+
+    Returns:
+        A scalar >= 0.
+
+    Example:
+        >>> squared_distance(torch.ones(2, 3), torch.zeros(2, 3)).item()
+        6.0
     """
-    return _SquaredDistance.apply(
-        rows(precise(student)), rows(precise(teacher.detach()), like=student)
-    )
+    theirs = rows(precise(teacher.detach()), like=student)
+    return _SquaredDistance.apply(rows(precise(student)), theirs)[0]
 
 
 class _SquaredDistance(torch.autograd.Function):
-    @staticmethod
-    @full_precision
-    def forward(ctx, student, teacher):
-        difference = student - teacher
-        ctx.save_for_backward(difference)
-        return difference.flatten().dot(difference.flatten())
+    """v = |d|^2 and d = s - t:  dL/ds = 2 g_v d + g_d.
+
+    d is an output, as in ``_UnitVectors``: a saved difference spares backward one pass."""
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx, gradient):
+    @full_precision
+    def forward(student, teacher):
+        difference = student - teacher
+        return difference.flatten().dot(difference.flatten()), difference
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(output[1])
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx, by_value, by_difference):
         (difference,) = ctx.saved_tensors
-        return difference * (2 * gradient), None
+        gradient = by_difference
+        if by_value is not None:
+            gradient = difference * (2 * by_value)
+            gradient = gradient if by_difference is None else gradient + by_difference
+        return gradient, None
+
+    @staticmethod
+    def vmap(info, in_dims, student, teacher):
+        student, teacher = (
+            x if d is None else x.movedim(d, 0) for x, d in zip((student, teacher), in_dims)
+        )
+        difference = student - teacher  # (V, B, N): each of the V pairs has its own sum
+        return (difference.square().sum((1, 2)), difference), (0, 0)
 
 
 def gram(x: Tensor) -> Tensor:
-    """All inner products of the rows: (..., B, D) -> (..., B, B). Its gradient is one matrix
-    product, where autograd would make two.
+    """All inner products of the rows.
+
+    Its gradient is one matrix product, where autograd would make two.
+
+    Args:
+        x: (..., B, D).
+
+    Returns:
+        (..., B, B).
+
+    Example:
+        >>> gram(torch.tensor([[1.0, 2.0], [0.0, 1.0]])).tolist()
+        [[5.0, 2.0], [2.0, 1.0]]
     """
     return _Gram.apply(x)
 
 
 class _Gram(torch.autograd.Function):
+    """G = x x^T:  dL/dx = (g + g^T) x."""
+
+    generate_vmap_rule = True
+
     @staticmethod
     @full_precision
-    def forward(ctx, x):
-        ctx.save_for_backward(x)
+    def forward(x):
         return x @ x.mT
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
 
     @staticmethod
     @full_precision
@@ -136,26 +307,52 @@ class _Gram(torch.autograd.Function):
 
 
 def same_size(name_a: str, a: Tensor, name_b: str, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Both maps (B, C, H, W) at the smaller height and width: the larger is average-pooled
-    (adaptive). Vectors pass unchanged.
+    """Both maps at the smaller height and width: the larger is average-pooled (adaptive).
 
-    Raises ``ValueError`` with both shapes for different batch sizes or numbers of dimensions, and
-    for different devices."""
+    Args:
+        name_a: what ``a`` is called in an error.
+        a: (B, C, H, W), or vectors (B, D), which pass unchanged.
+        name_b: what ``b`` is called in an error.
+        b: as ``a``, with channels and size of its own.
+
+    Returns:
+        ``a`` and ``b`` of one height and width.
+
+    Raises:
+        ValueError: for different batch sizes or numbers of dimensions, with both shapes, and for
+            different devices.
+
+    Example:
+        >>> a, b = same_size("a", torch.zeros(2, 3, 8, 8), "b", torch.zeros(2, 5, 4, 4))
+        >>> a.shape, b.shape
+        (torch.Size([2, 3, 4, 4]), torch.Size([2, 5, 4, 4]))
+    """
     check_same_device(name_a, a, name_b, b)
     if a.ndim != b.ndim or len(a) != len(b):
         raise ValueError(
             f"{name_a} has shape {tuple(a.shape)} but {name_b} has shape {tuple(b.shape)}: both "
-            "must hold the same batch, "
-            "as maps (B, C, H, W) or as vectors (B, D)."
+            "must hold the same batch, as maps (B, C, H, W) or as vectors (B, D)."
         )
-    size = tuple(min(p, q) for p, q in zip(a.shape[2:], b.shape[2:]))
+    size = [min(p, q) for p, q in zip(a.shape[2:], b.shape[2:])]
     if size:
-        a, b = (t if tuple(t.shape[2:]) == size else F.adaptive_avg_pool2d(t, size) for t in (a, b))
+        a, b = (t if list(t.shape[2:]) == size else F.adaptive_avg_pool2d(t, size) for t in (a, b))
     return a, b
 
 
 def check_maps(**tensors: Tensor) -> None:
-    """Raises ``ValueError`` with the shape unless every tensor is a map (B, C, H, W)."""
+    """Checks that every tensor is a map (B, C, H, W).
+
+    Args:
+        tensors: by the names that an error shall use.
+
+    Raises:
+        ValueError: with the name and the shape of the first that is none.
+
+    Example:
+        >>> check_maps(student=torch.zeros(2, 3))
+        Traceback (most recent call last):
+        ValueError: student has shape (2, 3); expected maps (B, C, H, W). Choose a convolutional layer.
+    """
     for name, t in tensors.items():
         if t.ndim != 4:
             raise ValueError(
@@ -165,17 +362,28 @@ def check_maps(**tensors: Tensor) -> None:
 
 
 def check_relations(student: Tensor, teacher: Tensor, least: int, what: str) -> None:
-    """Raises ``ValueError`` unless both hold the same batch of at least ``least`` examples."""
+    """Checks that both hold the same batch, and enough examples for relations among them.
+
+    Args:
+        student: (B, ...).
+        teacher: (B, ...).
+        least: how many examples a relation takes: 2 for pairs, 3 for triplets.
+        what: the relation's name in an error.
+
+    Raises:
+        ValueError: for different batches or devices, and for a batch of fewer than ``least``.
+
+    Example:
+        >>> check_relations(torch.zeros(4, 2), torch.zeros(4, 3), 2, "pairs")
+    """
     check_same_device("student", student, "teacher", teacher)
     if len(student) != len(teacher):
         raise ValueError(
             f"student has shape {tuple(student.shape)} but teacher has shape "
-            f"{tuple(teacher.shape)}: both must hold the "
-            "same batch."
+            f"{tuple(teacher.shape)}: both must hold the same batch."
         )
     if len(student) < least:
         raise ValueError(
             f"a batch of {len(student)} (shape {tuple(student.shape)}) has no {what}: relations "
-            f"need at least {least} "
-            "examples. Use a larger batch_size."
+            f"need at least {least} examples. Use a larger batch_size."
         )

@@ -66,6 +66,22 @@ class Task:
         """
         return logits_of(output)
 
+    def softmax_axis(self) -> int:
+        """The axis over which answers are distilled.
+
+        Returns:
+            ``class_axis``.
+
+        Raises:
+            ValueError: Where there are no classes, so that a softmax would mean nothing.
+        """
+        if self.class_axis is None:
+            raise ValueError(
+                f"the task {self!r} has no classes, so there is no softmax whose answers could be "
+                "distilled: use a method of features or relations."
+            )
+        return self.class_axis
+
     def loss(self, logits: Tensor, y) -> Tensor:
         """The label loss.
 

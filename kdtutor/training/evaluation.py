@@ -47,7 +47,7 @@ def evaluate(
         True
     """
     split = data.test if split is None else split
-    if split is None:
+    if split is None or not len(split):
         raise ValueError(f"{data.name} has no test set: pass split=, the examples to measure on.")
     values = measure(
         net, data.batches(split, batch_size, device=device_of(net)), chosen(metric, data)

@@ -192,3 +192,18 @@ def test_pad_boxes():
 def test_bad_boxes(boxes, labels, message):
     with pytest.raises(ValueError, match=message):
         pad_boxes(boxes, labels)
+
+
+def test_data_without_a_test_set_train_and_report_none():
+    from small import blobs, net
+
+    from kdtutor import evaluate, fit
+    from kdtutor.methods import CrossEntropy
+
+    full = blobs(n=80)
+    data = Data("half", full.classes, full.train)
+    assert len(data.test) == 0 and "0 test" in repr(data)
+    history = fit(CrossEntropy(net(1)), data, 1, progress=False)
+    assert not [k for k in history.result if k.startswith("test_")]
+    with pytest.raises(ValueError, match="half has no test set"):
+        evaluate(net(1), data)

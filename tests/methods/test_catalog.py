@@ -106,3 +106,16 @@ def test_every_class_is_found_in_its_folder_and_flat_without_a_second_list():
         assert getattr(methods, kind.__name__) is kind and kind.__name__ in methods.__all__
     with pytest.raises(ImportError):
         exec("from kdtutor.methods.response import RKD")
+
+
+def test_answers_are_not_distilled_where_there_are_no_classes():
+    from kdtutor.datasets import Data, Split
+    from kdtutor.methods import DML, BornAgain
+    from kdtutor.tasks import Regression
+
+    x = torch.randn(40, 3)
+    data = Data("line", (), Split(x, x[:, :1]), None, task=Regression())
+    make = lambda: torch.nn.Linear(3, 1)
+    for distiller in (Hinton(make(), make()), BornAgain(make(), make()), DML([make(), make()])):
+        with pytest.raises(ValueError, match=r"Regression\(\) has no classes.*softmax"):
+            fit(distiller, data, 1, progress=False, test=False)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...distiller import Layers, Offline, Outputs, check_weight, label_term
-from ...distiller.tensors import check_maps, directions, precise, same_size
+from ...distiller.tensors import check_maps, directions, precise, readable, same_size
 from ...errors import check_same_shape, check_variant, unknown
 from ...teacher import Teacher
 
@@ -43,13 +43,19 @@ class _SumOfSquares(torch.autograd.Function):
     ``square().sum(1)``.
     """
 
-    @staticmethod
-    def forward(ctx, features):
-        ctx.save_for_backward(features)
-        return torch.linalg.vector_norm(features, dim=1).square_()
+    generate_vmap_rule = True
 
     @staticmethod
-    def backward(ctx, gradient):  # of ordinary operations, so that it can be differentiated again
+    def forward(features):
+        norm = torch.linalg.vector_norm(features, dim=1)
+        return norm.mul_(norm)  # vmap knows mul_, but not square_
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx, gradient):  # dL/dA_c = 2 A_c g
         (features,) = ctx.saved_tensors
         return features * (2 * gradient).unsqueeze(1)
 
@@ -73,7 +79,7 @@ def _comparable_map(features: Tensor, kind: str, p: float) -> Tensor:
     much as the map itself, and on a CPU, where looking at values costs nothing, it waits until it
     is needed."""
     features = precise(features)
-    if features.device.type == "cpu":
+    if readable(features):
         plain = attention_map(features, kind, p)
         top = plain.detach().flatten(1).amax(1)
         if bool(((top > 1e-20) & (top < 1e20)).all()):

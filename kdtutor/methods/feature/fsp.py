@@ -35,16 +35,21 @@ class _Gram(torch.autograd.Function):
     channels last needs no copies.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx, first, second):
-        ctx.save_for_backward(first, second)
-        return first.transpose(1, 2) @ second
+    def forward(first, second):
+        return first.mT @ second
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
 
     @staticmethod
     @full_precision
     def backward(ctx, gradient):
         first, second = ctx.saved_tensors
-        return second @ gradient.transpose(1, 2), first @ gradient
+        return second @ gradient.mT, first @ gradient  # G = F1^T F2
 
 
 def fsp_loss(

@@ -26,7 +26,8 @@ def mutual_loss(
     ``ValueError`` without peers and for shapes that differ."""
     if not len(peers):
         raise ValueError("mutual_loss needs at least one peer: nobody can learn together alone.")
-    total = torch.stack([distillation_kl(logits, peer, 1.0, axis) for peer in peers]).sum()
+    where = {} if axis is None else {"axis": axis}
+    total = torch.stack([distillation_kl(logits, peer, 1.0, **where) for peer in peers]).sum()
     return total if check_variant(variant) == "code" else total / len(peers)
 
 
@@ -103,7 +104,7 @@ class DML(Distiller):
         self._seen.pop(k)  # network k steps now: later peers must ask it again
         return {
             "ce": self.task.loss(logits, batch.y),
-            "kd": self.kd_weight * mutual_loss(logits, peers, self.variant, self.task.class_axis),
+            "kd": self.kd_weight * mutual_loss(logits, peers, self.variant, self.task.softmax_axis()),
         }
 
     def _logits(self, k: int, batch: Batch, graph: bool = True) -> Tensor:

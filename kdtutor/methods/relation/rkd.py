@@ -6,7 +6,6 @@ and the angles of triplets."""
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from ...distiller import Layers, Offline, Outputs, check_weight, label_term
 from ...distiller.tensors import (
@@ -36,8 +35,39 @@ def pair_distances(x: Tensor) -> Tensor:
     no unit: scale drops out.
     """
     x = rescaled(precise(x).flatten(1))
-    distances = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
+    distances = _Distances.apply(x)
     return distances / (distances.sum() / (len(x) * (len(x) - 1))).clamp_min(1e-12)
+
+
+class _Distances(torch.autograd.Function):
+    """d_ij = ||x_i - x_j||: (..., B, D) -> (..., B, B);  dL/dx_i = sum_j (g_ij + g_ji) (x_i - x_j) /
+    d_ij, 0 where d_ij = 0.
+
+    ``cdist`` alone has no second derivative, and its gradient takes two passes where both arguments
+    are the same."""
+
+    @staticmethod
+    @full_precision
+    def forward(x):
+        return torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs, output)
+
+    @staticmethod
+    @full_precision
+    def backward(ctx, gradient):
+        x, distances = ctx.saved_tensors
+        both = gradient + gradient.mT
+        if not torch.is_grad_enabled():
+            return torch.ops.aten._cdist_backward(both, x, x, 2.0, distances)
+        edges = directions(x[..., :, None, :] - x[..., None, :, :])  # B^2 D, only where asked for
+        return (both[..., None] * edges).sum(-2)
+
+    @staticmethod
+    def vmap(info, in_dims, x):
+        return _Distances.apply(x.movedim(in_dims[0], 0)), 0
 
 
 def distance_loss(student: Tensor, teacher: Tensor, variant: str = "paper") -> Tensor:
@@ -71,32 +101,72 @@ class _AngleError(torch.autograd.Function):
 
     With d the difference of two cosines and c = clamp(d, -1, 1), smooth-L1 is c (d - c/2) and its
     derivative is c. The gradient is made along with the value, block by block, so that no block is
-    kept or computed again."""
+    kept or computed again. Where it shall be differentiated itself (``create_graph``,
+    ``torch.func``) backward makes it once more, with a graph that does keep the blocks."""
 
     @staticmethod
     @full_precision
-    def forward(ctx, student, teacher, vertices_at_once: int):
-        total, gradient = student.new_zeros(()), torch.zeros_like(student)
-        for first in range(0, len(student), vertices_at_once):
-            at = slice(first, first + vertices_at_once)
-            edges, inverse = unit_vectors(student[None] - student[at][:, None])
-            targets, _ = unit_vectors(teacher[None] - teacher[at][:, None])
-            difference = (edges @ edges.mT).sub_(targets @ targets.mT)
-            clamped = difference.clamp(-1, 1)
-            if ctx.needs_input_grad[0]:
-                back = unit_vectors_backward(
-                    2 * (clamped @ edges), edges, inverse
-                )  # clamped is symmetric
+    def forward(student, teacher, vertices_at_once: int, wanted: bool):
+        total = student.new_zeros(())
+        gradient = torch.zeros_like(student) if wanted else student.new_empty(0)
+        for at in _blocks(len(student), vertices_at_once):
+            difference, clamped, edges, inverse = _at_vertices(student, teacher, at)
+            if wanted:
+                back = _by_edges(clamped, edges, inverse)
                 gradient += back.sum(0)
                 gradient[at] -= back.sum(1)
             total += difference.sub_(clamped, alpha=0.5).mul_(clamped).sum()
-        ctx.save_for_backward(gradient)
-        return total
+        return total, gradient
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx, gradient):
-        return gradient * ctx.saved_tensors[0], None, None
+    def setup_context(ctx, inputs, output):
+        student, teacher, ctx.vertices_at_once, ctx.wanted = inputs
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(student, teacher, output[1])
+
+    @staticmethod
+    @full_precision
+    def backward(ctx, by_total, _):
+        student, teacher, gradient = ctx.saved_tensors
+        if torch.is_grad_enabled() or not ctx.wanted:
+            at_ends, at_vertices = [], []
+            for at in _blocks(len(student), ctx.vertices_at_once):
+                back = _by_edges(*_at_vertices(student, teacher, at)[1:])
+                at_ends.append(back.sum(0))
+                at_vertices.append(back.sum(1))
+            gradient = sum(at_ends) - torch.cat(at_vertices)
+        return gradient * by_total, None, None, None
+
+    @staticmethod
+    def vmap(info, in_dims, student, teacher, vertices_at_once, wanted):
+        # One after the other: the cosines of one batch are as many as memory should hold.
+        of = lambda x, dim, i: x if dim is None else x.select(dim, i)
+        results = [
+            _AngleError.apply(
+                of(student, in_dims[0], i), of(teacher, in_dims[1], i), vertices_at_once, wanted
+            )
+            for i in range(info.batch_size)
+        ]
+        return tuple(map(torch.stack, zip(*results))), (0, 0)
+
+
+def _blocks(count: int, size: int) -> list[slice]:
+    return [slice(first, first + size) for first in range(0, count, size)]
+
+
+def _at_vertices(student: Tensor, teacher: Tensor, at: slice) -> tuple[Tensor, ...]:
+    """Differences d of the cosines at some vertices, clamp(d), and the student's edges with 1 /
+    their lengths.
+    """
+    edges, inverse = unit_vectors(student[None] - student[at][:, None])
+    targets, _ = unit_vectors(teacher[None] - teacher[at][:, None])
+    difference = edges @ edges.mT - targets @ targets.mT
+    return difference, difference.clamp(-1, 1), edges, inverse
+
+
+def _by_edges(clamped: Tensor, edges: Tensor, inverse: Tensor) -> Tensor:
+    """The gradient by x_j - x_i: that of u u^T is (c + c^T) u, and c is symmetric."""
+    return unit_vectors_backward(2 * (clamped @ edges), edges, inverse)
 
 
 def angle_loss(student: Tensor, teacher: Tensor, variant: str = "paper") -> Tensor:
@@ -118,8 +188,11 @@ def angle_loss(student: Tensor, teacher: Tensor, variant: str = "paper") -> Tens
         BLOCK if student.device.type == "cpu" else 16 * BLOCK
     )  # a GPU wants fewer and larger pieces
     total = _AngleError.apply(
-        student, teacher, max(1, block // (b * max(b, student.shape[1], teacher.shape[1])))
-    )
+        student,
+        teacher,
+        max(1, block // (b * max(b, student.shape[1], teacher.shape[1]))),
+        student.requires_grad and torch.is_grad_enabled(),
+    )[0]
     return total / (b**3 if check_variant(variant) == "code" else b * (b - 1) * (b - 2))
 
 
