@@ -110,7 +110,7 @@ def test_every_class_is_found_in_its_folder_and_flat_without_a_second_list():
 
 def test_answers_are_not_distilled_where_there_are_no_classes():
     from kdtutor.datasets import Data, Split
-    from kdtutor.methods import DML, BornAgain
+    from kdtutor.methods import DML, BornAgain, Hinton
     from kdtutor.tasks import Regression
 
     x = torch.randn(40, 3)
