@@ -84,8 +84,9 @@ def named(value) -> str:
         The name alone where it says everything.
 
     Example:
-        >>> named(None), named(torch.relu), named(lambda p: 1 - p).split("/")[0]
-        ('None', 'relu', '<lambda>')
+        >>> from pathlib import Path
+        >>> named(None), named(Path.exists), named(lambda p: 1 - p).split("/")[0]
+        ('None', 'exists', '<lambda>')
     """
     if isinstance(value, LEAVES):
         return str(value)

@@ -65,7 +65,8 @@ def test_settings_may_be_functions_and_are_told_by_what_they_do():
 
 
 def test_a_network_is_its_attributes_its_drawing_and_what_it_loads():
-    loaded = [nn.Linear(16, 3).state_dict() for _ in range(2)]
+    state = nn.Linear(16, 3).state_dict()
+    loaded = [state, {k: v.flip(0) for k, v in state.items()}]  # spread alike
     makers = [
         lambda: Scaled(1),
         lambda: Scaled(2),
