@@ -2,7 +2,8 @@
 
 from .directory import RunDirectory
 from .files import CannotWrite, replace_file
-from .identity import describe, named, parts, short_hash
+from .identity import describe, named, short_hash
+from .kinds import parts
 from .provenance import environment
 from .state import load_state, load_weights, save_state, save_weights
 

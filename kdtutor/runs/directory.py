@@ -11,8 +11,20 @@ from .state import load_state, save_state
 
 
 class RunDirectory:
-    """The files of one run. Raises ``OSError`` with what to do if the directory cannot be created
-    or written.
+    """The files of one run.
+
+    Args:
+        path: the directory, made where there is none.
+
+    Raises:
+        CannotWrite: an ``OSError`` with what to do, if it cannot be created or written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     first = RunDirectory(folder).begin({"lr": 0.1}, lambda: {"epoch": 0})
+        ...     first, RunDirectory(folder).begin({"lr": 0.1}, lambda: {"epoch": 0})
+        (None, {'epoch': 0})
     """
 
     def __init__(self, path: str | Path):
@@ -33,8 +45,16 @@ class RunDirectory:
     def begin(self, spec: dict, state) -> dict | None:
         """Starts a run with its initial state, or returns the state where this very run stopped.
 
-        Raises ``ValueError`` that lists the differences if the directory holds a run with another
-        spec."""
+        Args:
+            spec: what decides the run, as plain data; "versions" may differ.
+            state: makes the initial state.
+
+        Returns:
+            None for a run that begins, else the state of its last checkpoint.
+
+        Raises:
+            ValueError: listing the differences if the directory holds a run with another spec.
+        """
         if not (self.path / "spec.json").exists():
             (self.path / "metrics.jsonl").unlink(missing_ok=True)
             save_state(self.path / "checkpoint.safetensors", state())
@@ -56,8 +76,13 @@ class RunDirectory:
         return load_state(self.path / "checkpoint.safetensors")
 
     def rows(self, until: int) -> list[dict]:
-        """The metrics of the first ``until`` epochs; rows of later epochs and a torn last line are
-        dropped from the file.
+        """The metrics of the first epochs; later rows and a torn last line leave the file.
+
+        Args:
+            until: the number of epochs.
+
+        Returns:
+            One dict for each epoch.
         """
         file, rows = self.path / "metrics.jsonl", []
         for line in file.read_text().splitlines() if file.exists() else []:

@@ -12,7 +12,23 @@ class CannotWrite(OSError):
 
 
 def replace_file(path: Path, write) -> None:
-    """Calls write(temporary path), then moves the finished file into place in one step."""
+    """Writes a file that appears complete or not at all, whenever the process may be killed.
+
+    Args:
+        path: the file.
+        write: called with a temporary path beside it; what it wrote is moved into place in one
+            step.
+
+    Raises:
+        CannotWrite: where the disk is full or the folder read-only.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     replace_file(Path(folder) / "a", lambda there: there.write_text("complete"))
+        ...     (Path(folder) / "a").read_text()
+        'complete'
+    """
     temporary = path.with_name(
         f".{path.name}.{secrets.token_hex(4)}.tmp"
     )  # not the process number: machines may share a folder

@@ -40,8 +40,21 @@ def _unpack(skeleton, tensors):
 
 
 def save_state(path: str | Path, state: Any) -> None:
-    """Saves a nested state (dicts and lists of tensors, numbers, strings, None) to one safetensors
-    file, atomically.
+    """Saves a nested state to one safetensors file, which appears complete or not at all.
+
+    Args:
+        path: the file, replaced where there is one.
+        state: dicts and lists of tensors, numbers, strings, None.
+
+    Raises:
+        CannotWrite: where the disk is full or the folder read-only.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_state(f"{folder}/s.safetensors", {"epoch": 3, "seen": [1, 2]})
+        ...     load_state(f"{folder}/s.safetensors")
+        {'epoch': 3, 'seen': [1, 2]}
     """
     tensors: dict[str, Tensor] = {}
     skeleton = _pack(state, tensors)
@@ -50,8 +63,17 @@ def save_state(path: str | Path, state: Any) -> None:
 
 
 def load_state(path: str | Path) -> Any:
-    """Reads what ``save_state`` wrote. Raises ``ValueError`` naming the file if it is truncated,
-    corrupted or something else.
+    """Reads what ``save_state`` wrote.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The nested state, tensors on the CPU; tuples come back as lists.
+
+    Raises:
+        ValueError: naming the file if it is truncated, corrupted or something else.
+        FileNotFoundError: where there is none.
     """
     try:
         with safe_open(path, framework="pt") as f:
@@ -72,15 +94,36 @@ def load_state(path: str | Path) -> Any:
 
 
 def save_weights(net: nn.Module, path: str | Path, **about) -> None:
-    """Saves a network's weights (and a few words about them) to a safetensors file, atomically."""
+    """Saves a network's weights to a safetensors file, which appears complete or not at all.
+
+    Args:
+        net: the network.
+        path: the file.
+        about: a few words about them (plain data), kept beside them.
+    """
     save_state(path, {"weights": dict(net.state_dict()), "about": about})
 
 
 def load_weights(net: nn.Module, path: str | Path) -> nn.Module:
-    """Loads weights saved by ``save_weights`` into a network of the same architecture; returns the
-    network.
+    """Loads weights saved by ``save_weights`` into a network of the same architecture.
 
-    Raises ``ValueError`` for a damaged file or for weights of another architecture.
+    Args:
+        net: the network, changed in place.
+        path: the file.
+
+    Returns:
+        The network.
+
+    Raises:
+        ValueError: for a damaged file or for weights of another architecture.
+
+    Example:
+        >>> import tempfile
+        >>> net = nn.Linear(2, 2)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_weights(net, f"{folder}/w.safetensors", epoch=1)
+        ...     load_weights(nn.Linear(2, 2), f"{folder}/w.safetensors")
+        Linear(in_features=2, out_features=2, bias=True)
     """
     try:
         net.load_state_dict(load_state(path)["weights"])

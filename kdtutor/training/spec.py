@@ -55,7 +55,9 @@ def run_spec(
     other = {
         k: v
         for k, v in vars(distiller).items()
-        if k not in BASE and k != "progress" and k not in plain and not isinstance(v, Teacher)
+        # What a distiller keeps under an underscore is its notes, not what it was asked to do.
+        if not k.startswith("_") and k not in {*BASE, *plain, "progress"}
+        if not isinstance(v, Teacher)
     }
     metric = settings.pop("metric", None)
     known = data.augment is None or not is_own(type(data.augment).__module__)

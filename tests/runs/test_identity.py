@@ -170,6 +170,15 @@ def test_cycles_end():
     assert describe(loop) == [1, {"up": 1}]
 
 
+def test_what_is_reached_from_within_a_function_within_a_function_counts():
+    def define(scale):
+        names = {"__name__": "__main__", "SCALE": scale}
+        exec("def f(xs):\n    return map(lambda x: SCALE * x, xs)", names)
+        return names["f"]
+
+    assert same(define(1), define(1)) and not same(define(1), define(2))
+
+
 def test_what_a_function_writes_is_its_state():
     def make():
         log, count = [], 0
@@ -309,7 +318,8 @@ def test_networks_are_architecture_attributes_and_weights():
         edit(network)
         return describe(network)
 
-    tie = lambda n: setattr(n[0].inner, "bias", n[2].bias)
+    copy = lambda n: setattr(n[0].inner, "bias", nn.Parameter(n[2].bias.detach().clone()))
+    tie = lambda n: setattr(n[0].inner, "bias", n[2].bias)  # the same numbers, learned as one
     others = [
         describe(made(block, 1)),
         describe(made(lambda: block(0.2))),
@@ -319,6 +329,7 @@ def test_networks_are_architecture_attributes_and_weights():
         change(lambda n: n[2].running_mean.add_(1)),
         change(lambda n: setattr(n[2], "eps", 0.1)),
         change(lambda n: n[1].register_forward_hook(lambda m, i, o: 2 * o)),
+        change(copy),
         change(tie),
     ]
     assert len({json.dumps(d) for d in [base, *others]}) == 1 + len(others)
