@@ -1,5 +1,6 @@
 """Read, cut and name the layers of any torch module."""
 
+from .cut import cut
 from .outputs import call, logits_of
 from .read import (
     Taps,
@@ -16,6 +17,7 @@ __all__ = [
     "Taps",
     "call",
     "check_same_features",
+    "cut",
     "eval_mode",
     "example_input",
     "input_gradient",

@@ -16,7 +16,7 @@ from ...distiller.plan import Batch, Distiller, check_batch
 from ...errors import check_same_device, check_temperature, check_variant, check_weights
 from ...models.common import initialise
 from ...softening import distillation_kl
-from ...taps import Taps, eval_mode, example_input
+from ...taps import Taps, cut, eval_mode, example_input
 from ...taps.default_layers import levels
 
 
@@ -46,7 +46,7 @@ class ONE(Distiller):
     code (whether in the paper, too, we could not check).   variant "code": the last term grows as
     exp(-5 (1 - e)^2) over the first 80 of 300 epochs, which the authors' notes call a tip beside
     the paper. deploy() is the student itself. Raises ``ValueError`` where the network cannot be cut
-    at ``split``: what runs before it must be whole children of the network, one after the other.
+    at ``split`` (``kdtutor.taps.cut``), which must be a whole child of the network.
     """
 
     def __init__(
@@ -73,10 +73,15 @@ class ONE(Distiller):
         )
         self.variant, self.count = check_variant(variant), int(branches)
         x = example_input(student, example, random=True)
-        with eval_mode(student):
-            logits, features = Taps(student, [split])(x)
-        shared = features[split]
-        upper = _upper_half(student, split, x, shared, logits)
+        lower, upper = cut(student, split, example=x, copy=True)
+        if "." in split:  # a block's own end is no place where the paper's branches part
+            raise ValueError(
+                f"{type(student).__name__} cannot be cut after {split!r}: branches part between "
+                "whole children of the network. Pass split=, one of "
+                f"{[name for name, _ in student.named_children()]}."
+            )
+        with eval_mode(lower):
+            shared = lower(x)
         if not any(True for _ in upper.parameters()):
             raise ValueError(
                 f"split={split!r} leaves nothing above it that could learn, so that all branches "
@@ -86,7 +91,7 @@ class ONE(Distiller):
         self.branches = nn.ModuleList(_fresh(upper) for _ in range(branches - 1))
         self.gate = nn.Sequential(
             nn.Linear(shared.shape[1], branches), nn.BatchNorm1d(branches), nn.ReLU(), nn.Softmax(1)
-        ).to(logits)
+        ).to(shared)
 
     def forward(self, x) -> tuple[Tensor, Tensor]:
         """Branches' logits (M, B, C) and the gate (B, M)."""
@@ -111,37 +116,6 @@ class ONE(Distiller):
             * self.kd_weight
             * sum(distillation_kl(z, ensemble, self.temperature) for z in branches),
         }
-
-
-def _upper_half(net: nn.Module, split: str, x: Tensor, shared: Tensor, logits: Tensor) -> nn.Module:
-    """A copy of the network that begins at the split: the children that ran before pass their input
-    on.
-    """
-    order, hooks = [], []
-    try:
-        for name, child in net.named_children():
-            hooks.append(child.register_forward_hook(lambda *_, n=name: order.append(n)))
-        with eval_mode(net):
-            net(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    upper, last = copy.deepcopy(net), split.partition(".")[0]
-    for name in order[: order.index(last) + 1] if last == split else []:
-        setattr(upper, name, nn.Identity())
-    with eval_mode(upper):
-        try:
-            whole = torch.equal(upper(shared), logits)
-        except (RuntimeError, ValueError):
-            whole = False
-    if not whole or last != split:
-        raise ValueError(
-            f"{type(net).__name__} cannot be cut after {split!r}: everything before it must be "
-            "whole children of the "
-            f"network that run one after the other. Its children ran as {order}: pass split=, one "
-            "of them."
-        )
-    return upper
 
 
 def _fresh(upper: nn.Module) -> nn.Module:
