@@ -6,6 +6,7 @@ sigma per cell; the map is the sigma that carries the most entropy for the chang
 the feature. Low entropy: what the layer still knows."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +19,8 @@ from .features import Layer, check_features, check_settings, clean_features, rea
 from .first_order import BOUNDS, descent, duration_until, optimum, sensitivity
 from .maps import EntropyMaps, entropy, rank_correlation, report
 
-GROUP = (
-    64  # images that share one drawing of the noise; the memory for it is that of ``noise`` images
-)
+# Images that share one drawing of the noise; the memory for it is that of ``noise`` images.
+GROUP = 64
 REFINE = 10  # real steps that a first-order start leaves before the target
 LOOK = 4  # steps between two looks at who has passed the target, on a GPU: a look makes it wait
 
@@ -46,33 +46,63 @@ def entropy_map(
     chunk: int = 192,
     progress: bool = True,
 ) -> EntropyMaps:
-    """How much each cell of each image may vary before a layer notices: per-cell sigma and entropy
-    H_i = log sigma_i + 1/2 log 2 pi e.
+    """How much each cell of each image may vary before a layer notices: sigma and its entropy.
 
-    Descends, image by image and all images at once, on
-        L(sigma) = E_eps ||f(x + sigma * eps) - f(x)||^2 / ||...||^2 at sigma_0  -  weight * mean_i
-        H_i
+    H_i = log sigma_i + 1/2 log 2 pi e is the entropy of cell i. Image by image, and all images at
+    once, it descends on
+
+        L(sigma) = E_eps ||f(x + sigma * eps) - f(x)||^2 / ||...||^2 at sigma_0
+                   - weight * mean_i H_i
+
     (paper: a sum over cells, so lambda = weight / grid^2) with plain SGD on sigma and ``noise``
     fresh draws in each step, and keeps of all iterates the one whose mean entropy is nearest
     ``target``: only maps of equal total discarding may be compared. Three quarters through, images
     still below the target get 1.5 times the weight. Maps that end elsewhere say so (``reached``,
-    and a warning). target None: no such selection, the last iterate is kept.
+    and a warning). Images whose feature does not answer (sigma_f = 0) are counted in a warning and
+    have NaN maps.
 
-    net: any torch module; its weights, modes and gradients are untouched.   images: (N, C, H, W)
-    float, as the network sees them. layer: a module path as in ``kdtutor.taps``.   relu: the
-    feature after a ReLU, as in the authors' code for every layer. start: "first order" begins a few
-    steps before the place where the descent would pass the target if f were linear (with target
-    None: at its minimum); "constant" is the paper's sigma_0 everywhere.   iterations: the most
-    steps from there. lr: by default 1e-4 * grid^2 / 256, the authors' rate, at which all grids move
-    alike.   weight: 7 for AlexNet and VGG, 6 for ResNets in the authors' code.   bounds: of sigma.
-    early_stop: an image ends when it has passed the target. noise: draws are the same for all
-    images, so a map does not depend on the images beside it.   chunk: the most noisy images that
-    run through the network at once; it bounds the memory and does not change what is computed.
-    seed: same seed, same maps.
+    Args:
+        net: Any torch module; its weights, modes and gradients are untouched.
+        images: (N, C, H, W) float, as the network sees them.
+        layer: A module path as in ``kdtutor.taps``.
+        grid: Cells to a side.
+        target: Mean entropy, in nats. None: no such selection, the last iterate is kept.
+        start: "first order" begins a few steps before the place where the descent would pass the
+            target if f were linear (with target None: at its minimum); "constant" is the paper's
+            sigma_0 everywhere.
+        iterations: The most steps from there.
+        noise: Draws in each step. They are the same for all images, so a map does not depend on the
+            images beside it.
+        lr: By default 1e-4 * grid^2 / 256, the authors' rate, at which all grids move alike.
+        weight: 7 for AlexNet and VGG, 6 for ResNets in the authors' code.
+        sigma_0: The noise that gives the scale of the feature's change, in units of the input.
+        bounds: Of sigma, (lower, upper).
+        early_stop: An image ends when it has passed the target.
+        relu: The feature after a ReLU, as in the authors' code for every layer.
+        projections: As in ``sensitivity``, for the start and for ``agreement``.
+        seed: Same seed, same maps.
+        chunk: The most noisy images that run through the network at once; it bounds the memory and
+            does not change what is computed.
+        progress: Show a bar.
 
-    Images whose feature does not answer (sigma_f = 0) are counted in a warning and have NaN maps.
-    Raises ``ValueError`` for a layer that does not exist, a layer dead for all images, NaN in
-    images or features, a grid finer than the pixels, settings out of range."""
+    Returns:
+        ``EntropyMaps`` of the N images, on the CPU.
+
+    Raises:
+        ValueError: For a layer that does not exist, a layer dead for all images, NaN in images or
+            features, a grid finer than the pixels, settings out of range.
+
+    Source:
+        Cheng et al. 2020 (CVPR, arXiv 2003.03622).
+
+    Example:
+        >>> images = torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+        >>> _ = torch.manual_seed(0)
+        >>> net = nn.Sequential(nn.Flatten(), nn.Linear(16, 8))
+        >>> maps = entropy_map(net, images, "1", grid=2, noise=8, progress=False)
+        >>> maps
+        EntropyMaps(2 images, 2x2 cells, layer '1', target -2.8 reached by 2)
+    """
     if start not in ("first order", "constant"):
         raise unknown("start", start, ("first order", "constant"))
     check_settings(
@@ -89,8 +119,8 @@ def entropy_map(
         keep_freed_memory()
     check_grid(grid, *x_all.shape[-2:])
     rate = 1e-4 * grid**2 / 256 if lr is None else lr
-    linear = dict(weight=weight, sigma_0=sigma_0, bounds=bounds)
-    parts = []
+    linear: dict[str, Any] = dict(weight=weight, sigma_0=sigma_0, bounds=bounds)
+    parts: list[list[Tensor]] = []
     with (
         still(net),
         bar(progress, total=len(x_all), desc=f"entropy maps of {layer}", unit="img") as show,
@@ -112,16 +142,11 @@ def entropy_map(
             )
             sigma = torch.full((len(x), grid, grid), sigma_0, dtype=x.dtype, device=x.device)
             if start == "first order":
-                ahead = (
-                    None
-                    if target is None
-                    else duration_until(g, target, iterations * rate, **linear) - REFINE * rate
-                )
-                begun = (
-                    optimum(g, None, **linear)
-                    if target is None
-                    else descent(g, ahead.clamp(min=0), **linear)
-                )
+                if target is None:
+                    begun = optimum(g, None, **linear)
+                else:
+                    passes = duration_until(g, target, iterations * rate, **linear)
+                    begun = descent(g, (passes - REFINE * rate).clamp(min=0), **linear)
                 sigma = torch.where((g.flatten(1).sum(1) > 0)[:, None, None], begun, sigma)
             kept, steps = _descend(
                 noisy, sigma, scale, target, iterations, rate, weight, bounds, early_stop
@@ -142,7 +167,8 @@ def entropy_map(
         size=tuple(images.shape[-2:]),
         **linear,
     )
-    return report(EntropyMaps(*map(torch.cat, zip(*parts)), layer, target, settings))
+    sigma, scale, steps, agreement = (torch.cat(some) for some in zip(*parts))
+    return report(EntropyMaps(sigma, scale, steps, agreement, layer, target, settings))
 
 
 class _Noisy:

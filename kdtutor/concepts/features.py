@@ -11,8 +11,15 @@ from ..taps import Taps
 
 @contextmanager
 def still(net: nn.Module):
-    """Inside, the network is in eval mode and its weights ask for no gradients; after it, all is as
-    it was, modules' modes included.
+    """A network that stands still: inside, it is in eval mode and its weights ask for no gradients.
+
+    After it, all is as it was, modules' modes included.
+
+    Args:
+        net: Any torch module.
+
+    Yields:
+        The same module.
     """
     modes, asked = (
         [(m, m.training) for m in net.modules()],
@@ -33,9 +40,18 @@ def still(net: nn.Module):
 
 class Layer:
     """``Layer(net, path)(x)``: the layer's features as rows (B, D); the forward pass ends there.
-    relu: negative entries become 0.
 
-    Raises ``ValueError`` for a path that does not exist, with the near matches.
+    Args:
+        net: Any torch module.
+        path: A module path as in ``kdtutor.taps``.
+        relu: Negative entries become 0.
+
+    Raises:
+        ValueError: For a path that does not exist, with the near matches.
+
+    Example:
+        >>> Layer(nn.Sequential(nn.Conv2d(1, 3, 1), nn.ReLU()), "0")(torch.zeros(2, 1, 4, 4)).shape
+        torch.Size([2, 48])
     """
 
     def __init__(self, net: nn.Module, path: str, relu: bool = False):
@@ -56,7 +72,16 @@ class Layer:
 def ready(net: nn.Module, images: Tensor) -> Tensor:
     """The images on the network's device, in the layout that convolutions like.
 
-    Raises ``ValueError`` unless they are float (N, C, H, W) without NaN or Inf, N at least 1.
+    Args:
+        net: Any torch module.
+        images: (N, C, H, W) float, as the network sees them.
+
+    Returns:
+        (N, C, H, W), of the weights' device and dtype.
+
+    Raises:
+        ValueError: Unless they are float (N, C, H, W) without NaN or Inf, N at least 1, and the
+            weights are not in half precision.
     """
     if not isinstance(images, Tensor) or images.ndim != 4 or not len(images):
         what = (
@@ -90,17 +115,36 @@ def ready(net: nn.Module, images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def clean_features(layer: Layer, x: Tensor, chunk: int) -> Tensor:
-    """The features of the images as they are: (N, D)."""
+    """The features of the images as they are.
+
+    Args:
+        layer: What is read.
+        x: (N, C, H, W), as ``ready`` gives them.
+        chunk: Images at once.
+
+    Returns:
+        (N, D).
+    """
     return torch.cat([layer(part) for part in x.split(chunk)])
 
 
 @torch.no_grad()
 def check_features(layer: Layer, x: Tensor, chunk: int) -> int:
-    """The number of entries of an image's feature. Raises ``ValueError`` that counts images whose
-    feature holds NaN or Inf, and for a layer that mixes the images up. All images are looked at
-    before any work is done.
+    """Looks at the features of all images before any work is done.
+
+    Args:
+        layer: What is read.
+        x: (N, C, H, W), as ``ready`` gives them.
+        chunk: Images at once.
+
+    Returns:
+        The number of entries of an image's feature.
+
+    Raises:
+        ValueError: That counts images whose feature holds NaN or Inf; and for a layer that mixes
+            the images up.
     """
-    bad = []
+    found = []
     for part in x.split(chunk):
         rows = layer(part)
         if len(rows) != len(part):
@@ -109,8 +153,8 @@ def check_features(layer: Layer, x: Tensor, chunk: int) -> int:
                 "layer that keeps the images "
                 "apart."
             )
-        bad.append((~torch.isfinite(rows)).any(1))
-    bad = torch.cat(bad)
+        found.append((~torch.isfinite(rows)).any(1))
+    bad = torch.cat(found)
     if bad.any():
         raise ValueError(
             f"layer {layer.path!r} gives NaN or Inf for {int(bad.sum())} of {len(x)} images, the "
@@ -122,8 +166,15 @@ def check_features(layer: Layer, x: Tensor, chunk: int) -> int:
 
 
 def check_settings(bounds, sigma_0: float, **settings) -> None:
-    """Raises ``ValueError`` for settings that cannot work, by name: all are numbers above 0, counts
-    are whole.
+    """Checks settings by name: all are finite numbers above 0, counts are whole.
+
+    Args:
+        bounds: Of sigma, (lower, upper).
+        sigma_0: Lies within them.
+        **settings: The others; ``iterations``, ``noise``, ``chunk`` and ``projections`` are counts.
+
+    Raises:
+        ValueError: For settings that cannot work.
     """
     for name, value in settings.items():
         whole = name in ("iterations", "noise", "chunk", "projections")

@@ -6,6 +6,7 @@ sigma_i^2 g_i, where g_i is the squared norm of the Jacobian's columns of cell i
 at a given change then has sigma_i^2 proportional to 1 / g_i."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,13 +32,31 @@ def sensitivity(
     seed: int = 0,
     chunk: int = 256,
 ) -> Tensor:
-    """g (N, grid, grid): the squared norm of the Jacobian's columns that belong to a cell, over its
-    pixels and channels.
+    """g: the squared norm of the Jacobian's columns that belong to a cell, pixels and channels.
 
-    images: (N, C, H, W) float, as the network sees them.   projections: g_i = E_v ||(J^T v)_i||^2
-    for v with entries +-1, averaged over that many v, the same ones for all images; where the
-    feature has no more entries than that, its rows are taken one by one and g is exact.   relu: the
-    feature after a ReLU.   chunk: images at once.   Raises ``ValueError`` as ``entropy_map`` does.
+    Args:
+        net: Any torch module; nothing is done to it.
+        images: (N, C, H, W) float, as the network sees them.
+        layer: A module path as in ``kdtutor.taps``.
+        grid: Cells to a side.
+        projections: g_i = E_v ||(J^T v)_i||^2 for v with entries +-1, averaged over that many v,
+            the same ones for all images; where the feature has no more entries than that, its rows
+            are taken one by one and g is exact.
+        relu: The feature after a ReLU.
+        seed: Of the projections.
+        chunk: Images at once.
+
+    Returns:
+        g, (N, grid, grid).
+
+    Raises:
+        ValueError: As ``entropy_map`` does.
+
+    Example:
+        >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 1, bias=False))
+        >>> net[1].weight = nn.Parameter(torch.tensor([[1.0, 2.0, 3.0, 0.0]]))
+        >>> sensitivity(net, torch.rand(1, 1, 2, 2), "1", grid=2).tolist()
+        [[[1.0, 4.0], [9.0, 0.0]]]
     """
     return _columns(net, images, layer, grid, projections, relu, seed, chunk)[0]
 
@@ -86,12 +105,26 @@ def optimum(
     sigma_0: float = 0.01,
     bounds=BOUNDS,
 ) -> Tensor:
-    """sigma (N, grid, grid) with sigma_i^2 = c / g_i within ``bounds``, cells with g_i = 0 at the
-    upper bound.
+    """The sigma with the most entropy at a given change: sigma_i^2 = c / g_i within ``bounds``.
 
-    c is such that the mean entropy is ``target`` (where the bounds allow it), or, for None, the
-    minimiser of the paper's loss sum_i sigma_i^2 g_i / (sigma_0^2 sum_i g_i) - weight * mean_i H_i,
-    which is c = weight sigma_0^2 sum_i g_i / (2 n)."""
+    Args:
+        g: (N, grid, grid), as ``sensitivity`` gives it.
+        target: c is such that the mean entropy is this (where the bounds allow it), in nats; or,
+            for None, the minimiser of the paper's loss sum_i sigma_i^2 g_i / (sigma_0^2 sum_i g_i)
+            - weight * mean_i H_i, which is c = weight sigma_0^2 sum_i g_i / (2 n).
+        weight, sigma_0: Of that loss.
+        bounds: Of sigma.
+
+    Returns:
+        sigma, (N, grid, grid); cells with g_i = 0 at the upper bound.
+
+    Example:
+        >>> sigma = optimum(torch.tensor([[[1.0, 4.0], [16.0, 64.0]]]))
+        >>> [round(r, 3) for r in (sigma[0, 0, 0] / sigma[0]).flatten().tolist()]
+        [1.0, 2.0, 4.0, 8.0]
+        >>> round(entropy(sigma).mean().item(), 3)
+        -2.8
+    """
     flat = g.double().flatten(1)
     c = weight * sigma_0**2 * flat.sum(1, keepdim=True) / (2 * flat.shape[1])
     if target is not None:
@@ -109,12 +142,25 @@ def optimum(
 def descent(
     g: Tensor, duration: Tensor | float, weight: float = 7.0, sigma_0: float = 0.01, bounds=BOUNDS
 ) -> Tensor:
-    """Where gradient descent on sigma stands after ``duration`` (steps times rate; one per image or
-    one for all) if f is linear.
+    """Where gradient descent on sigma stands after a while, if f is linear.
 
-    s = sigma^2 follows ds/du = 2 (weight/n - 2 s p / sigma_0^2), p = g / sum g, from sigma_0^2 at u
-    = 0; so s(u) = s_inf + (sigma_0^2 - s_inf) exp(-4 p u / sigma_0^2) with s_inf = weight sigma_0^2
-    / (2 n p). Returns (N, grid, grid)."""
+    s = sigma^2 follows ds/du = 2 (weight/n - 2 s p / sigma_0^2), p = g / sum g, from sigma_0^2 at
+    u = 0; so s(u) = s_inf + (sigma_0^2 - s_inf) exp(-4 p u / sigma_0^2) with s_inf = weight
+    sigma_0^2 / (2 n p).
+
+    Args:
+        g: (N, grid, grid), as ``sensitivity`` gives it.
+        duration: u, steps times rate; one per image or one for all.
+        weight, sigma_0: Of the loss in ``optimum``.
+        bounds: Of sigma.
+
+    Returns:
+        sigma, (N, grid, grid).
+
+    Example:
+        >>> [round(s, 4) for s in descent(torch.ones(1, 2, 2), 0.0).flatten().tolist()]
+        [0.01, 0.01, 0.01, 0.01]
+    """
     flat = g.double().flatten(1)
     share, n = flat / flat.sum(1, keepdim=True), flat.shape[1]
     rate = 4 * share / sigma_0**2
@@ -127,8 +173,17 @@ def descent(
 
 
 def duration_until(g: Tensor, target: float, longest: float, **settings) -> Tensor:
-    """(N,) after which duration ``descent`` has the mean entropy ``target``; at most
-    ``longest``."""
+    """After which duration ``descent`` has a mean entropy.
+
+    Args:
+        g: (N, grid, grid), as ``sensitivity`` gives it.
+        target: The mean entropy, in nats.
+        longest: The most that is returned.
+        **settings: Of ``descent``: weight, sigma_0, bounds.
+
+    Returns:
+        (N,) durations, float64.
+    """
     level = lambda u: entropy(descent(g, u, **settings)).double().mean((1, 2))[:, None]
     ends = torch.zeros(len(g), 1, dtype=torch.float64, device=g.device)
     return _crossing(level, target, ends, ends + longest).flatten()
@@ -162,13 +217,32 @@ def first_order_map(
     chunk: int = 256,
     progress: bool = True,
 ) -> EntropyMaps:
-    """``entropy_map`` in closed form, some hundred times cheaper: exact for features that are
-    linear in the image.
+    """``entropy_map`` in closed form, some hundred times cheaper.
 
-    kind: "optimum", sigma_i^2 proportional to 1 / g_i (``optimum``); or "descent", the map at which
-    the paper's descent, which stops long before its optimum, passes ``target`` (``descent``):
-    flatter, and the one to compare with ``entropy_map`` cell by cell. Both rank the cells alike.
-    The other arguments and errors are those of ``entropy_map`` and ``sensitivity``."""
+    Exact for features that are linear in the image.
+
+    Args:
+        net, images, layer, grid, target, weight, sigma_0, bounds, relu, progress: As in
+            ``entropy_map``.
+        kind: "optimum", sigma_i^2 proportional to 1 / g_i (``optimum``); or "descent", the map at
+            which the paper's descent, which stops long before its optimum, passes ``target``
+            (``descent``): flatter, and the one to compare with ``entropy_map`` cell by cell. Both
+            rank the cells alike.
+        projections, seed, chunk: As in ``sensitivity``.
+
+    Returns:
+        ``EntropyMaps`` of the N images, on the CPU; ``steps`` are 0, ``agreement`` is 1.
+
+    Raises:
+        ValueError: As ``entropy_map`` does; for an unknown kind, and for "descent" without a
+            target.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> net = nn.Sequential(nn.Flatten(), nn.Linear(16, 8))
+        >>> first_order_map(net, torch.rand(2, 1, 4, 4), "1", grid=2, progress=False)
+        EntropyMaps(2 images, 2x2 cells, layer '1', target -2.8 reached by 2)
+    """
     if kind not in ("optimum", "descent"):
         raise unknown("kind", kind, ("optimum", "descent"))
     if kind == "descent" and target is None:
@@ -184,8 +258,9 @@ def first_order_map(
     if kind == "optimum":
         sigma = optimum(g, target, weight, sigma_0, bounds)
     else:
-        settings = dict(weight=weight, sigma_0=sigma_0, bounds=bounds)
-        sigma = descent(g, duration_until(g, target, longest=g[0].numel(), **settings), **settings)
+        assert target is not None  # refused above
+        own: dict[str, Any] = dict(weight=weight, sigma_0=sigma_0, bounds=bounds)
+        sigma = descent(g, duration_until(g, target, longest=g[0].numel(), **own), **own)
     sigma[dead] = math.nan
     scale = sigma_0**2 * g.flatten(1).sum(1) / entries
     settings = dict(

@@ -13,7 +13,22 @@ from .masks import Foreground, central_box, foreground
 
 
 def read_epochs(epochs: Sequence[int] | None, m: int) -> list[int]:
-    """The epochs of m checkpoints, rising; by default 1 to m."""
+    """The epochs of checkpoints, rising.
+
+    Args:
+        epochs: As given; None for 1 to m.
+        m: How many checkpoints there are.
+
+    Returns:
+        m numbers.
+
+    Raises:
+        ValueError: Unless there is one rising number for each checkpoint.
+
+    Example:
+        >>> read_epochs(None, 3)
+        [1, 2, 3]
+    """
     epochs = list(range(1, m + 1)) if epochs is None else [int(e) for e in epochs]
     if len(epochs) != m or any(b <= a for a, b in itertools.pairwise(epochs)):
         raise ValueError(
@@ -23,8 +38,18 @@ def read_epochs(epochs: Sequence[int] | None, m: int) -> list[int]:
 
 
 def read_maps(maps) -> tuple[Tensor, Tensor, tuple[int, int] | None]:
-    """(M, N, g, g) entropies as float64, which images are good at all checkpoints (N,), the size of
-    the images if it is known.
+    """Entropies over checkpoints, from anything that ``concept_metrics`` takes as maps.
+
+    Args:
+        maps: A ``Trajectory``, ``EntropyMaps``, entropies (N, g, g), a sequence of these, or
+            (M, N, g, g).
+
+    Returns:
+        (entropies, good, size): (M, N, g, g) float64; which images are good at all checkpoints,
+        (N,) bool; (height, width) of the images if it is known, else None.
+
+    Raises:
+        ValueError: For no maps, other shapes, and maps of different layers or targets.
     """
     maps = getattr(maps, "maps", maps)  # of a Trajectory
     several = (
@@ -58,8 +83,20 @@ def read_maps(maps) -> tuple[Tensor, Tensor, tuple[int, int] | None]:
 
 
 def read_masks(masks, n: int, grid: int, size) -> Foreground:
-    """The foreground of n maps on a grid, from anything that ``concept_metrics`` takes.   size: of
-    the images, None if not known.
+    """The foreground of some maps on a grid, from anything that ``concept_metrics`` takes.
+
+    Args:
+        masks: A ``Foreground``, pixel or cell masks, a dataset's split with masks, or None for the
+            ``central_box``.
+        n: How many maps there are.
+        grid: Cells to a side.
+        size: (height, width) of the images, None if not known.
+
+    Returns:
+        A ``Foreground`` of n images.
+
+    Raises:
+        ValueError: For masks of another size, number or grid.
     """
     if masks is None:
         return central_box(n, grid)
@@ -89,7 +126,18 @@ def read_masks(masks, n: int, grid: int, size) -> Foreground:
 
 
 def notes_on(fg: Foreground, good: Tensor) -> list[str]:
-    """What the report must state about the images; raises where nothing can be said at all."""
+    """What the report must state about the images.
+
+    Args:
+        fg: The foreground of N images.
+        good: (N,) bool, the images that are counted.
+
+    Returns:
+        Sentences: where the foreground comes from, how many images are counted, what was left out.
+
+    Raises:
+        ValueError: Where nothing can be said at all: no good image, no foreground, no background.
+    """
     if not good.any():
         raise ValueError(
             f"none of the {len(good)} images has a map that reached its target at every "

@@ -12,8 +12,11 @@ from .cells import check_grid, gather
 
 @dataclass(frozen=True, eq=False)
 class Foreground:
-    """cells: (N, g, g) bool, True on the foreground.   source: where the masks come from, as the
-    report will state it.
+    """Which cells of N images are foreground.
+
+    Attributes:
+        cells: (N, g, g) bool, True on the foreground.
+        source: Where the masks come from, as the report will state it.
     """
 
     cells: Tensor
@@ -23,18 +26,38 @@ class Foreground:
         return len(self.cells)
 
     def select(self, rows) -> "Foreground":
+        """The foreground of these images only.
+
+        Args:
+            rows: Positions or a bool mask.
+        """
         return Foreground(self.cells[torch.as_tensor(rows)], self.source)
 
 
 def foreground(
     masks, grid: int = 16, share: float = 0.5, source: str = "given masks"
 ) -> Foreground:
-    """Foreground cells from pixel masks (N, H, W), nonzero on the object, or from a split of a
-    dataset that carries them.
+    """Foreground cells from pixel masks: those of which at least ``share`` of the pixels are.
 
-    A cell is foreground if at least ``share`` of its pixels are.   masks: a tensor, or a ``Split``
-    with ``extra["object_mask"]`` (scenes, VOC 2012, CUB-200-2011).   Raises ``ValueError`` for
-    other shapes and for a split without masks: see ``central_box``."""
+    Args:
+        masks: (N, H, W) or (N, 1, H, W), nonzero on the object; or a ``Split`` of a dataset with
+            ``extra["object_mask"]`` (scenes, VOC 2012, CUB-200-2011).
+        grid: Cells to a side.
+        share: The part of a cell's pixels, above 0 and at most 1.
+        source: Where the masks come from; a split says so itself.
+
+    Returns:
+        A ``Foreground``.
+
+    Raises:
+        ValueError: For other shapes, a share or grid out of range, and a split without masks: see
+            ``central_box``.
+
+    Example:
+        >>> mask = torch.tensor([[[1, 1, 0, 0], [1, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]])
+        >>> foreground(mask, grid=2).cells.tolist()
+        [[[True, False], [False, False]]]
+    """
     if hasattr(masks, "extra"):
         if "object_mask" not in masks.extra:
             raise ValueError(
@@ -63,9 +86,24 @@ def foreground(
 
 
 def central_box(n: int, grid: int = 16) -> Foreground:
-    """The authors' stand-in where a dataset has no masks: for n images the cells in the middle,
-    rows and columns 2 to 13 of 16; of other grids all but an eighth at each edge, at least one
+    """The authors' stand-in where a dataset has no masks: the cells in the middle.
+
+    Rows and columns 2 to 13 of 16; of other grids all but an eighth at each edge, at least one
     cell.
+
+    Args:
+        n: How many images.
+        grid: Cells to a side, at least 3.
+
+    Returns:
+        A ``Foreground`` of n equal images.
+
+    Raises:
+        ValueError: For less than one image or a grid without a middle.
+
+    Example:
+        >>> central_box(1, grid=4).cells.sum().item()
+        4
     """
     if n < 1 or grid < 3:
         raise ValueError(

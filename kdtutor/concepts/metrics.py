@@ -16,9 +16,22 @@ from .report import METRICS, ConceptReport
 
 
 def baseline_entropy(entropy: Tensor, cells: Tensor) -> Tensor:
-    """H-bar: the mean over images of the mean entropy of their background cells.   entropy: (...,
-    N, g, g), cells: (N, g, g) bool, True on the foreground. Returns (...). Images without
-    background are left out.
+    """H-bar: the mean over images of the mean entropy of their background cells.
+
+    Args:
+        entropy: (..., N, g, g), in nats.
+        cells: (N, g, g) bool, True on the foreground.
+
+    Returns:
+        (...). Images without background are left out.
+
+    Source:
+        Cheng et al. 2020 (CVPR, arXiv 2003.03622).
+
+    Example:
+        >>> cells = torch.tensor([[[True, False], [False, False]]])
+        >>> baseline_entropy(torch.tensor([[[0.0, 1.0], [2.0, 3.0]]]), cells).item()
+        2.0
     """
     background = (~cells).to(entropy.dtype)
     count = background.sum((-1, -2))
@@ -27,27 +40,68 @@ def baseline_entropy(entropy: Tensor, cells: Tensor) -> Tensor:
 
 
 def concept_cells(entropy: Tensor, cells: Tensor, threshold: float = 0.2) -> Tensor:
-    """Which cells are visual concepts: H-bar - H_i > b, strictly.   entropy: (..., N, g, g), cells:
-    (N, g, g). Returns bool.
+    """Which cells are visual concepts: H-bar - H_i > b, strictly.
+
+    Args:
+        entropy: (..., N, g, g), in nats.
+        cells: (N, g, g) bool, True on the foreground.
+        threshold: b, in nats.
+
+    Returns:
+        Bool, of the entropy's shape.
+
+    Example:
+        >>> cells = torch.tensor([[[True, False], [False, False]]])
+        >>> concept_cells(torch.tensor([[[0.0, 1.0], [2.0, 3.0]]]), cells).tolist()
+        [[[True, True], [False, False]]]
     """
     return baseline_entropy(entropy, cells)[..., None, None, None] - entropy > threshold
 
 
 def share_on_foreground(n_fg: Tensor, n_bg: Tensor) -> Tensor:
-    """lambda of each image: N_fg / (N_fg + N_bg), 0 where there is no concept at all."""
+    """lambda of each image: N_fg / (N_fg + N_bg), 0 where there is no concept at all.
+
+    Args:
+        n_fg, n_bg: Concepts on the foreground and beside it, one shape.
+
+    Returns:
+        The same shape, in [0, 1].
+
+    Example:
+        >>> share_on_foreground(torch.tensor([3.0, 0.0]), torch.tensor([1.0, 0.0])).tolist()
+        [0.75, 0.0]
+    """
     return n_fg / (n_fg + n_bg).clamp(min=1)
 
 
 def stability(concepts: Tensor) -> Tensor:
-    """rho of each image: |S_M| / |S_1 or ... or S_M|, 0 where the union is empty.   concepts: (M,
-    N, g, g) bool. Returns (N,).
+    """rho of each image: |S_M| / |S_1 or ... or S_M|, 0 where the union is empty.
+
+    Args:
+        concepts: (M, N, g, g) bool, over checkpoints.
+
+    Returns:
+        (N,) float64, in [0, 1].
+
+    Example:
+        >>> stability(torch.tensor([[[[True, False]]], [[[False, True]]]])).tolist()
+        [0.5]
     """
     return concepts[-1].sum((1, 2)).double() / concepts.any(0).sum((1, 2)).clamp(min=1)
 
 
 def richest(n_fg: Tensor) -> Tensor:
-    """m-hat of each image: the checkpoint with the most foreground concepts, the first of them in a
-    tie.   n_fg: (M, N) -> (N,).
+    """m-hat of each image: the checkpoint with the most foreground concepts, the first in a tie.
+
+    Args:
+        n_fg: (M, N), over checkpoints.
+
+    Returns:
+        (N,) int64, positions 0 to M - 1.
+
+    Example:
+        >>> richest(torch.tensor([[1, 2], [4, 2]])).tolist()
+        [1, 0]
     """
     return (n_fg == n_fg.max(0).values).int().argmax(0)
 
@@ -64,28 +118,50 @@ def concept_metrics(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> ConceptReport:
-    """N_fg, N_bg, lambda (last checkpoint), D_mean, D_std and rho from the maps of some images over
-    checkpoints of one network.
+    """The six metrics of one network, from the maps of some images over its checkpoints.
 
-    maps: a ``Trajectory``; or ``EntropyMaps``, or entropies (N, g, g), or a sequence of them in the
-    order of training, or (M, N, g, g). masks: a ``Foreground``, pixel masks (N, H, W) of the
-    images' size, cell masks (N, g, g), or a dataset's split with masks; None: the ``central_box``,
-    as the report will say.   epochs: of the checkpoints; by default the trajectory's, or 1, 2, ...
-    distance: (M,) how far the weights had come at each checkpoint, the sum of ||w_k - w_(k-1)|| /
-    ||w_0|| (``weight_distance``); without it D_mean and D_std are NaN.   threshold: b, in nats.
-
-    variant "paper": D and rho look at checkpoints after training began (epoch > 0), D_std is the
-    standard deviation over images, and ``distance`` should add up epochs.   variant "code": all
-    checkpoints given, D_std is the variance, ``distance`` adds up steps. Both divide by the number
-    of images, and in both H-bar is the mean over images, anew at each checkpoint. confidence,
-    resamples, seed: of the bootstrap intervals over images (H-bar held fixed).
+    N_fg, N_bg and lambda (at the last checkpoint): how many cells the layer knows on the object and
+    beside it, and their share. D_mean, D_std: when it came to know them. rho: how much of what it
+    once knew it still knows. H-bar is the mean over images, anew at each checkpoint; metrics divide
+    by the number of images, in both variants.
 
     Images are left out, and counted in the report's notes, if their map is dead or off target at
     any checkpoint. With a single checkpoint D and rho are NaN, with a warning: they compare
     checkpoints. An image without foreground counts with N_fg = 0, and one that never has a
-    foreground concept in D with its first checkpoint, as the first maximum is taken. Raises
-    ``ValueError`` for numbers or sizes that differ, no foreground or no background anywhere, or no
-    image left."""
+    foreground concept in D with its first checkpoint, as the first maximum is taken.
+
+    Args:
+        maps: A ``Trajectory``; or ``EntropyMaps``, or entropies (N, g, g), or a sequence of them in
+            the order of training, or (M, N, g, g).
+        masks: A ``Foreground``, pixel masks (N, H, W) of the images' size, cell masks (N, g, g), or
+            a dataset's split with masks; None: the ``central_box``, as the report will say.
+        epochs: Of the checkpoints; by default the trajectory's, or 1, 2, ...
+        distance: (M,) how far the weights had come at each checkpoint, the sum of
+            ||w_k - w_(k-1)|| / ||w_0|| (``weight_distance``); without it D_mean and D_std are NaN.
+        threshold: b, in nats.
+        variant: "paper": D and rho look at checkpoints after training began (epoch > 0), D_std is
+            the standard deviation over images, and ``distance`` should add up epochs. "code": all
+            checkpoints given, D_std is the variance, ``distance`` adds up steps.
+        resamples, confidence, seed: Of the bootstrap intervals over images (H-bar held fixed).
+
+    Returns:
+        A ``ConceptReport``.
+
+    Raises:
+        ValueError: For numbers or sizes that differ, settings out of range, no foreground or no
+            background anywhere, or no image left.
+
+    Source:
+        Cheng et al. 2020 (CVPR, arXiv 2003.03622).
+
+    Example:
+        >>> fg = torch.tensor([[[True, False], [False, False]]])
+        >>> early = torch.tensor([[[2.0, 1.0], [2.0, 3.0]]])
+        >>> late = torch.tensor([[[0.0, 2.0], [2.0, 2.0]]])
+        >>> report = concept_metrics([early, late], fg, resamples=10)
+        >>> report.n_fg, report.n_bg, report.lam, report.rho
+        (1.0, 0.0, 1.0, 1.0)
+    """
     check_variant(variant)
     epochs = getattr(maps, "epochs", None) if epochs is None else epochs
     entropy, good, size = read_maps(maps)
@@ -157,14 +233,31 @@ def concept_metrics(
 
 
 def effective_images(maps, masks, epochs: Sequence[int] | None = None, after: int = 40) -> Tensor:
-    """(N,) bool: the authors' choice of images, those whose background has the higher mean entropy
-    at every checkpoint from epoch ``after`` on (or at the last). An image that is all foreground or
+    """The authors' choice of images: those whose background has the higher mean entropy.
+
+    At every checkpoint from epoch ``after`` on (or at the last). An image that is all foreground or
     all background is none of them. It favours the paper's picture of the object: a selection to
     report, not a default.
+
+    Args:
+        maps, masks, epochs: As in ``concept_metrics``.
+        after: The first epoch that counts.
+
+    Returns:
+        (N,) bool.
+
+    Raises:
+        ValueError: For numbers or sizes that differ.
+
+    Example:
+        >>> fg = torch.tensor([[[True, False], [False, False]]]).repeat(2, 1, 1)
+        >>> maps = torch.tensor([[[0.0, 2.0], [2.0, 2.0]], [[3.0, 2.0], [2.0, 2.0]]])
+        >>> effective_images(maps, fg).tolist()
+        [True, False]
     """
     epochs = getattr(maps, "epochs", None) if epochs is None else epochs
     entropy, good, size = read_maps(maps)
-    cells = read_masks(masks, *entropy.shape[1:3], size).cells
+    cells = read_masks(masks, entropy.shape[1], entropy.shape[2], size).cells
     late = (
         []
         if epochs is None

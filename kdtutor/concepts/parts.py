@@ -10,26 +10,61 @@ from .masks import Foreground, foreground
 
 
 def part_cells(part_mask: Tensor, grid: int = 16, parts=DECISIVE, share: float = 0.5) -> Foreground:
-    """Cells of which at least ``share`` belongs to one of ``parts``.   part_mask: (N, H, W) ids, 0
-    for none.
+    """Cells of which at least a share belongs to one of some parts.
+
+    Args:
+        part_mask: (N, H, W) ids, 0 for none.
+        grid: Cells to a side.
+        parts: The ids that count; by default the decisive parts of ``load("scenes")``.
+        share: The part of a cell's pixels, above 0 and at most 1.
+
+    Returns:
+        A ``Foreground``.
+
+    Raises:
+        ValueError: As ``foreground`` does.
+
+    Example:
+        >>> part_cells(torch.tensor([[[1, 2], [0, 2]]]), grid=2, parts=[2]).cells.tolist()
+        [[[False, True], [False, True]]]
     """
     inside = torch.isin(torch.as_tensor(part_mask), torch.tensor(list(parts)))
     return foreground(inside, grid, share, f"cells of the parts {', '.join(map(str, parts))}")
 
 
 def precision_recall(found: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-    """(precision, recall) of each image: the share of found cells that are wanted, and of wanted
-    cells that are found.
+    """Of each image: the share of found cells that are wanted, and of wanted cells that are found.
 
-    found, wanted: (N, g, g) bool. NaN where nothing is found (precision) or wanted (recall): there
-    is no such share."""
+    Args:
+        found, wanted: (N, g, g) bool.
+
+    Returns:
+        (precision, recall), each (N,) float64. NaN where nothing is found (precision) or wanted
+        (recall): there is no such share.
+
+    Example:
+        >>> found = torch.tensor([[[True, True], [False, False]]])
+        >>> wanted = torch.tensor([[[True, False], [False, False]]])
+        >>> [share.item() for share in precision_recall(found, wanted)]
+        [0.5, 1.0]
+    """
     both = (found & wanted).sum((1, 2)).double()
     return both / found.sum((1, 2)), both / wanted.sum((1, 2))
 
 
 def top_cells(score: Tensor, count: Tensor) -> Tensor:
-    """(N, g, g) bool: the ``count`` (N,) cells of each image with the highest score (N, g, g); ties
-    go to the first cell.
+    """The cells of each image with the highest score; ties go to the first cell.
+
+    Args:
+        score: (N, g, g).
+        count: (N,), how many of each image.
+
+    Returns:
+        (N, g, g) bool.
+
+    Example:
+        >>> top_cells(torch.tensor([[[0.1, 0.9], [0.5, 0.5]]]), torch.tensor([2])).tolist()
+        [[[False, True], [True, False]]]
     """
     flat = score.flatten(1)
     rank = flat.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
@@ -37,12 +72,22 @@ def top_cells(score: Tensor, count: Tensor) -> Tensor:
 
 
 def average_precision(score: Tensor, wanted: Tensor) -> Tensor:
-    """(N,): the mean precision at each wanted cell when cells are taken in the order of their
-    score; 1 if all wanted come first.
+    """The mean precision at each wanted cell when cells are taken in the order of their score.
 
-    score: (N, g, g), higher is found first; ties are shared out, so a constant score gets what
-    chance would.   wanted: (N, g, g) bool; NaN for an image where nothing is wanted. Chance is near
-    the share of wanted cells."""
+    Args:
+        score: (N, g, g), higher is found first; ties are shared out, so a constant score gets what
+            chance would.
+        wanted: (N, g, g) bool.
+
+    Returns:
+        (N,): 1 if all wanted come first; chance is near the share of wanted cells; NaN for an image
+        where nothing is wanted.
+
+    Example:
+        >>> score = torch.tensor([[[0.9, 0.1], [0.5, 0.2]]])
+        >>> average_precision(score, torch.tensor([[[True, False], [True, False]]])).tolist()
+        [1.0]
+    """
     from sklearn.metrics import average_precision_score
 
     rows = [

@@ -15,11 +15,21 @@ HYPOTHESES = {"n_fg": 1, "n_bg": 1, "lambda": 1, "d_mean": 2, "d_std": 2, "rho":
 class ConceptReport:
     """What ``concept_metrics`` found.
 
-    values: {metric: number} for n_fg, n_bg, lambda, d_mean, d_std, rho, also as attributes (``lam``
-    for lambda). intervals: {metric: (low, high)}, bootstrap over images.   per_image, course:
-    columns of ``images()`` and ``epochs()``. concepts: (M, n, g, g) bool, the concept cells of the
-    n images that were kept, ``images()["image"]``; cells: (n, g, g) bool, their foreground.
-    mask_source: where it comes from. notes: what was left out or could not be said."""
+    Its metrics are attributes as well: ``n_fg``, ``n_bg``, ``lam`` (lambda), ``d_mean``, ``d_std``,
+    ``rho``.
+
+    Attributes:
+        values: {metric: number} for n_fg, n_bg, lambda, d_mean, d_std, rho.
+        intervals: {metric: (low, high)}, bootstrap over images.
+        per_image: Columns of ``images()``.
+        course: Columns of ``epochs()``.
+        concepts: (M, n, g, g) bool, the concept cells of the n images that were kept,
+            ``images()["image"]``.
+        cells: (n, g, g) bool, their foreground.
+        mask_source: Where it comes from.
+        variant, threshold, confidence: As given to ``concept_metrics``.
+        notes: What was left out or could not be said.
+    """
 
     values: dict[str, float]
     intervals: dict[str, tuple[float, float]]
@@ -41,8 +51,11 @@ class ConceptReport:
     rho = property(lambda self: self.values["rho"])
 
     def frame(self):
-        """A tidy pandas table with a row per metric: metric, value, low, high, images, threshold,
-        variant, masks.
+        """The metrics as a tidy table.
+
+        Returns:
+            A pandas table with a row per metric: metric, value, low, high, images, threshold,
+            variant, masks.
         """
         import pandas as pd
 
@@ -58,16 +71,22 @@ class ConceptReport:
         )
 
     def images(self):
-        """A row per image: n_fg, n_bg, lambda, rho, epoch (m-hat: with the most foreground
-        concepts), distance there, image.
+        """The metrics image by image.
+
+        Returns:
+            A pandas table with a row per image: n_fg, n_bg, lambda, rho, epoch (m-hat: with the
+            most foreground concepts), distance there, image.
         """
         import pandas as pd
 
         return pd.DataFrame({k: v.tolist() for k, v in self.per_image.items()})
 
     def epochs(self):
-        """A row per checkpoint, means over images: epoch, n_fg, n_bg, lambda, baseline (H-bar,
-        nats), distance of the weights.
+        """The metrics checkpoint by checkpoint, means over images.
+
+        Returns:
+            A pandas table with a row per checkpoint: epoch, n_fg, n_bg, lambda, baseline (H-bar,
+            nats), distance of the weights.
         """
         import pandas as pd
 
@@ -85,9 +104,15 @@ class ConceptReport:
 
 
 def compare_reports(distilled: ConceptReport, baseline: ConceptReport):
-    """Two networks side by side, a row per metric: distilled, baseline, difference, claim ("higher"
-    or "lower" when distilled, as the paper has it), agrees (bool; False when equal, None where a
-    metric is NaN), hypothesis (1, 2 or 3). A pandas table.
+    """Two networks side by side.
+
+    Args:
+        distilled, baseline: Reports of a distilled network and of one trained on labels.
+
+    Returns:
+        A pandas table with a row per metric: metric, distilled, baseline, difference, claim
+        ("higher" or "lower" when distilled, as the paper has it), agrees (bool; False when equal,
+        None where a metric is NaN), hypothesis (1, 2 or 3).
     """
     import pandas as pd
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,21 +20,44 @@ from .maps import EntropyMaps
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
-    """epochs: of the checkpoints, rising.   maps: the ``EntropyMaps`` of the same images at each of
-    them.
+    """What a layer knew of the same images, checkpoint by checkpoint.
+
+    Attributes:
+        epochs: Of the M checkpoints, rising.
+        maps: The ``EntropyMaps`` of the same images at each of them.
     """
 
     epochs: list[int]
     maps: list[EntropyMaps]
 
     def entropy(self) -> Tensor:
-        """(M, N, g, g), in nats."""
+        """The entropies of all checkpoints.
+
+        Returns:
+            (M, N, g, g), in nats.
+        """
         return torch.stack([m.entropy for m in self.maps])
 
 
 def checkpoints(run_dir) -> dict[int, Path]:
-    """{epoch: file} of the weights that ``fit(…, run_dir=…, snapshots=…)`` kept. Raises
-    ``ValueError`` where there are none.
+    """The weights that ``fit(…, run_dir=…, snapshots=…)`` kept.
+
+    Args:
+        run_dir: A run's folder.
+
+    Returns:
+        {epoch: file}, rising.
+
+    Raises:
+        ValueError: Where there are none.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in ("epoch_10", "epoch_2", "student"):
+        ...     (folder / f"{name}.safetensors").touch()
+        >>> list(checkpoints(folder))
+        [2, 10]
     """
     found = {
         int(m[1]): f
@@ -58,20 +82,41 @@ def trajectory(
     progress: bool = True,
     **settings,
 ) -> Trajectory:
-    """The maps of some images at every checkpoint: checkpoints one after the other, all images at
-    each.
+    """The maps of some images at every checkpoint: one after the other, all images at each.
 
-    net: gives the architecture only; a copy of it takes one set of weights after the other, so
-    memory holds one network beside yours. weights: a run's folder (``checkpoints``), or {epoch:
-    file of ``save_weights``, state dict, or a function that loads one}. make: ``entropy_map`` or
-    ``first_order_map``, called with ``settings``; the same seed, so the same noise, at every
-    checkpoint. Raises ``ValueError`` for weights that do not fit and for what ``make`` refuses,
-    naming the epoch."""
+    Args:
+        net: Gives the architecture only; a copy of it takes one set of weights after the other, so
+            memory holds one network beside yours.
+        weights: A run's folder (``checkpoints``), or {epoch: file of ``save_weights``, state dict,
+            or a function that loads one}.
+        images: (N, C, H, W) float, as the network sees them.
+        layer: A module path as in ``kdtutor.taps``.
+        make: ``entropy_map`` or ``first_order_map``; the same seed, so the same noise, at every
+            checkpoint.
+        progress: Show a bar.
+        **settings: Of ``make``.
+
+    Returns:
+        A ``Trajectory``.
+
+    Raises:
+        ValueError: For weights that do not fit, and for what ``make`` refuses, naming the epoch.
+
+    Example:
+        >>> from kdtutor.concepts import first_order_map
+        >>> net = nn.Sequential(nn.Flatten(), nn.Linear(16, 8))
+        >>> kept = {0: net.state_dict(), 5: net.state_dict()}
+        >>> images = torch.rand(3, 1, 4, 4)
+        >>> path = trajectory(net, kept, images, "1", make=first_order_map, grid=2, progress=False)
+        >>> path.epochs, path.entropy().shape
+        ([0, 5], torch.Size([2, 3, 2, 2]))
+    """
     files = weights if isinstance(weights, Mapping) else checkpoints(weights)
     own, epochs, maps = copy.deepcopy(net), sorted(files), []
     with bar(progress, total=len(epochs), desc=f"checkpoints, {layer}", unit="checkpoint") as show:
         for epoch in epochs:
-            given = files[epoch]() if callable(files[epoch]) else files[epoch]
+            source: Any = files[epoch]
+            given = source() if callable(source) else source
             try:
                 own.load_state_dict(given) if isinstance(given, Mapping) else load_weights(
                     own, given
@@ -91,13 +136,27 @@ def trajectory(
 
 
 def weight_distance(history, epochs: Sequence[int], variant: str = "paper") -> list[float]:
-    """How far the weights had come after each of ``epochs``: sum over k of ||w_k - w_(k-1)|| /
-    ||w_0||, k epochs; 0 at epoch 0.
+    """How far the weights had come: sum over k of ||w_k - w_(k-1)|| / ||w_0||, k epochs.
 
-    history: of ``fit(…, weight_path="fc1")``, which logs the weights of that layer (the authors'
-    code: the analysed layer's). variant "code": k counts steps, not epochs, so the path is much
-    longer; it can be compared only at equal steps per epoch. Raises ``ValueError`` for a history
-    without these columns and for epochs that were not trained."""
+    Args:
+        history: Of ``fit(…, weight_path="fc1")``, which logs the weights of that layer (the
+            authors' code: the analysed layer's).
+        epochs: After which to say it; 0 at epoch 0.
+        variant: "paper", or "code": k counts steps, not epochs, so the path is much longer; it can
+            be compared only at equal steps per epoch.
+
+    Returns:
+        A number for each of ``epochs``.
+
+    Raises:
+        ValueError: For a history without these columns and for epochs that were not trained.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> rows = [{"moved": 1.0, "weight_norm": 4.0}, {"moved": 0.5, "weight_norm": 4.0}]
+        >>> weight_distance(SimpleNamespace(rows=rows), [0, 1, 2])
+        [0.0, 0.25, 0.375]
+    """
     column = "moved_by_steps" if check_variant(variant) == "code" else "moved"
     rows = history.rows
     if not rows or column not in rows[0]:

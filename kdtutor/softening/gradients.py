@@ -13,8 +13,19 @@ from .loss import soften
 
 
 def label_gradient(student_logits: Tensor, y: Tensor) -> Tensor:
-    """Cross-entropy with the label: q - onehot(y), where q = softmax(z_s).   student_logits: (B,
-    C), y: (B,). Returns (B, C).
+    """The gradient of cross-entropy with the label: q - onehot(y), where q = softmax(z_s).
+
+    Args:
+        student_logits: (B, C).
+        y: (B,) int64, the labels.
+
+    Returns:
+        (B, C), row b for example b.
+
+    Example:
+        >>> import torch
+        >>> label_gradient(torch.zeros(1, 4), torch.tensor([2])).tolist()
+        [[0.25, 0.25, -0.75, 0.25]]
     """
     return soften(student_logits) - F.one_hot(y, student_logits.shape[-1])
 
@@ -22,12 +33,31 @@ def label_gradient(student_logits: Tensor, y: Tensor) -> Tensor:
 def distillation_gradient(
     student_logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0, scaled: bool = True
 ) -> Tensor:
-    """``distillation_kl``, one example at a time: T^2 * (q^T - p^T) / T, q^T the student's and p^T
-    the teacher's soft answer.
+    """The gradient of ``distillation_kl``, one example at a time: T^2 * (q^T - p^T) / T.
 
-    scaled: with the factor T^2; without it the loss is plain soft cross-entropy at T, and its
-    gradient (q^T - p^T) / T. student_logits, teacher_logits: (B, C). Returns (B, C). At T = 1 this
-    is q - p (Born-Again Networks, Eq. 6)."""
+    q^T is the student's soft answer and p^T the teacher's.
+
+    Args:
+        student_logits, teacher_logits: (B, C).
+        temperature: T, finite and > 0.
+        scaled: With the factor T^2; without it the loss is plain soft cross-entropy at T, and its
+            gradient (q^T - p^T) / T.
+
+    Returns:
+        (B, C).
+
+    Raises:
+        ValueError: For shapes that differ, and unless T is finite and > 0.
+
+    Source:
+        Furlanello et al. 2018, Born-Again Networks, Eq. 6: q - p at T = 1.
+
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.zeros(1, 2), torch.tensor([[100.0, 0.0]])
+        >>> distillation_gradient(student, teacher).tolist()
+        [[-0.5, 0.5]]
+    """
     check_temperature(temperature)
     check_same_shape("student_logits", student_logits, "teacher_logits", teacher_logits)
     gap = soften(student_logits, temperature) - soften(teacher_logits, temperature)
@@ -35,43 +65,101 @@ def distillation_gradient(
 
 
 def matching_gradient(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """What ``distillation_gradient`` tends to when T grows: the difference of the centred logits
-    over C (Hinton et al., Eq. 4).
+    """What ``distillation_gradient`` tends to when T grows: centred logits' difference over C.
 
-    It is the gradient of (1/2C) ||z_s - z_t||^2 with both rows centred to mean 0. (B, C), (B, C) ->
-    (B, C)."""
+    It is the gradient of (1/2C) ||z_s - z_t||^2 with both rows centred to mean 0.
+
+    Args:
+        student_logits, teacher_logits: (B, C).
+
+    Returns:
+        (B, C).
+
+    Raises:
+        ValueError: For shapes that differ.
+
+    Source:
+        Hinton et al. 2015, Eq. 4.
+
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.tensor([[1.0, 3.0]]), torch.tensor([[10.0, 8.0]])
+        >>> matching_gradient(student, teacher).tolist()
+        [[-1.0, 1.0]]
+        >>> hot = distillation_gradient(student, teacher, temperature=1000.0)
+        >>> torch.allclose(hot, matching_gradient(student, teacher), rtol=0.01)
+        True
+    """
     check_same_shape("student_logits", student_logits, "teacher_logits", teacher_logits)
     gap = student_logits - teacher_logits
     return (gap - gap.mean(-1, keepdim=True)) / gap.shape[-1]
 
 
 def split_gradient(gradient: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """(label part, wrong-answer part), both (B, C) and adding up to the gradient (Born-Again
-    Networks, Eq. 7, entry by entry).
+    """A gradient in two parts that add up to it: the label's entry, and the wrong answers'.
 
-    The label part keeps the entry of the true class y (B,) and is 0 elsewhere; the wrong-answer
-    part keeps all the other entries."""
+    Args:
+        gradient: (B, C).
+        y: (B,) int64, the labels.
+
+    Returns:
+        (label part, wrong-answer part), both (B, C). The label part keeps the entry of the true
+        class and is 0 elsewhere; the wrong-answer part keeps all the other entries.
+
+    Source:
+        Furlanello et al. 2018, Born-Again Networks, Eq. 7, entry by entry.
+
+    Example:
+        >>> import torch
+        >>> label, wrong = split_gradient(torch.tensor([[-3.0, 1.0, 2.0]]), torch.tensor([0]))
+        >>> label.abs().tolist(), wrong.tolist()
+        ([[3.0, 0.0, 0.0]], [[0.0, 1.0, 2.0]])
+    """
     label = gradient * F.one_hot(y, gradient.shape[-1])
     return label, gradient - label
 
 
 def wrong_share(gradient: Tensor, y: Tensor) -> Tensor:
-    """The part of the squared gradient norm that lies in the wrong answers, over all examples
-    together: a scalar in [0, 1].
+    """The part of the squared gradient norm that lies in the wrong answers, over all examples.
 
     Entries of a gradient add up to 0, so the label's entry is minus the sum of the others: the
     share lies between 1/C (all wrong answers are pulled equally) and 1 (the label's entry is 0); it
-    passes 1/2 only where wrong answers oppose each other."""
+    passes 1/2 only where wrong answers oppose each other.
+
+    Args:
+        gradient: (B, C).
+        y: (B,) int64, the labels.
+
+    Returns:
+        A scalar in [0, 1].
+
+    Example:
+        >>> import torch
+        >>> y = torch.tensor([2])
+        >>> wrong_share(label_gradient(torch.zeros(1, 4), y), y).item()  # 1/C
+        0.25
+    """
     _, wrong = split_gradient(gradient, y)
     return wrong.square().sum() / gradient.square().sum()
 
 
 def noise_to_signal(gradients: Tensor) -> Tensor:
-    """How much the examples disagree: the variance of their gradients over the squared norm of the
-    mean gradient, a scalar.
+    """How much the examples disagree: E ||g - mean g||^2 / ||mean g||^2.
 
-    gradients: (N, P), one row per example. 0 when all agree. A mini-batch of this many examples has
-    noise as large as its signal. It does not change when all gradients are multiplied by a
-    constant, so losses of different scale compare fairly."""
+    The variance of the examples' gradients over the squared norm of their mean. A mini-batch of
+    this many examples has noise as large as its signal. It does not change when all gradients are
+    multiplied by a constant, so losses of different scale compare fairly.
+
+    Args:
+        gradients: (N, P), one row per example.
+
+    Returns:
+        A scalar >= 0; 0 when all agree.
+
+    Example:
+        >>> import torch
+        >>> noise_to_signal(torch.tensor([[1.0, 0.0], [3.0, 0.0]])).item()
+        0.25
+    """
     mean = gradients.mean(0)
     return (gradients - mean).square().sum(-1).mean() / mean.square().sum()
