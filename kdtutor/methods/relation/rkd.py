@@ -159,7 +159,9 @@ def _at_vertices(student: Tensor, teacher: Tensor, at: slice) -> tuple[Tensor, .
     """
     edges, inverse = unit_vectors(student[None] - student[at][:, None])
     targets, _ = unit_vectors(teacher[None] - teacher[at][:, None])
-    difference = (edges @ edges.mT).sub_(targets @ targets.mT)
+    # In place saves a block; not in a graph, where vmap may have one teacher for many students.
+    subtract = torch.sub if torch.is_grad_enabled() else Tensor.sub_
+    difference = subtract(edges @ edges.mT, targets @ targets.mT)
     return difference, difference.clamp(-1, 1), edges, inverse
 
 
