@@ -3,6 +3,7 @@
 Gradients made by hand save a pass over memory or a matrix product. Each is of ordinary operations,
 so that it can be differentiated again, and has a rule for ``torch.func.vmap``."""
 
+import inspect
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -52,10 +53,47 @@ def full_precision(formula: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(formula)
     def run(*args, **kwargs):
         device = next(a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)).device.type
+        if not torch.is_autocast_enabled(device):  # asking is cheaper than a context
+            return formula(*args, **kwargs)
         with torch.autocast(device, enabled=False):
             return formula(*args, **kwargs)
 
     return run
+
+
+class HandMade(torch.autograd.Function):
+    """A function whose gradient is made by hand: a base for ``forward``, ``setup_context``,
+    ``backward`` of ordinary operations, and ``vmap`` or ``generate_vmap_rule``.
+
+    Example:
+        >>> class Double(HandMade):
+        ...     generate_vmap_rule = True
+        ...     @staticmethod
+        ...     def forward(x):
+        ...         return 2 * x
+        ...     @staticmethod
+        ...     def setup_context(ctx, inputs, output):
+        ...         pass
+        ...     @staticmethod
+        ...     def backward(ctx, gradient):
+        ...         return 2 * gradient
+        >>> torch.func.grad(Double.apply)(torch.tensor(1.0)).item()
+        2.0
+    """
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        # torch asks for forward's signature at every call; made once, a call costs half the time.
+        setattr(cls.forward, "__signature__", inspect.signature(cls.forward))  # noqa: B010
+
+    @classmethod
+    def apply(cls, *args):
+        """``forward`` with its gradient; for a teacher, whose gradient nobody wants, alone."""
+        wanted = any(isinstance(a, Tensor) and a.requires_grad for a in args)
+        # Under a transform only torch knows who has a gradient.
+        if wanted or torch._C._are_functorch_transforms_active():
+            return super().apply(*args)
+        return cls.forward(*args)
 
 
 def readable(x: Tensor) -> bool:
@@ -121,9 +159,7 @@ def rows(x: Tensor, like: Tensor | None = None) -> Tensor:
     other = x if like is None else like
     # Under vmap torch does not tell the order of memory; there the plain one serves.
     wrapped = torch._C._functorch.is_functorch_wrapped_tensor(other)
-    last = (
-        x.ndim == 4 and not wrapped and other.is_contiguous(memory_format=torch.channels_last)
-    )
+    last = x.ndim == 4 and not wrapped and other.is_contiguous(memory_format=torch.channels_last)
     return (x.permute(0, 2, 3, 1) if last else x).flatten(1)
 
 
@@ -162,7 +198,7 @@ def unit_vectors(x: Tensor) -> tuple[Tensor, Tensor]:
     return _UnitVectors.apply(x)
 
 
-class _UnitVectors(torch.autograd.Function):
+class _UnitVectors(HandMade):
     """u = x / |x| and i = 1 / |x|:  dL/dx = i (g_u - u (u . g_u)) - i^2 g_i u.
 
     i is an output so that backward can be differentiated: what it reads has a gradient too."""
@@ -233,13 +269,12 @@ def squared_distance(student: Tensor, teacher: Tensor) -> Tensor:
     return _SquaredDistance.apply(rows(precise(student)), theirs)[0]
 
 
-class _SquaredDistance(torch.autograd.Function):
+class _SquaredDistance(HandMade):
     """v = |d|^2 and d = s - t:  dL/ds = 2 g_v d + g_d.
 
     d is an output, as in ``_UnitVectors``: a saved difference spares backward one pass."""
 
     @staticmethod
-    @full_precision
     def forward(student, teacher):
         difference = student - teacher
         return difference.flatten().dot(difference.flatten()), difference
@@ -285,7 +320,7 @@ def gram(x: Tensor) -> Tensor:
     return _Gram.apply(x)
 
 
-class _Gram(torch.autograd.Function):
+class _Gram(HandMade):
     """G = x x^T:  dL/dx = (g + g^T) x."""
 
     generate_vmap_rule = True

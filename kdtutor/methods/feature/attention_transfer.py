@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...distiller import Layers, Offline, Outputs, check_weight, label_term
-from ...distiller.tensors import check_maps, directions, precise, readable, same_size
+from ...distiller.tensors import HandMade, check_maps, directions, precise, readable, same_size
 from ...errors import check_same_shape, check_variant, unknown
 from ...teacher import Teacher
 
@@ -38,7 +38,7 @@ def attention_map(features: Tensor, kind: str = "sum", p: float = 2) -> Tensor:
     return powers.sum(1) if kind == "sum" else powers.amax(1)
 
 
-class _SumOfSquares(torch.autograd.Function):
+class _SumOfSquares(HandMade):
     """sum_c A_c^2 in two passes over A, one forward and one backward: about half the time of
     ``square().sum(1)``.
     """

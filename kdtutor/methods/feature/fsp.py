@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ...datasets import Batch
 from ...distiller import Layers, Offline, Outputs, Player, Stage, check_weight, label_term
-from ...distiller.tensors import check_maps, full_precision, precise, same_size
+from ...distiller.tensors import HandMade, check_maps, full_precision, precise, same_size
 from ...errors import check_same_device, check_same_shape, check_variant
 from ...taps.default_layers import levels, parameters_before
 from ...teacher import Teacher
@@ -30,7 +30,7 @@ def fsp_matrix(first: Tensor, second: Tensor) -> Tensor:
     return _Gram.apply(first, second) / first.shape[1]
 
 
-class _Gram(torch.autograd.Function):
+class _Gram(HandMade):
     """(B, HW, m), (B, HW, n) -> (B, m, n), with gradients in the inputs' own order of memory:
     channels last needs no copies.
     """

@@ -104,7 +104,8 @@ class DML(Distiller):
         self._seen.pop(k)  # network k steps now: later peers must ask it again
         return {
             "ce": self.task.loss(logits, batch.y),
-            "kd": self.kd_weight * mutual_loss(logits, peers, self.variant, self.task.softmax_axis()),
+            "kd": self.kd_weight
+            * mutual_loss(logits, peers, self.variant, self.task.softmax_axis()),
         }
 
     def _logits(self, k: int, batch: Batch, graph: bool = True) -> Tensor:

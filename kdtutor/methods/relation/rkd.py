@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ...distiller import Layers, Offline, Outputs, check_weight, label_term
 from ...distiller.tensors import (
+    HandMade,
     check_relations,
     directions,
     full_precision,
@@ -39,7 +40,7 @@ def pair_distances(x: Tensor) -> Tensor:
     return distances / (distances.sum() / (len(x) * (len(x) - 1))).clamp_min(1e-12)
 
 
-class _Distances(torch.autograd.Function):
+class _Distances(HandMade):
     """d_ij = ||x_i - x_j||: (..., B, D) -> (..., B, B);  dL/dx_i = sum_j (g_ij + g_ji) (x_i - x_j) /
     d_ij, 0 where d_ij = 0.
 
@@ -47,7 +48,6 @@ class _Distances(torch.autograd.Function):
     are the same."""
 
     @staticmethod
-    @full_precision
     def forward(x):
         return torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
 
@@ -56,7 +56,6 @@ class _Distances(torch.autograd.Function):
         ctx.save_for_backward(*inputs, output)
 
     @staticmethod
-    @full_precision
     def backward(ctx, gradient):
         x, distances = ctx.saved_tensors
         both = gradient + gradient.mT
@@ -95,7 +94,7 @@ def triplet_angles(x: Tensor, vertices: slice | Tensor = slice(None)) -> Tensor:
     return gram(directions(x[None] - x[vertices][:, None]))
 
 
-class _AngleError(torch.autograd.Function):
+class _AngleError(HandMade):
     """The sum of smooth-L1(cos_s - cos_t) over all triplets: (B, D), (B, E) -> a scalar, a few
     vertices at a time.
 
@@ -160,7 +159,9 @@ def _at_vertices(student: Tensor, teacher: Tensor, at: slice) -> tuple[Tensor, .
     """
     edges, inverse = unit_vectors(student[None] - student[at][:, None])
     targets, _ = unit_vectors(teacher[None] - teacher[at][:, None])
-    difference = edges @ edges.mT - targets @ targets.mT
+    # In place saves a block; not in a graph, where vmap may have one teacher for many students.
+    subtract = torch.sub if torch.is_grad_enabled() else Tensor.sub_
+    difference = subtract(edges @ edges.mT, targets @ targets.mT)
     return difference, difference.clamp(-1, 1), edges, inverse
 
 
