@@ -189,7 +189,7 @@ def scale(folder: Path, runs: int) -> list[dict]:
     for cell in cells[1:]:
         home.folder(cell.key).mkdir()
         (home.folder(cell.key) / "cell.json").write_text(
-            json.dumps({**cell.spec, "label": cell.label, "answers": "computed"})
+            json.dumps({**cell.spec, "label": cell.label, "teacher_logits": "computed"})
         )
         (home.folder(cell.key) / "result.json").write_text(result)
     size = sum(f.stat().st_size for f in home.folder(cells[0].key).iterdir())

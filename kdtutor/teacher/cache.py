@@ -4,6 +4,7 @@ of a grid reads.
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -35,7 +36,7 @@ class LogitCache:
     def to(self, device) -> None:
         self.logits = self.logits.to(device)
 
-    def __call__(self, batch: Batch, compute: Callable[[Tensor], Tensor]) -> Tensor:
+    def __call__(self, batch: Batch, compute: Callable[[Any], Tensor]) -> Tensor:
         """(members, B, C) logits; compute: inputs -> (members, b, C) for those that are missing.
         Raises ``ValueError`` for others' batches.
         """

@@ -43,7 +43,8 @@ class Teacher:
             )
         if mean not in MEANS:
             raise unknown("mean", mean, MEANS)
-        self.mean, self._cache = mean, None
+        self.mean = mean
+        self._cache: LogitCache | None = None
         for net in self.nets:
             net.requires_grad_(False).eval()
 
@@ -175,7 +176,7 @@ class Teacher:
         logits = torch.empty(
             rows * data.views, len(self.nets), *each, dtype=members.dtype, device=members.device
         )
-        self._cache = LogitCache(data.train.index, data.views, logits, first.source)
+        self._cache = LogitCache(data.train.index, data.views, logits, first.source or "")
         if fill:
             self._fill(data)
         return self
@@ -192,19 +193,20 @@ class Teacher:
         """Answers from a file that ``save_cache`` wrote, instead of computing them. Raises
         ``ValueError`` for another teacher's.
         """
-        self._cache = LogitCache.load(path, self.fingerprint())
-        self._cache.to(next(self.nets[0].parameters()).device)
+        cache = LogitCache.load(path, self.fingerprint())
+        cache.to(next(self.nets[0].parameters()).device)
+        self._cache = cache
         return self
 
     def _fill(self, data: Data) -> None:
         from ..display.progress import bar
 
-        device = next(self.nets[0].parameters()).device
-        with bar(total=len(data.train) * data.views, desc="teacher cache", unit="view") as progress:
-            for view in range(data.views):
+        device, views = next(self.nets[0].parameters()).device, data.views or 0
+        with bar(total=len(data.train) * views, desc="teacher cache", unit="view") as progress:
+            for view in range(views):
                 for batch in data.batches(data.train, 512, augment=True, view=view, device=device):
                     self._members(batch)
-                    progress.update(len(batch.index))
+                    progress.update(0 if batch.index is None else len(batch.index))
 
     def _compute(self, x) -> Tensor:
         with torch.inference_mode():

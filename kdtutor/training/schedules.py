@@ -30,7 +30,7 @@ def steps(*at: float, factor: float = 0.1) -> Callable[[float], float]:
     steps(150/240, 180/240, 210/240).
     """
     schedule = lambda progress: factor ** sum(progress >= a for a in at)
-    schedule.__name__ = f"steps({', '.join(f'{a:g}' for a in at)}; {factor:g})"
+    schedule.__name__ = f"steps({', '.join(f'{a!r}' for a in at)}; {factor!r})"
     return schedule
 
 
@@ -45,5 +45,5 @@ def sgd(lr: float, momentum: float = 0.9, weight_decay: float = 5e-4) -> Optimiz
             parameters, lr, momentum, weight_decay=weight_decay, nesterov=momentum > 0, fused=fused
         )
 
-    make.__name__ = f"sgd(lr={lr:g}, momentum={momentum:g}, weight_decay={weight_decay:g})"
+    make.__name__ = f"sgd(lr={lr!r}, momentum={momentum!r}, weight_decay={weight_decay!r})"
     return make
