@@ -1,4 +1,6 @@
-"""The bench reads what the data's task measures: other metrics than accuracy, and their direction."""
+"""The bench reads what the data's task measures: other metrics than accuracy, and which way is
+better.
+"""
 
 import functools
 
@@ -28,8 +30,15 @@ def line():
 
 @functools.cache
 def results(folder):
-    grid = Grid(dataset=line(), students=[lambda: nn.Linear(3, 1)], methods=[CrossEntropy, Half],
-                teacher=None, seeds=(0, 1, 2), epochs=3, fit={"lr": 0.05, "batch_size": 16})  # fmt: skip
+    grid = Grid(
+        dataset=line(),
+        students=[lambda: nn.Linear(3, 1)],
+        methods=[CrossEntropy, Half],
+        teacher=None,
+        seeds=(0, 1, 2),
+        epochs=3,
+        fit={"lr": 0.05, "batch_size": 16},
+    )
     return run(grid, folder, progress=False)
 
 
