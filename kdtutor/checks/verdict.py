@@ -48,7 +48,7 @@ def judge(function: Callable, *steps: Callable[[Callable], str | None], praise: 
 
     Returns:
         The verdict: the first step that returns a sentence, or raises, decides. An unsolved
-        exercise (``NotImplementedError``) says so.
+        exercise (``NotImplementedError``, or a function that returns None) says so.
 
     Example:
         >>> step = lambda f: None if f(2) == 4 else f"2 gives {f(2)}, expected 4."
