@@ -1,8 +1,17 @@
 """The ablation bench: method x student x seed x corruption in a few lines, resumable, at any scale.
 
 from kdtutor.ablation import Grid, run
-grid = Grid(dataset="digits", teacher="resnet14", students=["resnet8"], methods=["CrossEntropy",
-"Hinton", "SP"], seeds=range(3)) results = run(grid, store="runs/first") results.table()"""
+
+grid = Grid(
+    dataset="digits",
+    teacher="resnet14",
+    students=["resnet8"],
+    methods=["CrossEntropy", "Hinton", "SP"],
+    seeds=range(3),
+)
+results = run(grid, store="runs/first")
+results.table()
+"""
 
 from .choice import MethodChoice, sweep
 from .estimate import estimate

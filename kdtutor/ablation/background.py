@@ -39,11 +39,18 @@ with open(sys.argv[1], "wb") as log:
 
 
 def start(grid: Grid, store: str | Path, workers: int = 0, retry: bool = False) -> None:
-    """Starts ``run(grid, store, workers=workers)`` in the background and returns as soon as it
-    holds its lock.
+    """Starts ``run(grid, store, workers=workers)`` in the background.
 
-    Raises ``ValueError`` for a grid with objects in it (a file cannot hold them) or one that cannot
-    work, ``RuntimeError`` where a grid runs in this store already or the process did not come up.
+    Returns as soon as the process holds its lock.
+
+    Args:
+        grid: Of names only.
+        store: The store's folder.
+        workers, retry: As in ``run``.
+
+    Raises:
+        ValueError: For a grid with objects in it (a file cannot hold them) or one that cannot work.
+        RuntimeError: Where a grid runs in this store already or the process did not come up.
     """
     if running(store):
         raise RuntimeError(
@@ -83,8 +90,12 @@ def start(grid: Grid, store: str | Path, workers: int = 0, retry: bool = False) 
 
 
 def work(store: str, workers: int, retry: bool, began: float) -> None:
-    """What the process does: runs the grid of the store, unless it was asked to stop since
-    ``began``; prints the table.
+    """What the process does: runs the grid of the store, and prints the table.
+
+    Args:
+        store: The store's folder.
+        workers, retry: As in ``run``.
+        began: When it was started: nothing runs if it was asked to stop since.
     """
     print(
         run(read_grid(Path(store) / "grid.toml"), store, workers=workers, retry=retry, since=began)

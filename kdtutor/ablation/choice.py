@@ -26,18 +26,37 @@ from ..teacher import Teacher
 
 @dataclass(frozen=True)
 class MethodChoice:
-    """A method with settings. label: how tables call it.   parts: {name: (class, settings)}, more
-    than one for a composition.
+    """A method with settings.
 
-    ``MethodChoice.of`` takes a class, its name or the papers' short name ("SP"), these with
-    settings ("RKD(distance_weight=10)"), ``functools.partial(RKD, distance_weight=10)``, and sums
-    of names ("AT+Hinton"). Raises ``ValueError`` with the near matches."""
+    Attributes:
+        label: How tables call it.
+        parts: {name: (class, settings)}, more than one for a composition.
+
+    Example:
+        >>> MethodChoice.of("RKD(distance_weight=10)").label
+        'RKD(distance_weight=10)'
+        >>> list(MethodChoice.of("AT+Hinton").parts)
+        ['AT', 'Hinton']
+    """
 
     label: str
     parts: dict[str, tuple[type[Distiller], dict[str, Any]]] = field(compare=False)
 
     @classmethod
     def of(cls, choice) -> "MethodChoice":
+        """The method that is meant.
+
+        Args:
+            choice: A class, its name or the papers' short name ("SP"), these with settings
+                ("RKD(distance_weight=10)"), ``functools.partial(RKD, distance_weight=10)``, a sum
+                of names ("AT+Hinton"), or a ``MethodChoice``.
+
+        Returns:
+            A ``MethodChoice``.
+
+        Raises:
+            ValueError: For an unknown name, with the near matches; for what is no method.
+        """
         if isinstance(choice, MethodChoice):
             return choice
         if isinstance(choice, str):
@@ -63,12 +82,18 @@ class MethodChoice:
 
     @property
     def needs_teacher(self) -> bool:
+        """Does any of its parts learn from a teacher?"""
         return any(
             "teacher" in inspect.signature(kind).parameters for kind, _ in self.parts.values()
         )
 
     def plain(self) -> list[dict]:
-        """What it is, as plain data: equal for equal methods, whatever they were called."""
+        """What it is, as plain data: equal for equal methods, whatever they were called.
+
+        Returns:
+            A dictionary per part: class, settings that differ from the defaults, and, in a
+            composition, name.
+        """
         found = []
         for name, (kind, settings) in self.parts.items():
             known = {k: _setting(v) for k, v in settings.items() if _differs(kind, k, v)}
@@ -79,8 +104,18 @@ class MethodChoice:
         return found
 
     def build(self, make_student: Callable[[int], nn.Module], teacher: Teacher | None) -> Distiller:
-        """The distiller around make_student(0); methods of several networks get make_student(1),
-        ... as well.
+        """The distiller around a student.
+
+        Args:
+            make_student: The student is make_student(0); methods of several networks get
+                make_student(1), ... as well.
+            teacher: None for a method that needs none.
+
+        Returns:
+            A ``Distiller``, a ``Composition`` where there are several parts.
+
+        Raises:
+            ValueError: For a setting the method does not have, and for a missing teacher.
         """
         student = make_student(0)
         made = {
@@ -112,6 +147,16 @@ class MethodChoice:
 
 
 def methods_error(kind, name, wanted) -> ValueError:
+    """The error for a setting that a method does not have.
+
+    Args:
+        kind: The method's class.
+        name: The setting that was given.
+        wanted: Names of the parameters that it has.
+
+    Returns:
+        A ``ValueError`` with the near matches.
+    """
     from ..errors import unknown
 
     return unknown(
@@ -122,8 +167,18 @@ def methods_error(kind, name, wanted) -> ValueError:
 
 
 def sweep(method, **values) -> list:
-    """One method at several settings: sweep("Hinton", temperature=[1, 4, 16]) ->
-    ["Hinton(temperature=1)", ...].
+    """One method at several settings: every combination of them.
+
+    Args:
+        method: A class or a name.
+        **values: Each setting with the values that it takes.
+
+    Returns:
+        Choices for ``Grid(methods=…)``: texts, or ``functools.partial`` of a class of your own.
+
+    Example:
+        >>> sweep("Hinton", temperature=[1, 4])
+        ['Hinton(temperature=1)', 'Hinton(temperature=4)']
     """
     import itertools
 
@@ -138,8 +193,16 @@ def sweep(method, **values) -> list:
 
 
 def network(choice, data: Data, seed: int) -> nn.Module:
-    """A network by name (``models.build``), fitted to the data's images and classes, or from a
-    function without arguments.
+    """A network that fits the data.
+
+    Args:
+        choice: A name for ``models.build``, fitted to the data's images and classes, or a function
+            without arguments that makes a network.
+        data: Decides classes, channels and image size.
+        seed: Of its weights.
+
+    Returns:
+        A torch module.
     """
     torch.manual_seed(seed)
     if callable(choice):
@@ -155,15 +218,19 @@ def network(choice, data: Data, seed: int) -> nn.Module:
 
 
 def network_name(choice) -> str:
-    """A network's name in specs; a function's is its name with a digest of the network that it
-    makes.
+    """A network's name in specs.
 
     Args:
-        choice: a name for ``models.build``, or a function without arguments that makes a network.
+        choice: A name for ``models.build``, or a function without arguments that makes a network.
 
     Returns:
-        The name. A function's digest covers architecture, attributes, the weights that it loads
-        (those that are equal under two seeds), and how far the others are spread.
+        The name. A function's is its name with a digest of the network that it makes: architecture,
+        attributes, the weights that it loads (those that are equal under two seeds), and how far
+        the others are spread.
+
+    Example:
+        >>> network_name("resnet8")
+        'resnet8'
     """
     if not callable(choice):
         return str(choice)
@@ -201,7 +268,15 @@ def _loaded(name: str, root: str) -> Data:
 
 
 def dataset(choice, root: str) -> Data:
-    """The dataset: loaded by name, once per process, or the object itself."""
+    """The dataset: loaded by name, once per process, or the object itself.
+
+    Args:
+        choice: A name or folder for ``datasets.load``, or a ``Data``.
+        root: The folder that holds the datasets.
+
+    Returns:
+        ``Data`` or ``GeneratedData``.
+    """
     return choice if isinstance(choice, (Data, GeneratedData)) else _loaded(str(choice), str(root))
 
 

@@ -24,7 +24,15 @@ def measured(columns: Iterable[str]) -> list[str]:
 
 
 def word(column: str) -> str:
-    """A metric's name for readers: "test_mean_iou_last" -> "mean iou"."""
+    """A metric's name for readers.
+
+    Args:
+        column: The name of a frame's column.
+
+    Example:
+        >>> word("test_mean_iou_last")
+        'mean iou'
+    """
     return column.removeprefix("test_").removesuffix("_last").replace("_", " ")
 
 
@@ -34,7 +42,12 @@ def lower_is_better(record: Mapping) -> bool:
 
 
 def is_share(column: str, record: Mapping) -> bool:
-    """Is the metric a share in [0, 1], shown in percent? Of the task's own metrics, those of which
-    more is better are.
+    """Is the metric a share in [0, 1], shown in percent?
+
+    Of the task's own metrics, those of which more is better are.
+
+    Args:
+        column: The metric's name.
+        record: A run's record, which holds it.
     """
     return not lower_is_better(record) and 0 <= record[column] <= 1

@@ -17,11 +17,18 @@ BATCHES = 8
 
 
 def estimate(cells: list[Cell], store: Store | None = None) -> list[dict]:
-    """[{"net", "method", "runs", "pending", "seconds"}]: seconds of all pending runs of a kind, by
-    one short training of each kind.
+    """How long the pending runs will take, from one short training of each kind.
 
-    The teacher's runs come first. The timed training has a few batches, its own network and no
-    store; evaluation is left out."""
+    The timed training has a few batches, its own network and no store; evaluation is left out.
+
+    Args:
+        cells: All runs of students, as ``Grid.cells`` gives them.
+        store: Where finished runs are known; None: all are pending.
+
+    Returns:
+        A dictionary per kind of run, the teacher's first: role, net, method, runs, pending, and
+        seconds of all its pending runs.
+    """
     teachers = list({c.teacher.key: c.teacher for c in cells if c.teacher}.values())
     rows = {}
     for role, some in (("teacher", teachers), ("student", cells)):

@@ -16,9 +16,20 @@ KINDS = (
 def draw_gains(table: pd.DataFrame, columns: int = 3):
     """Each method's gain over the baseline, with its confidence interval, in a panel per setting.
 
-    table: as ``Results.table`` gives it: rows by setting and method, columns gain, low, high,
-    clear, seeds. Filled round marks: the interval leaves out 0; a mark without an interval has
-    fewer than two seeds. Raises ``ValueError`` where no method has a gain."""
+    Filled round marks: the interval leaves out 0; a mark without an interval has fewer than two
+    seeds.
+
+    Args:
+        table: As ``Results.table`` gives it: rows by setting and method, columns gain, low, high,
+            clear, seeds.
+        columns: The most panels side by side.
+
+    Returns:
+        The matplotlib figure.
+
+    Raises:
+        ValueError: Where no method has a gain.
+    """
     flat = table.reset_index()
     flat = flat[flat["gain"].notna()]
     if not len(flat):

@@ -20,23 +20,27 @@ FORMAT = 3
 
 @dataclass(frozen=True)
 class Cell:
-    """One run: ``spec`` is plain data and decides everything, ``key`` its hash; ``objects`` is what
-    the spec's names stand for.
+    """One run of a grid.
+
+    Attributes:
+        spec: Plain data that decides everything.
+        objects: What the spec's names stand for.
+        label: How tables call the method.
+        teacher: The run of the teacher it learns from, None where it needs none.
+        logits_only: It takes nothing but logits from its teacher.
+        logit_cache: The file that the teacher's logits are read from, None where they are computed.
     """
 
     spec: dict
     objects: dict = field(compare=False, repr=False)
     label: str = field(default="", compare=False)
     teacher: "Cell | None" = field(default=None, compare=False, repr=False)
-    logits_only: bool = field(
-        default=False, compare=False, repr=False
-    )  # takes nothing but logits from its teacher
-    logit_cache: str | None = field(
-        default=None, compare=False, repr=False
-    )  # the file that the teacher's logits are read from
+    logits_only: bool = field(default=False, compare=False, repr=False)
+    logit_cache: str | None = field(default=None, compare=False, repr=False)
 
     @property
     def key(self) -> str:
+        """The hash of ``spec``."""
         return short_hash(self.spec)
 
     @property
@@ -58,8 +62,10 @@ class Cell:
         return "same" if same else "clean"
 
     def data(self) -> Data:
-        """The training data as this cell sees them: a subset, then corrupted. The test set is
-        always whole and clean.
+        """The training data as this cell sees them: a subset, then corrupted.
+
+        Returns:
+            ``Data``; the test set is always whole and clean.
         """
         s, data = self.spec, dataset(self.objects["dataset"], self.objects["root"])
         if s["images"]:
@@ -73,8 +79,16 @@ class Cell:
         )
 
     def distiller(self, data: Data, teacher: Teacher | None):
-        """The method around fresh networks. A student's seed decides its weights and order,
-        whatever the method.
+        """The method around fresh networks.
+
+        A student's seed decides its weights and order, whatever the method.
+
+        Args:
+            data: As ``data()`` gives them; they decide the networks' classes and image size.
+            teacher: None for a method that needs none.
+
+        Returns:
+            A ``Distiller``.
         """
         make = lambda member: network(
             self.objects["net"], data, 1000 + self.spec["seed"] + 100_000 * member
@@ -84,19 +98,39 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """method x student x label noise x imbalance x teacher's labels x seed, on one dataset with one
-    kind of teacher.
+    """Method x student x label noise x imbalance x teacher's labels x seed, on one dataset.
 
-    dataset: a name or folder for ``datasets.load``, or a ``Data``.   students, teacher: names for
-    ``models.build``, or functions without arguments that make a network.   methods: see
-    ``MethodChoice``; ``sweep`` gives one at several settings. label_noise: rates of
-    ``with_label_noise``.   imbalance: gammas of ``with_imbalance``, None for none. teacher_sees:
-    "same" data as the student, corruption included, or "clean" data without it. The study does not
-    say which. images: train on a stratified subset of so many.   teacher_epochs: None for as many
-    as the students'. cache_logits: compute the teachers' answers once for all runs that ask for
-    nothing else; None: where that repays. threads: of every run, so that where it runs does not
-    change its result.   fit: further settings for ``fit`` (lr, batch_size, weight_decay, precision,
-    validation). Raises ``ValueError`` for what cannot work."""
+    All runs have one kind of teacher.
+
+    Args:
+        dataset: A name or folder for ``datasets.load``, or a ``Data``.
+        students: Names for ``models.build``, or functions without arguments that make a network.
+        methods: See ``MethodChoice``; ``sweep`` gives one at several settings.
+        teacher: One name or function, as for students; None where no method needs one.
+        seeds: Of the students, whole numbers, each once.
+        epochs: Of the students' training.
+        label_noise: Rates of ``with_label_noise``.
+        imbalance: Gammas of ``with_imbalance``, None for none.
+        teacher_sees: "same" data as the student, corruption included, or "clean" data without it.
+            The study does not say which.
+        teacher_epochs: None for as many as the students'.
+        teacher_seed: Of the teacher's weights and order.
+        corruption_seed: Of the label noise.
+        images: Train on a stratified subset of so many; None: on all.
+        cache_logits: Compute the teachers' answers once for all runs that ask for nothing else;
+            None: where that repays.
+        threads: Of every run, so that where it runs does not change its result.
+        root: The folder that holds the datasets.
+        fit: Further settings for ``fit``: lr, batch_size, weight_decay, precision, validation.
+
+    Raises:
+        ValueError: For what cannot work.
+
+    Example:
+        >>> grid = Grid(methods=["CrossEntropy", "Hinton(temperature=8)"], seeds=range(3))
+        >>> [method.label for method in grid.methods], grid.seeds
+        (['CrossEntropy', 'Hinton(temperature=8)'], (0, 1, 2))
+    """
 
     dataset: Any = "digits"
     students: Sequence[Any] = ("resnet8",)
@@ -170,8 +204,14 @@ class Grid:
             )
 
     def cells(self) -> list[Cell]:
-        """All runs of students, each once, with the teacher's run that it needs. Checks every
-        student against every method.
+        """All runs of students, each once, with the teacher's run that it needs.
+
+        Returns:
+            Cells, in the order student, noise, imbalance, teacher's labels, method, seed.
+
+        Raises:
+            ValueError: Where a student cannot be trained with a method: all pairs are built here,
+                so that it shows before anything runs.
         """
         cells, known = {}, self._known()
         for student, noise, gamma, sees, method, seed in product(

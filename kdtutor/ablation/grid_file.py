@@ -24,8 +24,16 @@ def read_grid(path: str | Path) -> Grid:
         [fit]
         lr = 0.1
 
-    Raises ``ValueError`` that names the file, the line and the key for a wrong key, a value of the
-    wrong kind or broken TOML."""
+    Args:
+        path: The file. TOML has no null: imbalance may hold "none" or 0, teacher may be "none".
+
+    Returns:
+        A ``Grid``.
+
+    Raises:
+        ValueError: That names the file, the line and the key for a wrong key, a value of the wrong
+            kind or broken TOML.
+    """
     path = Path(path)
     text = path.read_text(encoding="utf-8")
     try:
@@ -51,8 +59,23 @@ def read_grid(path: str | Path) -> Grid:
 
 
 def write_grid(grid: Grid, path: str | Path) -> Path:
-    """Writes a grid as the file that ``read_grid`` reads. Raises ``ValueError`` for one that holds
-    objects: a file holds names only.
+    """Writes a grid as the file that ``read_grid`` reads.
+
+    Args:
+        grid: Of names only.
+        path: The file; it is replaced.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: For a grid that holds objects: a file holds names only.
+
+    Example:
+        >>> import tempfile
+        >>> grid = Grid(seeds=[0, 1], fit={"lr": 0.05})
+        >>> read_grid(write_grid(grid, Path(tempfile.mkdtemp()) / "grid.toml")) == grid
+        True
     """
     values = {f.name: getattr(grid, f.name) for f in dataclasses.fields(grid)}
     values |= {

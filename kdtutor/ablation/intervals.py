@@ -7,8 +7,18 @@ from scipy import stats
 
 
 def gain_interval(differences: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
-    """The t interval of a mean of paired differences: mean ± t_(n-1) * std / sqrt(n). NaN for fewer
-    than two.
+    """The t interval of a mean of paired differences: mean ± t_(n-1) * std / sqrt(n).
+
+    Args:
+        differences: One for each seed.
+        confidence: A share such as 0.95.
+
+    Returns:
+        (low, high); NaN for fewer than two differences.
+
+    Example:
+        >>> [round(end, 3) for end in gain_interval([1.0, 2.0, 3.0])]
+        [-0.484, 4.484]
     """
     if len(differences) < 2:
         return float("nan"), float("nan")
@@ -17,8 +27,14 @@ def gain_interval(differences: Sequence[float], confidence: float = 0.95) -> tup
 
 
 def paired_intervals(gains, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """The t intervals (..., ), (..., ) of the means of paired gains (..., n), n >= 2, for many
-    experiments at once.
+    """The t intervals of the means of paired gains, for many experiments at once.
+
+    Args:
+        gains: (..., n), n >= 2.
+        confidence: A share such as 0.95.
+
+    Returns:
+        (low, high), each (...).
     """
     gains = np.asarray(gains, float)
     n, mean = gains.shape[-1], gains.mean(-1)
@@ -27,16 +43,34 @@ def paired_intervals(gains, confidence: float = 0.95) -> tuple[np.ndarray, np.nd
 
 
 def unpaired_interval(method, baseline, confidence: float = 0.95) -> tuple[float, float]:
-    """Welch's interval of the difference of two means, as if no run of the one had anything to do
-    with a run of the other.
+    """Welch's interval of the difference of two means, method minus baseline.
+
+    As if no run of the one had anything to do with a run of the other.
+
+    Args:
+        method, baseline: A number for each run.
+        confidence: A share such as 0.95.
+
+    Returns:
+        (low, high).
     """
     found = stats.ttest_ind(method, baseline, equal_var=False).confidence_interval(confidence)
     return float(found.low), float(found.high)
 
 
 def holm(p, alpha: float = 0.05) -> np.ndarray:
-    """Which of m claims survive Holm's correction: True or False for each p-value (..., m), in the
-    order given.
+    """Which of m claims survive Holm's correction.
+
+    Args:
+        p: p-values, (..., m).
+        alpha: The error that is allowed in all m together.
+
+    Returns:
+        Bool, (..., m), in the order given.
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03]).tolist()
+        [True, False, False]
     """
     p = np.asarray(p, float)
     order, m = p.argsort(-1), p.shape[-1]

@@ -7,19 +7,33 @@ from ..errors import unknown
 
 
 def published(name: str):
-    """A published table as a pandas frame, by the beginning of its file's name:
-    ``published("ban2018")``.
+    """A published table, by the beginning of its file's name: ``published("ban2018")``.
 
-    Accuracies and errors are in percent, as printed. Raises ``ValueError`` with the names there
-    are."""
+    Args:
+        name: The beginning of the name, in any case.
+
+    Returns:
+        A pandas table. Accuracies and errors are in percent, as printed.
+
+    Raises:
+        ValueError: With the names there are.
+    """
     return _table("papers", "published table", name)
 
 
 def measured(name: str):
-    """A table that a benchmark of this package wrote, likewise: ``measured("label_noise")``. How it
-    was made stands in its first lines.
+    """A table that a benchmark of this package wrote: ``measured("label_noise")``.
 
-    Accuracies are shares, 0 to 1. Raises ``ValueError`` with the names there are.
+    How it was made stands in the file's first lines.
+
+    Args:
+        name: The beginning of the name, in any case.
+
+    Returns:
+        A pandas table. Accuracies are shares, 0 to 1.
+
+    Raises:
+        ValueError: With the names there are.
     """
     return _table("results", "measured table", name)
 

@@ -32,16 +32,28 @@ COLUMNS = {"noise_rate": "label_noise", "gamma": "imbalance", "student": "net"}
 
 
 class Results:
-    """The runs of a grid, or of a whole store. ``frame()`` has a row per run, failed and pending
-    ones included.
+    """The runs of a grid, or of a whole store.
+
+    Args:
+        store: Where they lie.
+        cells: The runs of the grid; None: all of the store.
+
+    Example:
+        >>> import tempfile
+        >>> results = Results(Store(tempfile.mkdtemp()))
+        >>> len(results.frame()), status(results)
+        (0, 'no runs yet')
     """
 
     def __init__(self, store: Store, cells: Sequence[Cell] | None = None):
         self.store, self.cells = store, cells
 
     def frame(self) -> pd.DataFrame:
-        """A row per run of a student: net, method, label_noise, imbalance, teacher_sees, seed,
-        status, reason, accuracies, seconds.
+        """All runs of students, failed and pending ones included.
+
+        Returns:
+            A row per run: net, method, label_noise, imbalance, teacher_sees, seed, status, reason,
+            accuracies, seconds.
         """
         frame = self.store.frame()
         known = set(frame["key"]) if len(frame) else set()
@@ -75,7 +87,11 @@ class Results:
         return pd.concat([frame, absent], ignore_index=True) if len(absent) else frame
 
     def metrics(self) -> list[str]:
-        """The test metrics that finished runs have, the first of which ``table`` shows."""
+        """The test metrics that finished runs have.
+
+        Returns:
+            Columns of ``frame``; ``table`` shows the first.
+        """
         frame = self.frame()
         return [c for c in measured(frame) if frame[c].notna().any()]
 
@@ -162,9 +178,18 @@ class Results:
         return table
 
     def against(self, name: str, **kwargs) -> pd.DataFrame:
-        """``table()`` beside a published one: "published" mean and std, and its gain over its own
-        baseline. Rows that only one has stay, with gaps. Networks are compared where both name
-        them. Raises ``ValueError`` for an unknown table.
+        """``table()`` beside a published one.
+
+        Args:
+            name: The beginning of a published table's name, as in ``published``.
+            **kwargs: Of ``table``.
+
+        Returns:
+            ``table`` with "published" mean and std, and its gain over its own baseline. Rows that
+            only one has stay, with gaps. Networks are compared where both name them.
+
+        Raises:
+            ValueError: For an unknown table.
         """
         theirs = published(name).rename(columns=COLUMNS).replace({"method": METHODS})
         if "net" in theirs:
@@ -197,17 +222,30 @@ class Results:
         return both.set_index([*_axes(both), "method"])
 
     def plot(self, **kwargs):
-        """Gains over the baseline with their intervals, a panel per setting. Returns the matplotlib
-        figure.
+        """Gains over the baseline with their intervals, a panel per setting.
+
+        Args:
+            **kwargs: Of ``table``.
+
+        Returns:
+            The matplotlib figure.
         """
         from .figure import draw_gains
 
         return draw_gains(self.table(**kwargs))
 
     def export(self, path: str | Path, **kwargs) -> Path:
-        """Writes every run to .parquet (needs pyarrow) or .csv, or the ``table`` to .md or .tex.
+        """Writes every run, or the table.
 
-        Raises ``ValueError`` for another ending.
+        Args:
+            path: Every run to .parquet (needs pyarrow) or .csv; the ``table`` to .md or .tex.
+            **kwargs: Of ``table``.
+
+        Returns:
+            The path.
+
+        Raises:
+            ValueError: For another ending; for .parquet without pyarrow.
         """
         path = Path(path)
         if path.suffix == ".parquet":
@@ -231,15 +269,30 @@ def _axes(table: pd.DataFrame) -> list[str]:
 
 
 def load(store: str | Path) -> Results:
-    """The results of every grid in a store, also while they run. Raises ``FileNotFoundError`` where
-    there is no store.
+    """The results of every grid in a store, also while they run.
+
+    Args:
+        store: The store's folder.
+
+    Returns:
+        ``Results``.
+
+    Raises:
+        FileNotFoundError: Where there is no store.
+        ValueError: For a store of an incompatible version.
     """
     return Results(Store(store, create=False))
 
 
 def status(results: Results) -> str:
-    """A line per state with the number of runs, and a line per run that could not finish, with its
-    reason.
+    """How far the runs are, in words.
+
+    Args:
+        results: Of a grid or a store.
+
+    Returns:
+        A line per state with the number of runs, and a line per run that could not finish, with its
+        reason.
     """
     frame = results.frame()
     if not len(frame):
@@ -255,8 +308,18 @@ def status(results: Results) -> str:
 
 
 def forecast(grid: Grid, store: str | Path, workers: int = 1) -> str:
-    """What a grid would do in this store: runs, those pending, and the time that they would take
-    with so many workers.
+    """What a grid would do in a store.
+
+    Args:
+        grid: What would run.
+        store: The store's folder; it may not exist yet, and is not made.
+        workers: So many runs at once.
+
+    Returns:
+        Text: runs, those pending, and the time that they would take.
+
+    Raises:
+        ValueError: For a grid that cannot work.
     """
     home = Store(store) if (Path(store) / "store.json").exists() else None
     cells, plans = planned(grid.cells(), grid.cache_logits, home)
@@ -282,8 +345,16 @@ def _duration(seconds: float) -> str:
 
 
 def typeset(table: pd.DataFrame, kind: str) -> str:
-    """A ``Results.table`` as "md", "tex" or "html": mean ± std, the gain with its interval. Nothing
-    is bold; a star marks a clear gain.
+    """A ``Results.table`` as text: mean ± std, the gain with its interval.
+
+    Nothing is bold; a star marks a clear gain.
+
+    Args:
+        table: As ``Results.table`` gives it.
+        kind: "md", "tex" or "html".
+
+    Returns:
+        The text.
     """
     flat = table.reset_index()
     head = [*_axes(flat), "method"]

@@ -41,11 +41,23 @@ _ONE = threading.Lock()  # seeds and numbers of threads belong to the process, s
 def run_cell(
     cell: Cell, store_path: str, wait: bool = False, show: bool = False, retry: bool = False
 ) -> dict:
-    """One run, from wherever it stands to its end: its record, as in ``Store.record``, or
-    {"status": "busy" | "stopped" | "interrupted"}.
+    """One run, from wherever it stands to its end.
 
-    Safe to call from any process, any number of times. Raises only ``CannotWrite``, an ``OSError``,
-    where the store cannot be written."""
+    Safe to call from any process, any number of times.
+
+    Args:
+        cell: The run.
+        store_path: The store's folder.
+        wait: Wait until no other process works on the run.
+        show: Show a bar.
+        retry: Begin a failed run again.
+
+    Returns:
+        Its record, as in ``Store.record``, or {"status": "busy" | "stopped" | "interrupted"}.
+
+    Raises:
+        CannotWrite: An ``OSError``, where the store cannot be written; nothing else.
+    """
     store = Store(store_path)
     with _ONE, store.turn(cell, wait) as mine:
         record = store.record(cell.key)
@@ -111,16 +123,31 @@ def run(
     progress: bool = True,
     since: float | None = None,
 ) -> Results:
-    """Runs what a store does not hold yet of a grid, and returns the ``Results`` of the whole grid.
+    """Runs what a store does not hold yet of a grid.
 
-    executor: any ``concurrent.futures.Executor``, such as
-    ``dask.distributed.Client.get_executor(pure=False)``; None runs here. workers: instead, so many
-    processes of this machine.   retry: begin failed runs again.   progress: show bars. since: a
-    moment (``time.time()``): a STOP that was put into the store after it holds; None: an earlier
-    STOP is taken away. Everything is checked before anything runs; teachers come first, and their
-    accuracy is printed. Kill it whenever you like and call it again: finished runs are read, begun
-    ones continue at their last epoch. Raises ``ValueError`` for a grid that cannot work,
-    ``OSError`` if the store cannot be written: nothing that was written before is lost."""
+    Everything is checked before anything runs; teachers come first, and their accuracy is printed.
+    Kill it whenever you like and call it again: finished runs are read, begun ones continue at
+    their last epoch.
+
+    Args:
+        grid: What to run.
+        store: The store's folder; made where there is none.
+        executor: Any ``concurrent.futures.Executor``, such as
+            ``dask.distributed.Client.get_executor(pure=False)``; None runs here.
+        workers: Instead, so many processes of this machine.
+        retry: Begin failed runs again.
+        progress: Show bars.
+        since: A moment (``time.time()``): a STOP that was put into the store after it holds; None:
+            an earlier STOP is taken away.
+
+    Returns:
+        The ``Results`` of the whole grid.
+
+    Raises:
+        ValueError: For a grid that cannot work.
+        OSError: If the store cannot be written: nothing that was written before is lost.
+        RuntimeError: If the processes die before they begin a run, or an executor of yours broke.
+    """
     cells, home = grid.cells(), Store(store)
     cells, plans = planned(cells, grid.cache_logits, home)
     teachers = list({c.teacher.key: c.teacher for c in cells if c.teacher}.values())

@@ -1,14 +1,16 @@
-"""A store: one directory per run, each file written by one process and complete or absent; reading
-it is one pandas frame.
+"""A store: one directory per run, each file written by one process and complete or absent.
 
-store/store.json                     the format
-store/grids/<hash>.json              the runs of each grid that was run here, as keys
-store/STOP                           put there by anyone: every grid in this store ends within one
-epoch store/runs/<key>/cell.json           what was asked, as plain data: the key is its hash
-                spec.json  metrics.jsonl  checkpoint.safetensors  student.safetensors      ``fit``'s
-                own result.json          the last thing that a finished run writes failure.json
-                instead: why it could not finish lock  begun          who works on it now; that
-                somebody began and has not ended
+Reading it is one pandas frame.
+
+    store/store.json          the format
+    store/grids/<hash>.json   the runs of each grid that was run here, as keys
+    store/STOP                put there by anyone: every grid in this store ends within one epoch
+    store/runs/<key>/         one run
+        cell.json             what was asked, as plain data: the key is its hash
+        spec.json  metrics.jsonl  checkpoint.safetensors  student.safetensors   ``fit``'s own
+        result.json           the last thing that a finished run writes
+        failure.json          instead: why it could not finish
+        lock  begun           who works on it now; that somebody began and has not ended
 """
 
 import json
@@ -24,8 +26,22 @@ from .grid import FORMAT, Cell
 
 
 class Store:
-    """A directory of runs. Raises ``ValueError`` for one of an incompatible version, ``OSError``
-    where nothing can be written.
+    """A directory of runs.
+
+    Args:
+        path: The directory.
+        create: Make it where it is not there.
+
+    Raises:
+        ValueError: For one of an incompatible version.
+        FileNotFoundError: Where there is none and none is to be made.
+        OSError: Where nothing can be written.
+
+    Example:
+        >>> import tempfile
+        >>> store = Store(tempfile.mkdtemp())
+        >>> store.record("0123abcd"), store.students()
+        ({'status': 'pending'}, [])
     """
 
     def __init__(self, path: str | Path, create: bool = True):
@@ -48,11 +64,18 @@ class Store:
             )
 
     def folder(self, key: str) -> Path:
+        """The directory of a run; it may not exist yet."""
         return self.path / "runs" / key
 
     def record(self, key: str) -> dict:
-        """What is known of a run: {"status": "finished" | "diverged" | "failed" | "out of memory" |
-        "died" | "pending", ...}.
+        """What is known of a run.
+
+        Args:
+            key: The run's.
+
+        Returns:
+            {"status": "finished" | "diverged" | "failed" | "out of memory" | "died" | "pending",
+            ...}.
         """
         folder = self.folder(key)
         for name in ("result.json", "failure.json"):
@@ -63,14 +86,27 @@ class Store:
         return {"status": "pending"}
 
     def fail(self, cell: Cell, status: str, reason: str, trace: str = "") -> dict:
-        """Keeps why a run could not finish. For the process whose turn it is."""
+        """Keeps why a run could not finish. For the process whose turn it is.
+
+        Args:
+            cell: The run.
+            status: As in ``record``.
+            reason: In one sentence.
+            trace: The traceback.
+
+        Returns:
+            The record.
+        """
         about = {"status": status, "reason": reason, "traceback": trace}
         _write_json(self.folder(cell.key) / "failure.json", about)
         return about
 
     def tell(self, cell: Cell, logits: str) -> None:
-        """Writes what the run is, and whether its teacher's logits are "cached" or "computed". For
-        the process whose turn it is.
+        """Writes what the run is. For the process whose turn it is.
+
+        Args:
+            cell: The run.
+            logits: Whether its teacher's logits are "cached" or "computed".
         """
         _write_json(
             self.folder(cell.key) / "cell.json",
@@ -79,8 +115,17 @@ class Store:
 
     @contextmanager
     def turn(self, cell: Cell, wait: bool):
-        """True inside if this process alone may work on the run now; False if another does (wait:
-        until it no longer does).
+        """One process at a time works on a run.
+
+        Args:
+            cell: The run.
+            wait: Until no other process works on it.
+
+        Yields:
+            True if this process alone may work on the run now; False if another does.
+
+        Raises:
+            CannotWrite: An ``OSError``, where the store cannot be written.
         """
         folder = self.folder(cell.key)
         try:
@@ -106,7 +151,12 @@ class Store:
             lock.release()
 
     def begun_since(self, key: str, moment: float) -> bool:
-        """Was the run begun after that moment (``time.time()``) and not ended?"""
+        """Was a run begun after a moment and not ended?
+
+        Args:
+            key: The run's.
+            moment: As of ``time.time()``.
+        """
         try:
             return (
                 self.folder(key) / "begun"
@@ -128,6 +178,7 @@ class Store:
 
     @property
     def stopped(self) -> bool:
+        """Was a STOP put into the store?"""
         return (self.path / "STOP").exists()
 
     def remember(self, cells: Sequence[Cell]) -> None:
@@ -147,8 +198,11 @@ class Store:
         ]
 
     def frame(self):
-        """Every run of the store as a row: its spec, its record, and the accuracy of the teacher it
-        learned from.
+        """Every run of the store.
+
+        Returns:
+            A pandas table with a row per run: its spec, its record, and the accuracy of the
+            teacher it learned from.
         """
         import pandas as pd
 

@@ -26,7 +26,16 @@ MOST = 2 * GIB
 
 @dataclass(frozen=True)
 class Plan:
-    """Whether the answers of one teacher about one set of images are stored, and why."""
+    """Whether the answers of one teacher about one set of images are stored, and why.
+
+    Attributes:
+        teacher: Its title.
+        runs: Runs that ask and are not finished.
+        asked: How often they ask about each image.
+        views: Views of each image.
+        size: Of the file, in bytes.
+        stored: The decision.
+    """
 
     teacher: str
     runs: int
@@ -51,11 +60,18 @@ class Plan:
 def planned(
     cells: list[Cell], wanted: bool | None, store: Store | None = None
 ) -> tuple[list[Cell], list[Plan]]:
-    """The cells, those whose teacher's answers are stored with their file; and what was decided for
-    each teacher that is asked.
+    """Which teachers' answers are stored for all runs that ask.
 
-    wanted: True or False decides; None: they are stored where they lie in the store already, or
-    where the runs that are left ask often enough and they take at most 2 GiB."""
+    Args:
+        cells: All runs of students.
+        wanted: True or False decides; None: they are stored where they lie in the store already, or
+            where the runs that are left ask often enough and they take at most 2 GiB.
+        store: Where finished runs and files are known; None: there are none.
+
+    Returns:
+        (cells, plans): the cells, those whose teacher's answers are stored with their file; and
+        what was decided for each teacher that is asked.
+    """
     asking = defaultdict(list)
     for cell in cells:
         if (
@@ -94,7 +110,19 @@ def _file(cell: Cell) -> str:
 
 
 def teacher_of(cell: Cell, store: Store, data) -> Teacher:
-    """The trained teacher of a cell. Raises ``RuntimeError`` where its run is not finished."""
+    """The trained teacher of a cell.
+
+    Args:
+        cell: A student's run.
+        store: Where the teacher lies.
+        data: Decides the network's classes and image size.
+
+    Returns:
+        A ``Teacher``.
+
+    Raises:
+        RuntimeError: Where its run is not finished.
+    """
     known = store.record(cell.teacher.key)
     if known["status"] != "finished":
         raise RuntimeError(
@@ -108,8 +136,17 @@ def teacher_of(cell: Cell, store: Store, data) -> Teacher:
 
 
 def with_logit_cache(teacher: Teacher, cell: Cell, store: Store) -> Teacher:
-    """The teacher with its stored answers, where the cell reads them and they are there; the run's
-    cell.json says which.
+    """The teacher with its stored answers, where the cell reads them and they are there.
+
+    The run's cell.json says which.
+
+    Args:
+        teacher: As ``teacher_of`` gives it.
+        cell: A student's run.
+        store: Where the answers lie.
+
+    Returns:
+        A ``Teacher``.
     """
     file = cell.logit_cache and store.folder(cell.teacher.key) / cell.logit_cache
     stored = bool(file) and file.exists()
@@ -118,8 +155,14 @@ def with_logit_cache(teacher: Teacher, cell: Cell, store: Store) -> Teacher:
 
 
 def fill(cell: Cell, store_path: str, show: bool = False) -> None:
-    """Computes and stores all answers that a cell's runs will ask for, unless they are there, the
-    teacher failed, or the grid was stopped.
+    """Computes and stores all answers that a cell's runs will ask for.
+
+    Unless they are there, the teacher failed, or the grid was stopped.
+
+    Args:
+        cell: A student's run with a ``logit_cache``.
+        store_path: The store's folder.
+        show: Show a bar.
     """
     store = Store(store_path)
     with store.turn(cell.teacher, wait=True):

@@ -23,7 +23,11 @@ HOMES = ("lessons/*/checks.py", "course/assignments/*.py")
 
 @cache
 def homes() -> dict[str, list[str]]:
-    """The name of every check, and the modules that define it: exactly one each."""
+    """Where every check is defined.
+
+    Returns:
+        {name of a check: the modules that define it}, exactly one each.
+    """
     found: dict[str, list[str]] = {}
     package = Path(__file__).parents[1]
     for path in sorted(p for pattern in HOMES for p in package.glob(pattern)):

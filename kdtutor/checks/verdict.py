@@ -10,8 +10,18 @@ UNSOLVED = "nothing to check yet: replace `raise NotImplementedError` with your 
 
 @dataclass(frozen=True)
 class Verdict:
-    """passed, and one sentence: what was right, or which input went wrong, what came out, what was
-    expected, and a hint.
+    """What a check says; true where it passed.
+
+    ``a | b`` is the first of them that failed, else the last.
+
+    Attributes:
+        passed: Whether it passed.
+        message: One sentence: what was right, or which input went wrong, what came out, what was
+            expected, and a hint.
+
+    Example:
+        >>> Verdict(True, "one row is right.") | Verdict(False, "the second is off.")
+        ✘ not yet: the second is off.
     """
 
     passed: bool
@@ -29,11 +39,22 @@ class Verdict:
 
 
 def judge(function: Callable, *steps: Callable[[Callable], str | None], praise: str) -> Verdict:
-    """Runs steps in order on the learner's function; the first that returns a sentence, or raises,
-    is the verdict.
+    """Runs steps in order on the learner's function.
 
-    steps: each takes the function, and returns None if all is well or the sentence that helps. An
-    unsolved exercise (``NotImplementedError``, or a function that returns None) says so."""
+    Args:
+        function: The learner's.
+        *steps: Each takes the function, and returns None if all is well or the sentence that helps.
+        praise: The message if all steps pass.
+
+    Returns:
+        The verdict: the first step that returns a sentence, or raises, decides. An unsolved
+        exercise (``NotImplementedError``, or a function that returns None) says so.
+
+    Example:
+        >>> step = lambda f: None if f(2) == 4 else f"2 gives {f(2)}, expected 4."
+        >>> judge(lambda x: x + 1, step, praise="squares.")
+        ✘ not yet: 2 gives 3, expected 4.
+    """
     for step in steps:
         try:
             complaint = step(function)
@@ -47,8 +68,19 @@ def judge(function: Callable, *steps: Callable[[Callable], str | None], praise: 
 
 
 def compare(got, want, what: str, tolerance: float = 1e-5) -> str | None:
-    """None if two tensors or numbers agree in shape and value, else a sentence that says how they
-    differ.
+    """Says how two tensors or numbers differ.
+
+    Args:
+        got, want: Tensors or numbers.
+        what: Names the input.
+        tolerance: Of the largest wanted value, or of 1 where that is less.
+
+    Returns:
+        None if they agree in shape and value, else a sentence.
+
+    Example:
+        >>> compare(0.75, 0.5, "q")
+        'q: off by 0.25 at most.'
     """
     import torch
 
@@ -74,10 +106,19 @@ def compare(got, want, what: str, tolerance: float = 1e-5) -> str | None:
 
 
 def explain(got, want, what: str, mistakes: Mapping[str, object]) -> str | None:
-    """None if got is what is wanted; else the sentence of the mistake that gives exactly this
-    result, or how far off it is.
+    """Says which of the known mistakes gives exactly this result, or how far off it is.
 
-    mistakes: {sentence that helps: the value that this mistake would give}.
+    Args:
+        got, want: Tensors or numbers.
+        what: Names the input.
+        mistakes: {sentence that helps: the value that this mistake would give}.
+
+    Returns:
+        None if got is what is wanted, else a sentence.
+
+    Example:
+        >>> explain(4.0, 2.0, "KL", {"the mean is missing: you summed over the batch.": 4.0})
+        'KL: the mean is missing: you summed over the batch.'
     """
     import torch
 

@@ -19,8 +19,16 @@ GENERATED = (
 
 
 def assignment_names(course: str | Path) -> list[str]:
-    """The names of the assignments of a course directory. Raises ``FileNotFoundError`` if it is
-    none.
+    """The names of the assignments of a course directory.
+
+    Args:
+        course: The directory.
+
+    Returns:
+        Names, sorted.
+
+    Raises:
+        FileNotFoundError: If it is no course directory.
     """
     course = Path(course)
     if not (course / CONFIG).is_file():
@@ -36,8 +44,18 @@ def assignment_names(course: str | Path) -> list[str]:
 
 
 def find_assignment(course: str | Path, name: str) -> str:
-    """The name, if the course has an assignment of that name; else raises ``ValueError`` with those
-    that it has.
+    """The name of an assignment, if the course has it.
+
+    Args:
+        course: The directory.
+        name: The assignment's.
+
+    Returns:
+        The same name.
+
+    Raises:
+        ValueError: With the names that it has, if it has no such assignment.
+        FileNotFoundError: If it is no course directory.
     """
     known = assignment_names(course)
     if name not in known:
@@ -46,8 +64,13 @@ def find_assignment(course: str | Path, name: str) -> str:
 
 
 def ours() -> Path:
-    """The course directory of the checkout. Raises ``FileNotFoundError`` where the package is
-    installed without it.
+    """The course directory of the checkout.
+
+    Returns:
+        Its path.
+
+    Raises:
+        FileNotFoundError: Where the package is installed without it.
     """
     folder = Path(__file__).resolve().parents[2] / "notebooks" / "assignments"
     if not (folder / CONFIG).is_file():
@@ -59,10 +82,17 @@ def ours() -> Path:
 
 
 def new_course(directory: str | Path) -> Path:
-    """Copies the sources of the assignments, nbgrader's settings and the instructor's page into a
-    new course directory.
+    """Makes a course directory: sources of the assignments, nbgrader's settings, instructor's page.
 
-    Returns its path. Raises ``FileExistsError`` unless the directory is new or empty.
+    Args:
+        directory: New or empty.
+
+    Returns:
+        Its path, absolute.
+
+    Raises:
+        FileExistsError: Unless the directory is new or empty; nothing is written then.
+        FileNotFoundError: Where the package is installed without the assignments.
     """
     directory, base = Path(directory), ours()
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):

@@ -34,8 +34,15 @@ WORDS = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one submission. score is None if it got no marks; note says why, or which
-    cells ended unusually.
+    """What became of one submission.
+
+    Attributes:
+        student: Who.
+        score: The marks, None if it got none.
+        points: The most marks that there are.
+        by_hand: Is part of it to be graded by hand?
+        seconds: What grading took.
+        note: Why it got no marks, or which cells ended unusually.
     """
 
     student: str
@@ -47,8 +54,17 @@ class Outcome:
 
 
 def open_course(course: Path):
-    """nbgrader's own interface to a course directory, with the settings of its
-    nbgrader_config.py."""
+    """nbgrader's own interface to a course directory, with the settings of its nbgrader_config.py.
+
+    Args:
+        course: The directory.
+
+    Returns:
+        An ``NbGraderAPI``.
+
+    Raises:
+        OSError: Where nbgrader is not installed.
+    """
     try:
         from nbgrader.apps.api import NbGraderAPI
     except ImportError as error:
@@ -66,12 +82,22 @@ def grade(
     again: bool = False,
     tell: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Outcome]:
-    """Autogrades every submission of an assignment, and goes on whatever a submission does. Returns
-    one outcome per student.
+    """Autogrades every submission of an assignment, and goes on whatever a submission does.
 
-    again: grade what has been graded, too.   tell: called with each outcome as soon as it is there.
-    Raises ``ValueError`` for an unknown assignment, and if it is not generated or nothing was
-    submitted."""
+    Args:
+        course: The course directory.
+        assignment: The assignment's name.
+        again: Grade what has been graded, too.
+        tell: Called with each outcome as soon as it is there.
+
+    Returns:
+        One outcome per student.
+
+    Raises:
+        ValueError: For an unknown assignment, and if it is not generated or nothing was submitted.
+        FileNotFoundError: If it is no course directory.
+        OSError: Where nbgrader is not installed.
+    """
     course = Path(course).resolve()
     find_assignment(course, assignment)
     api, outcomes = open_course(course), []
@@ -140,7 +166,18 @@ def _outcome(
 
 
 def why(log: str) -> str:
-    """In plain words, from nbgrader's log: why a submission could not be graded."""
+    r"""Why a submission could not be graded, in plain words.
+
+    Args:
+        log: nbgrader's.
+
+    Returns:
+        A sentence.
+
+    Example:
+        >>> why("nbconvert raised:\nnbclient.exceptions.DeadKernelError: Kernel died")
+        'its kernel died: it ended itself, or the system ended it for its memory'
+    """
     if other := re.search(r"Skipping unknown notebook: .*[/\\](.*)$", log, re.M):
         return f"its notebook has another name, {other[1]}"
     if "No notebooks were matched" in log:
@@ -151,8 +188,13 @@ def why(log: str) -> str:
 
 
 def unusual(path: Path) -> str:
-    """What an autograded notebook met beside failed tests and unsolved exercises: time, memory, a
-    forbidden file; each with its cell.
+    """What an autograded notebook met beside failed tests and unsolved exercises.
+
+    Args:
+        path: The notebook.
+
+    Returns:
+        Time, memory, a forbidden file, ..., each with its cells; nothing where all is usual.
     """
     import nbformat
 
@@ -174,7 +216,18 @@ def unusual(path: Path) -> str:
 
 
 def table(outcomes: list[Outcome]) -> str:
-    """The outcomes as lines of text, and one line that sums them up."""
+    """The outcomes as lines of text, and one line that sums them up.
+
+    Args:
+        outcomes: As ``grade`` gives them.
+
+    Returns:
+        The text.
+
+    Example:
+        >>> print(table([Outcome("ada", 9.0, 10.0, False, 12.0)]).splitlines()[1])
+        ada           9 of 10     12.0
+    """
     width = max([len("student"), *(len(o.student) for o in outcomes)])
     lines = [f"{'student':{width}}  {'marks':>12}  {'seconds':>7}  what happened"]
     for o in outcomes:

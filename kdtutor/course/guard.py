@@ -28,8 +28,14 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC
 
 
 def start(gigabytes: float = 4.0, megabytes_printed: float = 10.0) -> None:
-    """One thread, the smoke budget, so much memory and printed text, and no writing outside its own
+    """Sets the limits of the kernel that runs a submission.
+
+    One thread, the smoke budget, so much memory and printed text, and no writing outside its own
     and a temporary folder.
+
+    Args:
+        gigabytes: Of memory, see ``limit_memory``.
+        megabytes_printed: Of text, see ``limit_output``.
     """
     os.environ.setdefault("KDTUTOR_BUDGET", "smoke")
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -40,10 +46,16 @@ def start(gigabytes: float = 4.0, megabytes_printed: float = 10.0) -> None:
 
 
 def limit_memory(gigabytes: float) -> bool:
-    """More memory than this raises an error in the submission (``MemoryError``; torch:
-    ``RuntimeError``). Returns whether it holds.
+    """More memory than this raises an error in the submission.
 
-    Linux only: macOS and Windows offer no such limit for a running process.
+    ``MemoryError``; in torch ``RuntimeError``. Linux only: macOS and Windows offer no such limit
+    for a running process.
+
+    Args:
+        gigabytes: 10^9 bytes.
+
+    Returns:
+        Whether the limit holds.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -55,20 +67,41 @@ def limit_memory(gigabytes: float) -> bool:
 
 
 def limit_output(megabytes: float) -> None:
-    """Printing more than this raises ``RuntimeError``: the grader's process keeps all that a
-    submission prints.
+    """Printing more than this raises ``RuntimeError`` in the submission.
+
+    The grader's process keeps all that a submission prints.
+
+    Args:
+        megabytes: 10^6 characters, of each of stdout and stderr, anew after each error.
     """
     for name in ("stdout", "stderr"):
         setattr(sys, name, Limited(getattr(sys, name), megabytes))
 
 
 class Limited:
-    """A stream that takes a limited amount of text; all else is the stream's own."""
+    """A stream that takes a limited amount of text; all else is the stream's own.
+
+    Args:
+        stream: What is written to.
+        megabytes: 10^6 characters.
+    """
 
     def __init__(self, stream, megabytes: float):
         self._stream, self._megabytes, self._left = stream, megabytes, megabytes * 1e6
 
     def write(self, text: str) -> int:
+        """Writes text.
+
+        Args:
+            text: What is printed.
+
+        Returns:
+            How many characters were written.
+
+        Raises:
+            RuntimeError: Beyond the limit; then the count begins again, so that the next cell may
+                print.
+        """
         self._left -= len(text)
         if self._left < 0:
             self._left = self._megabytes * 1e6  # the next cell may print again

@@ -7,20 +7,36 @@ VARIABLE = "KDTUTOR_GRADING_SEED"
 
 
 def hidden_seed(name: str) -> int:
-    """A seed in [0, 2**63) from the environment variable ``KDTUTOR_GRADING_SEED`` (any text; may be
-    absent) and the test's name.
+    """The seed of a hidden test.
+
+    Args:
+        name: The test's, "assignment/exercise".
+
+    Returns:
+        A whole number in [0, 2**63), from the environment variable ``KDTUTOR_GRADING_SEED`` (any
+        text; may be absent) and the name.
+
+    Example:
+        >>> hidden_seed("hw1/soften") == hidden_seed("hw1/soften") != hidden_seed("hw1/kl")
+        True
     """
     text = f"{os.environ.get(VARIABLE, '')}/{name}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def hidden_generator(name: str):
-    """A ``torch.Generator`` for one hidden test: the same inputs for all students, and others for
-    another private seed.
+    """The source of one hidden test's inputs.
 
-    name: "assignment/exercise", so that two tests never share their inputs. The sources of the
+    The same inputs for all students, and others for another private seed. The sources of the
     assignments are public, so without a private seed the inputs of the hidden tests are public too;
-    the tests work all the same."""
+    the tests work all the same.
+
+    Args:
+        name: "assignment/exercise", so that two tests never share their inputs.
+
+    Returns:
+        A ``torch.Generator``.
+    """
     import torch
 
     return torch.Generator().manual_seed(hidden_seed(name))

@@ -52,6 +52,11 @@ FIELDS = {
 
 
 def grid_controls() -> dict[str, widgets.Widget]:
+    """A control for each field of the form, and one for the number of processes.
+
+    Returns:
+        {name: widget}; "workers" is no field of a grid.
+    """
     names = [n for n, (present, _) in available("data").items() if present]
     tags = lambda name: widgets.TagsInput(allow_duplicates=False, tag_style="info", tooltip=name)
     text = lambda name, hint: widgets.Text(
@@ -90,6 +95,14 @@ def grid_controls() -> dict[str, widgets.Widget]:
 
 
 def arranged(c: dict[str, widgets.Widget]) -> widgets.Box:
+    """The controls side by side, with a hint on how methods are written.
+
+    Args:
+        c: As ``grid_controls`` gives them.
+
+    Returns:
+        A box of widgets.
+    """
     labelled = lambda name, text: widgets.HBox(
         [widgets.Label(text, layout={"width": "126px", "justify_content": "flex-end"}), c[name]]
     )

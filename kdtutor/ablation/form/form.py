@@ -21,12 +21,24 @@ FIRST = Grid(epochs=5, fit={"lr": 0.1})
 
 
 class Bench(widgets.VBox):
-    """The form over one store. ``controls`` by name; ``grid()``, ``start()``, ``stop()``,
-    ``refresh()`` do what the buttons do.
+    """The form over one store.
 
-    A grid that was started runs in a process of its own: the kernel may restart, and a new form
-    over the same store finds it. Settings of that grid that have no field (teacher_sees,
-    teacher_epochs, ...) stay as they are."""
+    ``grid()``, ``start()``, ``stop()``, ``refresh()`` do what the buttons do. A grid that was
+    started
+    runs in a process of its own: the kernel may restart, and a new form over the same store finds
+    it. Settings of that grid that have no field (teacher_sees, teacher_epochs, ...) stay as they
+    are.
+
+    Args:
+        store: The store's folder.
+        **defaults: Values of the fields for a store without a grid.
+
+    Attributes:
+        controls: {name: widget}.
+
+    Raises:
+        ValueError: For an unknown field.
+    """
 
     def __init__(self, store: str | Path = "runs/form", **defaults):
         self.store, self.results, self._shown, self._watch, self.controls = (
@@ -86,8 +98,13 @@ class Bench(widgets.VBox):
         self._filled = {name: self.controls[name].value for name in FIELDS}
 
     def grid(self) -> Grid:
-        """The grid that the fields describe: the one they were filled with, but for what was
-        changed. Raises ``ValueError``.
+        """The grid that the fields describe: the one that filled them, but for what was changed.
+
+        Returns:
+            A ``Grid``.
+
+        Raises:
+            ValueError: For a field that cannot be read, and for a grid that cannot work.
         """
         changes = {}
         for name, (_, write) in FIELDS.items():
@@ -96,7 +113,12 @@ class Bench(widgets.VBox):
         return replace(self._grid, **changes)
 
     def start(self) -> None:
-        """Starts the grid in the background."""
+        """Starts the grid in the background.
+
+        Raises:
+            ValueError: As ``grid`` does.
+            RuntimeError: Where a grid runs in this store already or its process did not come up.
+        """
         grid = self.grid()
         background.start(grid, self.store, workers=self.controls["workers"].value, retry=True)
         self._show(grid)
@@ -106,14 +128,22 @@ class Bench(widgets.VBox):
         self.refresh()
 
     def stop(self) -> str | None:
-        """Asks the grid to end within one epoch."""
+        """Asks the grid to end within one epoch.
+
+        Returns:
+            What to show, if nothing runs; else None.
+        """
         if not background.running(self.store):
             return "Nothing runs here."
         Store(self.store).stop()
         return self.refresh()
 
     def estimate(self) -> str:
-        """How many runs there are and how long they would take."""
+        """How many runs there are and how long they would take.
+
+        Returns:
+            HTML, see ``forecast``.
+        """
         workers = max(1, self.controls["workers"].value)
         return f"<pre>{html.escape(forecast(self.grid(), self.store, workers))}</pre>"
 
@@ -206,12 +236,21 @@ class Bench(widgets.VBox):
 
 
 def bench(store: str | Path = "runs/form", **defaults) -> Bench:
-    """The form over a store. What the store holds is shown, and a grid that an earlier kernel
-    started is found again.
+    """The form over a store.
 
-    defaults: values of the fields for a store without a grid, such as ``bench("runs/mine",
-    methods=["CrossEntropy", "SP"], epochs=20, seeds="0, 1, 2")``. Raises ``ValueError`` for an
-    unknown field."""
+    What the store holds is shown, and a grid that an earlier kernel started is found again.
+
+    Args:
+        store: The store's folder.
+        **defaults: Values of the fields for a store without a grid, such as ``bench("runs/mine",
+            methods=["CrossEntropy", "SP"], epochs=20, seeds="0, 1, 2")``.
+
+    Returns:
+        A ``Bench``, which a notebook shows.
+
+    Raises:
+        ValueError: For an unknown field.
+    """
     return Bench(store, **defaults)
 
 
