@@ -108,7 +108,8 @@ def _trained():
 
 
 def taught():
-    """A trained network, handed over in training mode and with gradients: a Teacher must freeze it."""
+    """A trained network, handed over in training mode and with gradients: a Teacher must freeze
+    it."""
     net = small(1)
     net.load_state_dict(_trained())
     return net.train()

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from losses import rand
 
-from kdtutor.distiller.tensors import directions, gram, squared_distance, unit_vectors
+from kdtutor.distiller.gradients import directions, gram, squared_distance, unit_vectors
 from kdtutor.methods.feature.activation_boundary import activation_boundary_loss
 from kdtutor.methods.feature.attention_transfer import (
     attention_loss,
@@ -21,12 +21,7 @@ from kdtutor.methods.feature.jacobian import jacobian_loss, strongest_attention
 from kdtutor.methods.online.mutual import mutual_loss
 from kdtutor.methods.online.one import gated_logits
 from kdtutor.methods.relation.crd import contrast_loss
-from kdtutor.methods.relation.rkd import (
-    angle_loss,
-    distance_loss,
-    pair_distances,
-    triplet_angles,
-)
+from kdtutor.methods.relation.rkd import angle_loss, distance_loss, pair_distances, triplet_angles
 from kdtutor.methods.relation.similarity import similarity_loss, similarity_matrix
 from kdtutor.methods.self_distillation.born_again import cwtm_loss, dkpp_loss, persistent_keys
 from kdtutor.softening import distillation_kl

@@ -265,7 +265,7 @@ SOME = Batch(
 )
 
 
-def test_ban_is_the_divergence_to_the_unsoftened_teacher_and_ban_l_adds_the_labels_with_weight_one():
+def test_ban_is_the_divergence_to_the_unsoftened_teacher_and_ban_l_adds_labels_with_weight_one():
     student, teacher = nets(0, 1)
     zs, zt = student(SOME.x), teacher(SOME.x)
     slow = np.mean(
