@@ -23,33 +23,77 @@ CODE = 3 / 1000  # the factor of the authors' code
 def activation_boundary_loss(
     student: Tensor, teacher: Tensor, margin: float = 1.0, variant: str = "paper"
 ) -> Tensor:
-    """(1/B) sum_b sum over neurons of  relu(margin - s)^2 where the teacher's neuron fires (t > 0),
-    else relu(margin + s)^2.
+    """How far the student's neurons are from the teacher's side of their boundary.
 
-    student, teacher: (B, ...) features before the ReLU, the same shape. 0 where every student
-    neuron is on the teacher's side by at least the margin: how strongly a neuron fires does not
-    matter, so a student equal to its teacher has 0 only if |t| >= margin everywhere. The gradient
-    reaches the student only.   variant "code": the same times 3/1000. Raises ``ValueError`` for
-    shapes that differ or a margin that is not > 0."""
+    (1/B) sum_b sum over neurons of relu(margin - s)^2 where the teacher's neuron fires (t > 0),
+    else relu(margin + s)^2. It is 0 where every student neuron is on the teacher's side by at least
+    the margin: how strongly a neuron fires does not matter, so a student equal to its teacher has 0
+    only if |t| >= margin everywhere. The gradient reaches the student only.
+
+    Args:
+        student: (B, ...) features before the ReLU.
+        teacher: the same shape.
+        margin: finite and > 0.
+        variant: "paper", or "code": the same times 3/1000.
+
+    Returns:
+        A scalar >= 0.
+
+    Raises:
+        ValueError: for shapes that differ, a margin that is not > 0, an unknown variant.
+
+    Source:
+        Heo et al., AAAI 2019; the factor from the authors' code.
+
+    Example:
+        >>> import torch
+    >>> s, t = torch.tensor([[0.5, -2.0]]), torch.tensor([[3.0, -0.1]])
+        >>> activation_boundary_loss(s, t).item()
+        0.25
+    """
     check_same_shape("student", student, "teacher", teacher)
     if not 0 < margin < float("inf"):
         raise ValueError(f"margin={margin}: it must be finite and > 0 (the authors use 1).")
     student = precise(student)
+    # 1 - 2 [t > 0] is the sign that turns both cases into one.
     missing = F.relu(margin + student * (1 - 2 * (teacher.detach() > 0).to(student.dtype)))
     return missing.square().sum() / len(student) * (CODE if check_variant(variant) == "code" else 1)
 
 
 class ActivationBoundary(Offline):
-    """Stage "boundaries": sum over layers of ab_weight / 2^(layers above) *
-    ``activation_boundary_loss`` trains the student up to its last layer, and connectors (1x1
-    convolution and batch norm) from its channels to the teacher's. Stage "task": CE alone.
+    """Two stages: the student learns where the teacher's neurons fire, then the task.
 
-    layers: by default what enters the ReLU at the end of every stage.   ab_weight: 3/1000 for the
-    last layer, half of it for each layer below, as in the authors' code; margin 1.
-    boundary_share: of the epochs; 1/9 is the public code's 30 of 270. The paper's weights, margin
-    and epochs were not available to us. The larger of two maps is average-pooled to the smaller.
-    variant "code": the authors' second stage for CIFAR-10, KL(p_t^T || p_s^T) at T = 3 without
-    labels and without the factor T^2."""
+    Stage "boundaries": sum over layers of ab_weight / 2^(layers above) *
+    ``activation_boundary_loss`` trains the student up to its last layer, and connectors (1x1
+    convolution and batch norm) from its channels to the teacher's. Stage "task": CE alone. The
+    larger of two maps is average-pooled to the smaller.
+
+    Args:
+        student: the network to train.
+        teacher: a network or a ``Teacher``.
+        layers: pairs of paths; by default what enters the ReLU at the end of every stage.
+        margin: of ``activation_boundary_loss``.
+        ab_weight: of the last layer, half of it for each layer below; 3/1000 as in the authors'
+            code.
+        boundary_share: the first stage's fraction of the epochs; 1/9 is the public code's 30 of
+            270. The paper's weights, margin and epochs were not available to us.
+        variant: "paper", or "code": the authors' second stage for CIFAR-10, KL(p_t^T || p_s^T) at T
+            = 3 without labels and without the factor T^2.
+        example: a small batch of inputs, for networks that carry no ``input_shape``.
+
+    Raises:
+        ValueError: for bad numbers, an unknown variant, layers that do not exist or cannot be
+            paired.
+
+    Source:
+        Heo et al., AAAI 2019, and the authors' code.
+
+    Example:
+        >>> from kdtutor.models import resnet8
+        >>> distiller = ActivationBoundary(resnet8(10), resnet8(10))
+        >>> [stage.name for stage in distiller.stages()]
+        ['boundaries', 'task']
+    """
 
     def __init__(
         self,
@@ -79,7 +123,7 @@ class ActivationBoundary(Offline):
         )
 
     @property
-    def uses_logits(self) -> bool:
+    def uses_logits(self) -> bool:  # type: ignore[override]  # here the variant decides
         return self.variant == "code"
 
     def default_layers(self, net: nn.Module) -> list[str]:
@@ -101,6 +145,7 @@ class ActivationBoundary(Offline):
         ]
 
     def boundary_terms(self, batch: Batch):
+        """{"ab": the first stage's weighted loss}, a layer counts twice the one below it."""
         total, above = 0.0, len(self.layers)
         for connect, (own, theirs) in zip(self.connectors, self.early_features(batch)):
             above -= 1

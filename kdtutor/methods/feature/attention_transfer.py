@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...distiller import Layers, Offline, Outputs, check_weight, label_term
-from ...distiller.tensors import HandMade, check_maps, directions, precise, readable, same_size
+from ...distiller.gradients import HandMade, directions
+from ...distiller.tensors import check_maps, precise, readable, same_size
 from ...errors import check_same_shape, check_variant, unknown
 from ...teacher import Teacher
 
@@ -16,12 +17,29 @@ KINDS = ("sum", "max")
 
 
 def attention_map(features: Tensor, kind: str = "sum", p: float = 2) -> Tensor:
-    """Where a layer responds: (B, C, H, W) -> (B, H, W), not normalised.
+    """Where a layer responds, not normalised.
 
-    kind "sum": F_sum^p = sum_c |A_c|^p (p = 1: F_sum).   kind "max": F_max^p = max_c |A_c|^p.   p:
-    > 0; the larger, the more the strongest places count. Absolute values, so that odd p is right
-    for signed features too (public code omits them). Raises ``ValueError`` for an unknown kind, p
-    <= 0 or features that are not maps."""
+    kind "sum": F_sum^p = sum_c |A_c|^p (p = 1: F_sum). kind "max": F_max^p = max_c |A_c|^p.
+    Absolute values, so that odd p is right for signed features too (public code omits them).
+
+    Args:
+        features: (B, C, H, W).
+        kind: "sum" or "max".
+        p: > 0; the larger, the more the strongest places count.
+
+    Returns:
+        (B, H, W).
+
+    Raises:
+        ValueError: for an unknown kind, p <= 0 or features that are not maps.
+
+    Source:
+        Zagoruyko, Komodakis, ICLR 2017, arXiv 1612.03928.
+
+    Example:
+        >>> attention_map(torch.tensor([3.0, -4.0]).reshape(1, 2, 1, 1)).item()
+        25.0
+    """
     check_maps(features=features)
     if kind not in KINDS:
         raise unknown("kind of attention map", kind, KINDS)
@@ -30,7 +48,7 @@ def attention_map(features: Tensor, kind: str = "sum", p: float = 2) -> Tensor:
             f"p={p}: the exponent of an attention map must be finite and > 0 (the paper uses 2)."
         )
     features = precise(features)
-    if p == 2 and kind == "sum":
+    if p == 2 and kind == "sum":  # the paper's own, in two passes over memory instead of three
         return _SumOfSquares.apply(features)
     powers = (
         features.square() if p == 2 else features.abs() if p == 1 else _power(features.abs(), p)
@@ -71,7 +89,7 @@ def _tamed(x: Tensor) -> Tensor:
     is normalised afterwards.
     """
     largest = x.detach().abs().amax(tuple(range(1, x.ndim)), keepdim=True)
-    return x / torch.where(largest > 1e-30, largest, 1)
+    return x / torch.where(largest > 1e-30, largest, 1)  # 1e-30 and below counts as zeros
 
 
 def _comparable_map(features: Tensor, kind: str, p: float) -> Tensor:
@@ -82,6 +100,7 @@ def _comparable_map(features: Tensor, kind: str, p: float) -> Tensor:
     if readable(features):
         plain = attention_map(features, kind, p)
         top = plain.detach().flatten(1).amax(1)
+        # The map's squares, which its length sums, stay within float32's about 1e-45 to 1e38.
         if bool(((top > 1e-20) & (top < 1e20)).all()):
             return plain
     return attention_map(_tamed(features), kind, p)
@@ -95,14 +114,35 @@ def _normalised(values: Tensor) -> Tensor:
 def attention_loss(
     student: Tensor, teacher: Tensor, p: float = 2, variant: str = "paper", kind: str = "sum"
 ) -> Tensor:
-    """(1/B) sum_b || Q_s/||Q_s||_2 - Q_t/||Q_t||_2 ||_2, Q the flattened attention map: a scalar in
-    [0, sqrt 2].
+    """How far the student looks from where the teacher looks.
 
-    student, teacher: features (B, C, H, W) of one pair of layers; channels may differ, and the
-    larger map is average-pooled to the smaller. 0 when student equals teacher (also up to a
-    factor). The gradient reaches the student only. variant "code": the mean over B*H*W of the
-    squared difference, that is mean_b (norm_b^2) / (H W). Raises ``ValueError`` for different
-    batches, tensors that are not maps, an unknown kind or variant, p <= 0."""
+    (1/B) sum_b || Q_s/||Q_s||_2 - Q_t/||Q_t||_2 ||_2, Q the flattened ``attention_map``. 0 when
+    student equals teacher (also up to a factor). The gradient reaches the student only.
+
+    Args:
+        student: features (B, C, H, W) of one pair of layers.
+        teacher: the other's; channels may differ, and the larger map is average-pooled to the
+            smaller.
+        p: of ``attention_map``.
+        variant: "paper", or "code": the mean over B*H*W of the squared difference, that is
+            mean_b (norm_b^2) / (H W).
+        kind: of ``attention_map``.
+
+    Returns:
+        A scalar in [0, sqrt 2].
+
+    Raises:
+        ValueError: for different batches, tensors that are not maps, an unknown kind or variant, p
+            <= 0.
+
+    Source:
+        Zagoruyko, Komodakis, ICLR 2017, arXiv 1612.03928.
+
+    Example:
+        >>> features = torch.rand(2, 3, 4, 4)
+        >>> attention_loss(features, 2 * features).item() < 1e-6
+        True
+    """
     check_maps(student=student, teacher=teacher)
     student, teacher = same_size("student", student, "teacher", teacher.detach())
     difference = _normalised(_comparable_map(student, kind, p)) - _normalised(
@@ -116,11 +156,26 @@ def attention_loss(
 
 
 def full_activation_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """(1/B) sum_b || F_s/||F_s||_2 - F_t/||F_t||_2 ||_2 over all channels and places: a scalar in
-    [0, 2].
+    """``attention_loss`` without the map: what is lost and won by aggregating.
 
-    student, teacher: (B, C, H, W) with equal channels. ``attention_loss`` without the map: what is
-    lost and won by aggregating."""
+    (1/B) sum_b || F_s/||F_s||_2 - F_t/||F_t||_2 ||_2 over all channels and places. The gradient
+    reaches the student only.
+
+    Args:
+        student: (B, C, H, W).
+        teacher: (B, C, H, W) with equal channels; the larger map is average-pooled to the smaller.
+
+    Returns:
+        A scalar in [0, 2].
+
+    Raises:
+        ValueError: for different batches, channels or devices.
+
+    Example:
+        >>> features = torch.rand(2, 3, 4, 4)
+        >>> full_activation_loss(-features, features).item()
+        2.0
+    """
     student, teacher = same_size("student", student, "teacher", teacher)
     check_same_shape("student", student, "teacher", teacher)
     return torch.linalg.vector_norm(
@@ -129,12 +184,29 @@ def full_activation_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def gradient_attention_loss(student_grad: Tensor, teacher_grad: Tensor) -> Tensor:
-    """(1/B) sum_b ||J_s - J_t||_2^2, J = d CE / d x of each example: a scalar >= 0, 0 when student
-    equals teacher.
+    """How far the student's input gradients are from the teacher's.
 
-    student_grad, teacher_grad: (B, ...) the same shape. The paper prints the norm without the
-    square but derives its gradient with it, beta (J_s - J_t) d^2 CE / dW dx; so the square. The
-    gradient reaches the student only."""
+    (1/B) sum_b ||J_s - J_t||_2^2, J = d CE / d x of each example. 0 when student equals teacher.
+    The paper prints the norm without the square but derives its gradient with it, beta (J_s - J_t)
+    d^2 CE / dW dx; so the square. The gradient reaches the student only.
+
+    Args:
+        student_grad: (B, ...).
+        teacher_grad: the same shape.
+
+    Returns:
+        A scalar >= 0.
+
+    Raises:
+        ValueError: for shapes that differ.
+
+    Source:
+        Zagoruyko, Komodakis, ICLR 2017, arXiv 1612.03928.
+
+    Example:
+        >>> gradient_attention_loss(torch.ones(2, 3), torch.zeros(2, 3)).item()
+        3.0
+    """
     check_same_shape("student_grad", student_grad, "teacher_grad", teacher_grad)
     return (
         (precise(student_grad) - precise(teacher_grad.detach())).square().flatten(1).sum(1).mean()
@@ -142,12 +214,37 @@ def gradient_attention_loss(student_grad: Tensor, teacher_grad: Tensor) -> Tenso
 
 
 class AttentionTransfer(Offline):
-    """L = CE + (at_weight / 2) * sum over pairs of layers of ``attention_loss``;  variant "code":
+    """The student learns to look where the teacher looks.
+
+    L = CE + (at_weight / 2) * sum over pairs of layers of ``attention_loss``; variant "code":
     CE + at_weight * sum.
 
-    layers: by default the ends of all stages.   p, kind: of ``attention_map``.   at_weight: 1000
-    for the code. We found no number in the paper; its author names "about 0.1", 1000 / (H W B), for
-    a loss summed over the batch: for our mean 0.1 * 128 = 12.8."""
+    Args:
+        student: the network to train.
+        teacher: a network or a ``Teacher``.
+        layers: pairs of paths to maps; by default the ends of all stages.
+        at_weight: None: 12.8, for the code 1000. We found no number in the paper; its author names
+            "about 0.1", 1000 / (H W B), for a loss summed over the batch: for our mean
+            0.1 * 128 = 12.8.
+        p: of ``attention_map``.
+        kind: of ``attention_map``.
+        variant: of ``attention_loss``.
+        ce_weight: of the label term, >= 0.
+        example: a small batch of inputs, for networks that carry no ``input_shape``.
+
+    Raises:
+        ValueError: for bad numbers, layers that are not maps, an unknown kind or variant.
+
+    Source:
+        Zagoruyko, Komodakis, ICLR 2017, arXiv 1612.03928.
+
+    Example:
+        >>> from kdtutor.datasets import Batch
+        >>> from kdtutor.models import resnet8
+        >>> some = Batch(torch.rand(4, 3, 32, 32), torch.arange(4))
+        >>> list(AttentionTransfer(resnet8(10), resnet8(10)).terms(some))
+        ['ce', 'at']
+    """
 
     def __init__(
         self,
@@ -181,12 +278,33 @@ class AttentionTransfer(Offline):
 
 
 class FullActivationTransfer(Offline):
-    """L = CE + (at_weight / 2) * sum over pairs of layers of ``full_activation_loss``, the paper's
-    F-ActT.
+    """The paper's F-ActT: full activations instead of maps.
 
-    A 1x1 convolution takes the student's channels to the teacher's where they differ. at_weight: as
-    in ``AttentionTransfer``. The paper says that F-ActT compares full activations; weight and
-    normalisation are left open and are ours."""
+    L = CE + (at_weight / 2) * sum over pairs of layers of ``full_activation_loss``. A 1x1
+    convolution takes the student's channels to the teacher's where they differ. The paper says that
+    F-ActT compares full activations; weight and normalisation are left open and are ours.
+
+    Args:
+        student: the network to train.
+        teacher: a network or a ``Teacher``.
+        layers: pairs of paths to maps; by default the ends of all stages.
+        at_weight: as in ``AttentionTransfer``.
+        ce_weight: of the label term, >= 0.
+        example: a small batch of inputs, for networks that carry no ``input_shape``.
+
+    Raises:
+        ValueError: for bad numbers and layers that are not maps.
+
+    Source:
+        Zagoruyko, Komodakis, ICLR 2017, arXiv 1612.03928.
+
+    Example:
+        >>> from kdtutor.datasets import Batch
+        >>> from kdtutor.models import resnet8
+        >>> some = Batch(torch.rand(4, 3, 32, 32), torch.arange(4))
+        >>> list(FullActivationTransfer(resnet8(10), resnet8(10)).terms(some))
+        ['ce', 'full']
+    """
 
     def __init__(
         self,
@@ -221,13 +339,34 @@ def _connector(student: Tensor, teacher: Tensor) -> nn.Module:
 
 
 class GradientAttentionTransfer(Offline):
-    """L = CE + (at_weight / 2) * ``gradient_attention_loss``, J = d CE / d x of each network:
-    double backpropagation.
+    """The student learns to which pixels the teacher's loss is sensitive.
 
-    at_weight: the paper gives none for gradients; 1 is ours, and much for networks with steep
-    losses, which then diverge: lower it. Each J is of the example's own loss, not of the batch's
-    mean; the student's runs in training mode, where batch normalisation couples the examples a
-    little, the teacher's in eval mode."""
+    L = CE + (at_weight / 2) * ``gradient_attention_loss``, J = d CE / d x of each network: double
+    backpropagation. Each J is of the example's own loss, not of the batch's mean; the student's
+    runs in training mode, where batch normalisation couples the examples a little, the teacher's in
+    eval mode.
+
+    Args:
+        student: the network to train.
+        teacher: a network or a ``Teacher`` of one network.
+        at_weight: the paper gives none for gradients; 1 is ours, and much for networks with steep
+            losses, which then diverge: lower it.
+        ce_weight: of the label term, >= 0.
+
+    Raises:
+        ValueError: for bad numbers, different classes and an ensemble, which has no single
+            gradient.
+
+    Source:
+        Zagoruyko, Komodakis, ICLR 2017, arXiv 1612.03928.
+
+    Example:
+        >>> from kdtutor.datasets import Batch
+        >>> from kdtutor.models import resnet8
+        >>> some = Batch(torch.rand(4, 3, 32, 32), torch.arange(4))
+        >>> list(GradientAttentionTransfer(resnet8(10), resnet8(10)).terms(some))
+        ['ce', 'gradient']
+    """
 
     input_gradient = uses_logits = True
 
@@ -239,7 +378,7 @@ class GradientAttentionTransfer(Offline):
         ce_weight: float = 1.0,
     ):
         super().__init__(student, teacher)
-        self.teacher.net  # an ensemble has no single gradient
+        _ = self.teacher.net  # raises for an ensemble, which has no single gradient
         self.at_weight, self.ce_weight = (
             check_weight("at_weight", at_weight),
             check_weight("ce_weight", ce_weight, zero=True),

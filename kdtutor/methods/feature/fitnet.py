@@ -5,12 +5,15 @@ Two stages: first the student's lower half learns to predict the teacher's middl
 through a regressor that is thrown away; then the whole student learns from labels and from the
 teacher's answers."""
 
+from typing import Any
+
 from torch import Tensor, nn
 from torch.optim import RMSprop
 
 from ...datasets import Batch
 from ...distiller import Layers, Offline, Outputs, Player, Stage, check_weight, label_term
-from ...distiller.tensors import same_size, squared_distance
+from ...distiller.gradients import squared_distance
+from ...distiller.tensors import same_size
 from ...errors import check_same_shape, check_temperature, check_variant
 from ...softening import distillation_kl
 from ...taps.default_layers import levels, nonlinearity, parameters_before
@@ -18,12 +21,32 @@ from ...teacher import Teacher
 
 
 def hint_loss(guided: Tensor, hint: Tensor, variant: str = "paper") -> Tensor:
-    """The hint loss, a scalar >= 0: 1/2 * (1/B) sum_b ||u_h - r(v_g)||^2, the squares summed over
-    all entries of an example.
+    """How far the regressed student features are from the teacher's.
 
-    guided: (B, ...) the regressor's output r(v_g).   hint: (B, ...) the teacher's features u_h, the
-    same shape. The gradient reaches the student only.   variant "code": the mean over all entries,
-    smaller by 2 / (entries per example). Raises ``ValueError`` for shapes that differ."""
+    1/2 * (1/B) sum_b ||u_h - r(v_g)||^2, the squares summed over all entries of an example. The
+    gradient reaches the student only.
+
+    Args:
+        guided: (B, ...) the regressor's output r(v_g).
+        hint: the same shape, the teacher's features u_h.
+        variant: "paper", or "code": the mean over all entries, smaller by 2 / (entries per
+            example).
+
+    Returns:
+        A scalar >= 0.
+
+    Raises:
+        ValueError: for shapes that differ and an unknown variant.
+
+    Source:
+        Romero et al., ICLR 2015. The factor 1/2 is recalled: we could not read the paper's
+        equations.
+
+    Example:
+        >>> import torch
+        >>> hint_loss(torch.ones(2, 3), torch.zeros(2, 3)).item()
+        1.5
+    """
     check_same_shape("guided", guided, "hint", hint)
     return squared_distance(guided, hint) * (
         1 / guided.numel() if check_variant(variant) == "code" else 0.5 / len(guided)
@@ -31,13 +54,25 @@ def hint_loss(guided: Tensor, hint: Tensor, variant: str = "paper") -> Tensor:
 
 
 class Regressor(nn.Sequential):
-    """A convolution without padding whose kernel shrinks the guided map to the hint's size: k =
-    N_guided - N_hint + 1.
+    """A convolution without padding whose kernel shrinks the guided map to the hint's size.
 
-    guided, hint: shapes (C, H, W), or (D,) for a linear map.   activation: the hint's own
-    non-linearity, or None. A guided map smaller than the hint keeps its size: then the hint is
-    average-pooled to it, which the paper does not cover. variant "code": 3x3 with stride 2 to half
-    the size, transposed 4x4 to the double, else as above; batch norm and ReLU."""
+    k = N_guided - N_hint + 1. A guided map smaller than the hint keeps its size: then the hint is
+    average-pooled to it, which the paper does not cover.
+
+    Args:
+        guided: shape (C, H, W), or (D,) for a linear map.
+        hint: shape, of as many dimensions.
+        activation: the hint's own non-linearity, or None.
+        variant: "paper", or "code": 3x3 with stride 2 to half the size, transposed 4x4 to the
+            double, else as above; batch norm and ReLU.
+
+    Raises:
+        ValueError: unless both shapes are maps, or both vectors.
+
+    Example:
+        >>> Regressor((16, 8, 8), (32, 4, 4), nn.ReLU())[0].kernel_size
+        (5, 5)
+    """
 
     def __init__(
         self,
@@ -52,12 +87,15 @@ class Regressor(nn.Sequential):
                 "(D,)."
             )
         (a, *size), (b, *target) = guided, hint
-        kernel, code = tuple(max(g - h, 0) + 1 for g, h in zip(size, target)), variant == "code"
+        code = variant == "code"
+        first: nn.Module
         if code and size and size == [2 * t for t in target]:
             first = nn.Conv2d(a, b, 3, stride=2, padding=1)
         elif code and size and target == [2 * g for g in size]:
             first = nn.ConvTranspose2d(a, b, 4, stride=2, padding=1)
         else:
+            # Empty for vectors, which need no kernel.
+            kernel: Any = tuple(max(g - h, 0) + 1 for g, h in zip(size, target))
             first = nn.Conv2d(a, b, kernel) if size else nn.Linear(a, b)
         norm = (nn.BatchNorm2d(b) if size else nn.BatchNorm1d(b)) if code else None
         super().__init__(
@@ -66,18 +104,40 @@ class Regressor(nn.Sequential):
 
 
 class FitNet(Offline):
-    """Stage "hint": ``hint_loss`` trains the student up to its guided layer, and the regressor.
-    Stage "distil": the whole student, L = CE + kd_weight(e) * KL(p_t^T || p_s^T), kd_weight
-    annealed linearly from 4 to 1, without the factor T^2.
+    """Two stages: the lower half learns to predict a teacher's layer, then the whole student.
 
-    layers: (guided, hint), by default the middle stage of both.   hint_share: of the epochs (the
-    paper: both stages up to 500). temperature: 3 in the paper.   The first stage has the paper's
-    own optimiser, RMSProp at ``hint_lr`` 0.005; its sum over the map sends students to dead ReLUs
-    at the second stage's rate. The second stage uses the optimiser of ``fit`` (the paper: RMSProp
-    too). That the hint loss has a factor 1/2 and the soft term no T^2 is recalled: we could not
-    read the paper's equations. variant "code": the public benchmarks' single stage, L = CE + 100 *
-    mean squared error, the regressor with batch norm and ReLU (the paper's authors tried one stage
-    on thin deep nets, and it failed to learn). Only "paper" needs a teacher of the same classes.
+    Stage "hint": ``hint_loss`` trains the student up to its guided layer, and the regressor. Stage
+    "distil": the whole student, L = CE + kd_weight(e) * KL(p_t^T || p_s^T), kd_weight annealed
+    linearly from 4 to 1, without the factor T^2 (recalled, not read). Its optimiser is that of
+    ``fit`` (the paper: RMSProp in both stages). Only variant "paper" needs a teacher of the same
+    classes.
+
+    Args:
+        student: the network to train.
+        teacher: a network or a ``Teacher``.
+        layers: (guided, hint), by default the middle stage of both.
+        temperature: T of the second stage; 3 in the paper.
+        hint_share: the first stage's fraction of the epochs (the paper: both stages up to 500).
+        hint_lr: of the first stage's own optimiser, the paper's RMSProp; its sum over the map sends
+            students to dead ReLUs at the second stage's rate.
+        hint_weight: of the hint loss; None: 1, for the code 100.
+        ce_weight: of the label term, >= 0.
+        variant: "paper", or "code": the public benchmarks' single stage, L = CE + 100 * mean
+            squared error, the regressor with batch norm and ReLU (the paper's authors tried one
+            stage on thin deep nets, and it failed to learn).
+        example: a small batch of inputs, for networks that carry no ``input_shape``.
+
+    Raises:
+        ValueError: for bad numbers, more than one pair of layers, an unknown variant.
+
+    Source:
+        Romero et al., ICLR 2015, arXiv 1412.6550.
+
+    Example:
+        >>> from kdtutor.models import resnet8
+        >>> distiller = FitNet(resnet8(10), resnet8(10))
+        >>> [stage.name for stage in distiller.stages()]
+        ['hint', 'distil']
     """
 
     def __init__(
@@ -117,7 +177,7 @@ class FitNet(Offline):
         (self.regressor,) = self.check_pairs(self.example_features(example), self._regressor)
 
     @property
-    def uses_logits(self) -> bool:
+    def uses_logits(self) -> bool:  # type: ignore[override]  # here the variant decides
         return self.variant == "paper"
 
     def _regressor(self, guided: Tensor, hint: Tensor) -> Regressor:
@@ -156,10 +216,12 @@ class FitNet(Offline):
         return {"hint": self.hint_weight * hint_loss(guided, hint, self.variant)}
 
     def hint_terms(self, batch: Batch):
+        """{"hint": the first stage's loss}; neither network runs further than its layer."""
         return self._hint(*self.early_features(batch)[0])
 
     @property
     def kd_weight(self) -> float:
+        """From 4 to 1 along the stage: lambda of the paper, annealed linearly."""
         return 4 - 3 * self.progress
 
     def reads(self):

@@ -4,12 +4,15 @@ and Transfer Learning (FSP, CVPR 2017).
 The flow of the solution procedure: how a layer's channels go together with an earlier layer's. The
 student first learns that flow, then the task, from the labels alone."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
 from ...datasets import Batch
 from ...distiller import Layers, Offline, Outputs, Player, Stage, check_weight, label_term
-from ...distiller.tensors import HandMade, check_maps, full_precision, precise, same_size
+from ...distiller.gradients import HandMade
+from ...distiller.tensors import check_maps, full_precision, precise, same_size
 from ...errors import check_same_device, check_same_shape, check_variant
 from ...taps.default_layers import levels, parameters_before
 from ...teacher import Teacher
@@ -17,11 +20,28 @@ from ...teacher import Teacher
 
 @full_precision
 def fsp_matrix(first: Tensor, second: Tensor) -> Tensor:
-    """G_ij = sum over places of F1_i F2_j / (H W): (B, m, H, W), (B, n, H, W) -> (B, m, n), one
-    matrix product.
+    """How the channels of two layers go together.
 
-    Maps of different sizes: the larger is average-pooled to the smaller. Raises ``ValueError`` for
-    tensors that are not maps."""
+    G_ij = sum over places of F1_i F2_j / (H W), one matrix product. Of maps of different sizes the
+    larger is average-pooled to the smaller.
+
+    Args:
+        first: (B, m, H, W).
+        second: (B, n, H, W).
+
+    Returns:
+        (B, m, n).
+
+    Raises:
+        ValueError: for tensors that are not maps, or of different batches.
+
+    Source:
+        Yim et al., CVPR 2017.
+
+    Example:
+        >>> fsp_matrix(torch.ones(2, 3, 4, 4), 2 * torch.ones(2, 5, 4, 4))[0, 0].tolist()
+        [2.0, 2.0, 2.0, 2.0, 2.0]
+    """
     check_maps(first=first, second=second)
     first, second = (
         precise(t).permute(0, 2, 3, 1).flatten(1, 2)
@@ -55,12 +75,30 @@ class _Gram(HandMade):
 def fsp_loss(
     student_pair: tuple[Tensor, Tensor], teacher_pair: tuple[Tensor, Tensor], variant: str = "paper"
 ) -> Tensor:
-    """(1/B) sum_b ||G_s - G_t||_F^2, a scalar >= 0, of one pair of layers; 0 when student equals
-    teacher.
+    """How far the student's flow between two layers is from the teacher's.
 
-    student_pair, teacher_pair: the features (first, second) of each network. The gradient reaches
-    the student only. variant "code": the mean over B*m*n, smaller by 1/(m n). Raises ``ValueError``
-    unless both networks have the same channels there."""
+    (1/B) sum_b ||G_s - G_t||_F^2, G from ``fsp_matrix``. 0 when student equals teacher. The
+    gradient reaches the student only.
+
+    Args:
+        student_pair: the student's features (first, second).
+        teacher_pair: the teacher's.
+        variant: "paper", or "code": the mean over B*m*n, smaller by 1/(m n).
+
+    Returns:
+        A scalar >= 0.
+
+    Raises:
+        ValueError: unless both networks have the same channels there; for an unknown variant.
+
+    Source:
+        Yim et al., CVPR 2017.
+
+    Example:
+        >>> maps = torch.ones(2, 3, 4, 4), torch.ones(2, 5, 4, 4)
+        >>> fsp_loss(maps, (maps[0], 2 * maps[1])).item()  # 15 entries, each 1 apart
+        15.0
+    """
     check_same_device("student_pair", student_pair[0], "teacher_pair", teacher_pair[0])
     student, teacher = fsp_matrix(*student_pair), fsp_matrix(*teacher_pair).detach()
     check_same_shape("the student's FSP matrix", student, "the teacher's FSP matrix", teacher)
@@ -69,14 +107,37 @@ def fsp_loss(
 
 
 class FSP(Offline):
-    """Stage "flow": the sum of ``fsp_loss`` over consecutive layers trains the student up to the
-    last. Stage "task": CE alone.
+    """Two stages: the student learns the teacher's flow, then the task.
 
-    layers: a chain of at least two; by default what enters the first stage, then the end of every
-    stage. Channels must be equal in student and teacher. All pairs weigh the same (the paper).
-    flow_share: of the epochs; 1/9 is the public code's 30 of 270, the paper's iterations were not
-    available to us. The first stage uses Adam at ``flow_lr``, ours: the loss is a sum over m n
-    entries whose scale depends on the layer, and Adam's step does not."""
+    Stage "flow": the sum of ``fsp_loss`` over consecutive layers trains the student up to the last;
+    all pairs weigh the same (the paper). Stage "task": CE alone.
+
+    Args:
+        student: the network to train, with the teacher's channels at the layers.
+        teacher: a network or a ``Teacher``.
+        layers: a chain of at least two; by default what enters the first stage, then the end of
+            every stage.
+        flow_share: the first stage's fraction of the epochs; 1/9 is the public code's 30 of 270,
+            the paper's iterations were not available to us.
+        flow_lr: of Adam in the first stage, ours: the loss is a sum over m n entries whose scale
+            depends on the layer, and Adam's step does not.
+        fsp_weight: of the sum, > 0.
+        variant: of ``fsp_loss``.
+        example: a small batch of inputs, for networks that carry no ``input_shape``.
+
+    Raises:
+        ValueError: for fewer than two layers, channels that differ, bad numbers, an unknown
+            variant.
+
+    Source:
+        Yim et al., CVPR 2017.
+
+    Example:
+        >>> from kdtutor.models import resnet8
+        >>> distiller = FSP(resnet8(10), resnet8(10))
+        >>> [stage.name for stage in distiller.stages()]
+        ['flow', 'task']
+    """
 
     def __init__(
         self,
@@ -128,8 +189,9 @@ class FSP(Offline):
         ]
 
     def flow_terms(self, batch: Batch):
+        """{"fsp": the first stage's loss}; neither network runs further than its last layer."""
         student, teacher = zip(*self.early_features(batch))
-        flows = zip(zip(student, student[1:]), zip(teacher, teacher[1:]))
+        flows = zip(pairwise(student), pairwise(teacher))
         return {"fsp": self.fsp_weight * sum(fsp_loss(s, t, self.variant) for s, t in flows)}
 
     def reads(self):

@@ -18,27 +18,63 @@ from ...softening import distillation_kl
 def mutual_loss(
     logits: Tensor, peers: Sequence[Tensor], variant: str = "paper", axis: int | None = None
 ) -> Tensor:
-    """1/(K-1) * sum over peers l of KL(p_l || p_k) at T = 1, the mean over the batch: a scalar >=
-    0, 0 when all agree.
+    """What a network has to learn from its peers.
 
-    logits: (B, C) of network k.   peers: the other networks' (B, C); no gradient reaches them.
-    variant "code": the sum over peers, larger by K-1 (the same for two networks). Raises
-    ``ValueError`` without peers and for shapes that differ."""
+    1/(K-1) * sum over peers l of KL(p_l || p_k) at T = 1, the mean over the batch; 0 when all
+    agree.
+
+    Args:
+        logits: (B, C) of network k.
+        peers: the other networks' (B, C); no gradient reaches them.
+        variant: "paper", or "code": the sum over peers, larger by K-1 (the same for two networks).
+        axis: of the classes, as in ``distillation_kl``.
+
+    Returns:
+        A scalar >= 0.
+
+    Raises:
+        ValueError: without peers, for shapes that differ and for an unknown variant.
+
+    Source:
+        Zhang et al., CVPR 2018, arXiv 1706.00384.
+
+    Example:
+        >>> z = torch.tensor([[1.0, 2.0, 3.0]])
+        >>> mutual_loss(z, [z, z]).item()
+        0.0
+    """
     if not len(peers):
         raise ValueError("mutual_loss needs at least one peer: nobody can learn together alone.")
-    where = {} if axis is None else {"axis": axis}
-    total = torch.stack([distillation_kl(logits, peer, 1.0, **where) for peer in peers]).sum()
+    kl = distillation_kl if axis is None else partial(distillation_kl, axis=axis)
+    total = torch.stack([kl(logits, peer, 1.0) for peer in peers]).sum()
     return total if check_variant(variant) == "code" else total / len(peers)
 
 
 class DML(Distiller):
-    """Each network k is a player: L_k = CE_k + kd_weight * ``mutual_loss``. They step in order, and
-    each sees its peers' newest answers.
+    """Several untrained networks learn together, each from the labels and from its peers.
 
-    students: two or more networks for the same classes, each with its own random weights; they may
-    differ in architecture. The first is deployed (``peers`` has all). kd_weight: 1
-    in the paper; 0 trains them side by side without listening. As in the paper's Algorithm 1, a
-    network's answers are computed again after its step, before the next network learns from them.
+    Each network k is a player: L_k = CE_k + kd_weight * ``mutual_loss``. They step in order, and
+    each sees its peers' newest answers: as in the paper's Algorithm 1, a network's answers are
+    computed again after its step, before the next network learns from them.
+
+    Args:
+        students: two or more networks for the same classes, each with its own random weights; they
+            may differ in architecture. The first is deployed (``peers`` has all).
+        kd_weight: >= 0; 1 in the paper; 0 trains them side by side without listening.
+        variant: of ``mutual_loss``.
+
+    Raises:
+        ValueError: for fewer than two networks, shared parameters, a bad weight, an unknown
+            variant.
+
+    Source:
+        Zhang et al., CVPR 2018, arXiv 1706.00384, Algorithm 1.
+
+    Example:
+        >>> from kdtutor.models import mlp
+        >>> distiller = DML([mlp((8,), inputs=4), mlp((16,), inputs=4)])
+        >>> [player.name for player in distiller.stages()[0].players]
+        ['net1', 'net2']
     """
 
     def __init__(

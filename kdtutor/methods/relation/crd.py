@@ -29,13 +29,32 @@ def contrast_loss(
     size: int,
     z: float | Tensor = 1.0,
 ) -> Tensor:
-    """Noise-contrastive estimation, the mean over the batch of  -log h(P+) - sum_neg log(1 -
-    h(P-)),  h(P) = P / (P + K/n).
+    """Noise-contrastive estimation: tell the positive from the negatives.
 
-    positive: (B,) scores exp(<s, t>/T), P times Z.   negative: (B, R), of which ``mask`` (B, R)
-    says which K count per row. negatives: K.   size: n, images in the memory; noise is uniform,
-    1/n.   z: the constant Z (1: the scores are P already). Where P = 1/n everywhere (an untrained
-    network) one side is log(1 + K) + K log(1 + 1/K): 10.70 for K = 16384."""
+    The mean over the batch of -log h(P+) - sum_neg log(1 - h(P-)), h(P) = P / (P + K/n); noise is
+    uniform, 1/n. Where P = 1/n everywhere (an untrained network) one side is
+    log(1 + K) + K log(1 + 1/K): 10.70 for K = 16384.
+
+    Args:
+        positive: (B,) scores exp(<s, t>/T), P times Z.
+        negative: (B, R), as ``positive``.
+        mask: (B, R), which K of them count per row.
+        negatives: K.
+        size: n, images in the memory.
+        z: the constant Z (1: the scores are P already).
+
+    Returns:
+        A scalar >= 0.
+
+    Source:
+        Tian, Krishnan, Isola, ICLR 2020, arXiv 1910.10699, and the authors' code.
+
+    Example:
+        >>> one = torch.full((1,), 1 / 100)
+        >>> value = contrast_loss(one, one.expand(1, 7), torch.ones(1, 7, dtype=torch.bool), 7, 100)
+        >>> round(value.item(), 3), round(math.log(8) + 7 * math.log(8 / 7), 3)
+        (3.014, 3.014)
+    """
     noise = negatives / size * z
     tiny = 1e-7 * z  # as in the authors' code
     # log1p sums small terms; the sum of K logarithms less K log(noise) would lose three digits in
@@ -47,19 +66,36 @@ def contrast_loss(
 def draw_negatives(
     labels: Tensor, y: Tensor, k: int, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
-    """For each image of a batch k rows of the memory with another class, uniform and without
-    repetition.
+    """For each image of a batch k rows of the memory with another class.
 
-    labels: (n,) classes of the memory's rows.   y: (B,).   Returns rows (R,) and mask (B, R): row
-    i's negatives are rows[mask[i]]. The batch shares one random order of the memory, of which each
+    Uniform and without repetition. The batch shares one random order of the memory, of which each
     image takes the first k rows of other classes: for each image this is a uniform draw, and scores
-    against all of them are a single matrix product. Raises ``ValueError`` if there are too few."""
+    against all of them are a single matrix product.
+
+    Args:
+        labels: (n,) classes of the memory's rows.
+        y: (B,) classes of the batch.
+        k: how many.
+        generator: for a repeatable draw.
+
+    Returns:
+        Rows (R,) and mask (B, R): image i's negatives are rows[mask[i]].
+
+    Raises:
+        ValueError: if a class leaves fewer than k rows of others.
+
+    Example:
+        >>> rows, mask = draw_negatives(torch.tensor([0, 0, 1, 1]), torch.tensor([0]), 2)
+        >>> sorted(rows[mask[0]].tolist())
+        [2, 3]
+    """
     classes, which = y.unique(return_inverse=True)
     order = torch.randperm(
         len(labels),
         generator=generator,
         device=labels.device if generator is None else generator.device,
     )
+    # Of C equal classes 1 - 1/C of the rows are of others: nearly always as many suffice.
     order, take = order.to(labels.device), min(len(labels), int(k * (1 + 2 / len(classes))) + 64)
     while True:
         other = labels[order[:take]] != classes[:, None]
@@ -78,17 +114,53 @@ def draw_negatives(
 
 
 class CRD(Offline):
-    """L = CE + crd_weight * (``contrast_loss`` of the student's embeddings against the memory of
-    the teacher's + the reverse).
+    """The student's embedding should pick out the teacher's of the same image among many others.
 
-    Embeddings: a linear layer on each network's features (by default what enters the classifier),
-    ``dimensions`` wide, normalised; both are learned. The memory holds one of each per training
-    image and moves with ``momentum``. Z is fixed by the first batch, on a still random memory: with
-    few images the loss first rises above its start, as real embeddings fill it, before it falls.
-    negatives: K; where a class leaves fewer images of others, all of these.   mode "exact": the
-    positive is the image itself; "relax": any image of its class. temperature 0.07, momentum 0.5,
-    crd_weight 0.8 are the authors' code (the paper's: not checked). ``fit`` prepares the memory for
-    the examples it trains on; without it call ``prepare(split)``, or pass data."""
+    L = CE + crd_weight * (``contrast_loss`` of the student's embeddings against the memory of the
+    teacher's + the reverse). Embeddings: a linear layer on each network's features, normalised;
+    both are learned. The memory holds one of each per training image and moves with ``momentum``. Z
+    is fixed by the first batch, on a still random memory: with few images the loss first rises
+    above its start, as real embeddings fill it, before it falls. ``fit`` prepares the memory for
+    the examples it trains on; without it call ``prepare(split)``, or pass data.
+
+    Args:
+        student: the network to train.
+        teacher: a network or a ``Teacher``.
+        data: a ``Data`` or its training ``Split``, to prepare the memory at once.
+        crd_weight: > 0; 0.8 is the authors' code, as are temperature and momentum (the paper's: not
+            checked).
+        negatives: K; where a class leaves fewer images of others, all of these.
+        temperature: T of the scores exp(<s, t>/T), at least 0.012.
+        momentum: in [0, 1), the share of the old embedding that stays.
+        dimensions: of the embeddings.
+        mode: "exact": the positive is the image itself; "relax": any image of its class.
+        layers: one pair of paths; by default what enters the classifier.
+        ce_weight: of the label term, >= 0.
+        example: a small batch of inputs, for networks that carry no ``input_shape``.
+
+    Raises:
+        ValueError: for bad numbers, more than one pair of layers, an unknown mode, data that is
+            none.
+
+    Source:
+        Tian, Krishnan, Isola, ICLR 2020, arXiv 1910.10699, and the authors' code.
+
+    Example:
+        >>> from kdtutor.datasets import Batch
+        >>> from kdtutor.models import resnet8
+        >>> split = Split(torch.zeros(6, 3, 32, 32), torch.arange(6) % 3)
+        >>> distiller = CRD(resnet8(3), resnet8(3), split, negatives=2)
+        >>> list(distiller.terms(Batch(split.x, split.y, torch.arange(6))))
+        ['ce', 'crd']
+    """
+
+    embed_student: nn.Linear
+    embed_teacher: nn.Linear
+    memory_student: Tensor  # (n, dimensions), as the other
+    memory_teacher: Tensor
+    z: Tensor  # (2,), 0 until the first batch
+    labels: Tensor  # (n,)
+    by_class: Tensor  # (n,) rows of the memory, class by class
 
     def __init__(
         self,
@@ -146,14 +218,22 @@ class CRD(Offline):
         return [embedding(net)]
 
     def prepare(self, train: Split) -> None:
-        """Makes a fresh memory for these examples. The rows follow the split; an example is found
-        by its index.
+        """Makes a fresh memory for these examples.
+
+        The rows follow the split; an example is found by its index.
+
+        Args:
+            train: what will be trained on.
+
+        Raises:
+            ValueError: if all examples have one class.
         """
         device, n, generator = (
             self.embed_student.weight.device,
             len(train),
             torch.Generator().manual_seed(0),
         )
+        # Uniform numbers of variance 1 / dimensions: rows of length about 1.
         bound = 1 / math.sqrt(self.dimensions / 3)
         for name in ("memory_student", "memory_teacher"):
             self.register_buffer(

@@ -8,41 +8,46 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...distiller import Layers, Offline, Outputs, check_weight, label_term
-from ...distiller.tensors import (
-    HandMade,
-    check_relations,
-    directions,
-    full_precision,
-    gram,
-    precise,
-    rescaled,
-    unit_vectors,
-    unit_vectors_backward,
-)
+from ...distiller.gradients import HandMade, directions, gram, unit_vectors, unit_vectors_backward
+from ...distiller.tensors import check_relations, full_precision, precise, rescaled
 from ...errors import check_variant, check_weights
 from ...taps.default_layers import embedding
 from ...teacher import Teacher
 
-BLOCK = (
-    2**20
-    # cosines at once on a CPU, 4 MiB in float32: they stay in its cache, and the B^3 of them are
-    # never
-    # all there
-)
+# Cosines at once on a CPU, 4 MiB in float32: they stay in its cache, and the B^3 of them are never
+# all there.
+BLOCK = 2**20
 
 
 def pair_distances(x: Tensor) -> Tensor:
-    """psi_D: ||x_i - x_j||_2 over the mean of all B(B-1) distances. (B, ...) -> (B, B), diagonal 0,
-    no unit: scale drops out.
+    """psi_D: the distances of all pairs over their mean; scale drops out.
+
+    ||x_i - x_j||_2 over the mean of all B(B-1) distances, 0 on the diagonal.
+
+    Args:
+        x: (B, ...), flattened.
+
+    Returns:
+        (B, B), no unit.
+
+    Source:
+        Park et al., CVPR 2019, arXiv 1904.05068.
+
+    Example:
+        >>> pair_distances(torch.tensor([[0.0], [5.0]])).tolist()
+        [[0.0, 1.0], [1.0, 0.0]]
     """
     x = rescaled(precise(x).flatten(1))
     distances = _Distances.apply(x)
-    return distances / (distances.sum() / (len(x) * (len(x) - 1))).clamp_min(1e-12)
+    return distances / (distances.sum() / (len(x) * (len(x) - 1))).clamp_min(
+        1e-12
+    )  # all in one place
 
 
 class _Distances(HandMade):
-    """d_ij = ||x_i - x_j||: (..., B, D) -> (..., B, B);  dL/dx_i = sum_j (g_ij + g_ji) (x_i - x_j) /
-    d_ij, 0 where d_ij = 0.
+    """d_ij = ||x_i - x_j||: (..., B, D) -> (..., B, B).
+
+    dL/dx_i = sum_j (g_ij + g_ji) (x_i - x_j) / d_ij, 0 where d_ij = 0.
 
     ``cdist`` alone has no second derivative, and its gradient takes two passes where both arguments
     are the same."""
@@ -70,13 +75,30 @@ class _Distances(HandMade):
 
 
 def distance_loss(student: Tensor, teacher: Tensor, variant: str = "paper") -> Tensor:
-    """RKD-D: the mean over the B(B-1) pairs of smooth-L1(psi_s - psi_t), a scalar >= 0, with psi
-    from ``pair_distances``.
+    """RKD-D: how far the student's distances are from the teacher's.
 
-    student, teacher: (B, ...) embeddings, flattened; their widths may differ. 0 when student equals
-    teacher, also up to a motion or a scale. The gradient reaches the student only. variant "code":
-    the mean over all B^2 entries, smaller by (B-1)/B. Raises ``ValueError`` for different batches
-    and for a batch of one, which has no pairs."""
+    The mean over the B(B-1) pairs of smooth-L1(psi_s - psi_t), psi from ``pair_distances``. 0 when
+    student equals teacher, also up to a motion or a scale. The gradient reaches the student only.
+
+    Args:
+        student: (B, ...) embeddings, flattened.
+        teacher: (B, ...); the widths may differ.
+        variant: "paper", or "code": the mean over all B^2 entries, smaller by (B-1)/B.
+
+    Returns:
+        A scalar >= 0.
+
+    Raises:
+        ValueError: for different batches, a batch of one, which has no pairs, an unknown variant.
+
+    Source:
+        Park et al., CVPR 2019, arXiv 1904.05068.
+
+    Example:
+        >>> x = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]])
+        >>> distance_loss(3 * x + 1, x).item() < 1e-9
+        True
+    """
     check_relations(student, teacher, 2, "pairs")
     b = len(student)
     total = F.smooth_l1_loss(
@@ -86,10 +108,23 @@ def distance_loss(student: Tensor, teacher: Tensor, variant: str = "paper") -> T
 
 
 def triplet_angles(x: Tensor, vertices: slice | Tensor = slice(None)) -> Tensor:
-    """psi_A: cosines of the angles at vertex i between x_j - x_i and x_k - x_i. (B, D) -> (V, B, B)
-    for V vertices.
+    """psi_A: cosines of the angles at vertex i between x_j - x_i and x_k - x_i.
 
     0 where j or k is the vertex itself, or a copy of it.
+
+    Args:
+        x: (B, D).
+        vertices: which i; by default all.
+
+    Returns:
+        (V, B, B) for V vertices.
+
+    Source:
+        Park et al., CVPR 2019, arXiv 1904.05068.
+
+    Example:
+        >>> triplet_angles(torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]]))[0].tolist()
+        [[0.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
     """
     return gram(directions(x[None] - x[vertices][:, None]))
 
@@ -171,14 +206,33 @@ def _by_edges(clamped: Tensor, edges: Tensor, inverse: Tensor) -> Tensor:
 
 
 def angle_loss(student: Tensor, teacher: Tensor, variant: str = "paper") -> Tensor:
-    """RKD-A: the mean over the B(B-1)(B-2) triplets of distinct examples of smooth-L1(psi_s -
-    psi_t), psi from ``triplet_angles``.
+    """RKD-A: how far the student's angles are from the teacher's.
 
-    student, teacher: (B, ...) embeddings, flattened; their widths may differ. A scalar in [0, 1.5];
-    0 when student equals teacher, also up to a motion or a scale. The gradient reaches the student
-    only. Batches go a few vertices at a time, so that the B^3 cosines are never held at once.
-    variant "code": the mean over all B^3 entries, smaller by (B-1)(B-2)/B^2. Raises ``ValueError``
-    for different batches and for fewer than three examples, which have no triplets."""
+    The mean over the B(B-1)(B-2) triplets of distinct examples of smooth-L1(psi_s - psi_t), psi
+    from ``triplet_angles``. 0 when student equals teacher, also up to a motion or a scale. The
+    gradient reaches the student only. Batches go a few vertices at a time, so that the B^3 cosines
+    are never held at once (they are where the gradient shall be differentiated again).
+
+    Args:
+        student: (B, ...) embeddings, flattened.
+        teacher: (B, ...); the widths may differ.
+        variant: "paper", or "code": the mean over all B^3 entries, smaller by (B-1)(B-2)/B^2.
+
+    Returns:
+        A scalar in [0, 1.5].
+
+    Raises:
+        ValueError: for different batches, fewer than three examples, which have no triplets, an
+            unknown variant.
+
+    Source:
+        Park et al., CVPR 2019, arXiv 1904.05068.
+
+    Example:
+        >>> x = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]])
+        >>> angle_loss(3 * x + 1, x).item() < 1e-9
+        True
+    """
     check_relations(student, teacher, 3, "triplets")
     b = len(student)
     student, teacher = (
@@ -198,13 +252,37 @@ def angle_loss(student: Tensor, teacher: Tensor, variant: str = "paper") -> Tens
 
 
 class RKD(Offline):
-    """L = CE + distance_weight * sum of ``distance_loss`` + angle_weight * sum of ``angle_loss``
-    over the layers.
+    """The student keeps the distances and angles that the teacher sees among a batch's examples.
 
-    RKD-D: angle_weight=0; RKD-A: distance_weight=0; RKD-DA: both.   The weights 25 and 50 are those
-    of public code for CIFAR-100 classification (in no text we found; for metric learning the paper
-    has 1 and 2, and no label term). layers: by default what enters the classifier; embeddings are
-    not normalised."""
+    L = CE + distance_weight * sum of ``distance_loss`` + angle_weight * sum of ``angle_loss`` over
+    the layers. RKD-D: angle_weight=0; RKD-A: distance_weight=0; RKD-DA: both. Embeddings are not
+    normalised.
+
+    Args:
+        student: the network to train.
+        teacher: a network or a ``Teacher``.
+        distance_weight: >= 0.
+        angle_weight: >= 0, one of both > 0. 25 and 50 are those of public code for CIFAR-100
+            classification (in no text we found; for metric learning the paper has 1 and 2, and no
+            label term).
+        layers: pairs of paths; by default what enters the classifier.
+        ce_weight: of the label term, >= 0.
+        variant: of both losses.
+        example: a small batch of inputs, for networks that carry no ``input_shape``.
+
+    Raises:
+        ValueError: for bad numbers, layers that do not exist, an unknown variant.
+
+    Source:
+        Park et al., CVPR 2019, arXiv 1904.05068.
+
+    Example:
+        >>> from kdtutor.datasets import Batch
+        >>> from kdtutor.models import resnet8
+        >>> some = Batch(torch.rand(4, 3, 32, 32), torch.arange(4))
+        >>> list(RKD(resnet8(10), resnet8(10)).terms(some))
+        ['ce', 'distance', 'angle']
+    """
 
     def __init__(
         self,
@@ -231,12 +309,11 @@ class RKD(Offline):
 
     def losses(self, outputs: Outputs):
         terms, pairs = label_term(outputs, self.ce_weight), self.pairs(outputs)
-        if self.distance_weight:
-            terms["distance"] = self.distance_weight * sum(
-                distance_loss(s, t, self.variant) for s, t in pairs
-            )
-        if self.angle_weight:
-            terms["angle"] = self.angle_weight * sum(
-                angle_loss(s, t, self.variant) for s, t in pairs
-            )
+        for name, weight, loss in (
+            ("distance", self.distance_weight, distance_loss),
+            ("angle", self.angle_weight, angle_loss),
+        ):
+            if weight:
+                each = [loss(s, t, self.variant) for s, t in pairs]
+                terms[name] = weight * torch.stack(each).sum()
         return terms

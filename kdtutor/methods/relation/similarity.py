@@ -6,36 +6,93 @@ similarities within a batch is the knowledge."""
 from torch import Tensor, nn
 
 from ...distiller import Layers, Offline, Outputs, check_weight, label_term
-from ...distiller.tensors import check_relations, directions, gram, precise, rescaled, rows
+from ...distiller.gradients import directions, gram
+from ...distiller.tensors import check_relations, precise, rescaled, rows
 from ...taps.default_layers import levels
 from ...teacher import Teacher
 
 
 def similarity_matrix(features: Tensor) -> Tensor:
-    """G = F F^T with rows of length 1, F the flattened features: (B, ...) -> (B, B). Scale drops
-    out.
+    """How similar the examples of a batch are to each other.
+
+    G = F F^T with rows of length 1, F the flattened features. Scale drops out.
+
+    Args:
+        features: (B, ...).
+
+    Returns:
+        (B, B).
+
+    Source:
+        Tung, Mori, ICCV 2019, arXiv 1907.09682.
+
+    Example:
+        >>> import torch
+        >>> similarity_matrix(torch.tensor([[3.0, 0.0], [0.0, 2.0]])).tolist()
+        [[1.0, 0.0], [0.0, 1.0]]
     """
     features = rescaled(rows(precise(features)))
     return directions(gram(features))
 
 
 def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """||G_s - G_t||_F^2 / B^2, G from ``similarity_matrix``: a scalar in [0, 4/B], 0 when student
-    equals teacher.
+    """How far the student's similarities are from the teacher's.
 
-    student, teacher: (B, ...) features, flattened; their sizes may differ. The gradient reaches the
-    student only. Raises ``ValueError`` for different batches and for a batch of one, which has no
-    pairs."""
+    ||G_s - G_t||_F^2 / B^2, G from ``similarity_matrix``. 0 when student equals teacher. The
+    gradient reaches the student only.
+
+    Args:
+        student: (B, ...) features, flattened.
+        teacher: (B, ...); the sizes may differ.
+
+    Returns:
+        A scalar in [0, 4/B].
+
+    Raises:
+        ValueError: for different batches and for a batch of one, which has no pairs.
+
+    Source:
+        Tung, Mori, ICCV 2019, arXiv 1907.09682.
+
+    Example:
+        >>> import torch
+        >>> alike, apart = torch.ones(2, 2), torch.eye(2)
+        >>> round(similarity_loss(alike, apart).item(), 3)  # 2 (0.293^2 + 0.707^2) / 4
+        0.293
+    """
     check_relations(student, teacher, 2, "pairs")
     return (similarity_matrix(student) - similarity_matrix(teacher.detach())).square().mean()
 
 
 class SimilarityPreserving(Offline):
-    """L = CE + sp_weight * sum over layers of ``similarity_loss``.
+    """What the teacher finds similar should be similar for the student.
 
-    layers: by default the end of the last stage; sp_weight 3000: both are public code's, said there
-    to be verified by the paper's first author (we recall 2000 and several layers from the paper,
-    and could not check)."""
+    L = CE + sp_weight * sum over layers of ``similarity_loss``.
+
+    Args:
+        student: the network to train.
+        teacher: a network or a ``Teacher``.
+        sp_weight: > 0; 3000 and the default layer are public code's, said there to be verified by
+            the paper's first author (we recall 2000 and several layers from the paper, and could
+            not check).
+        layers: pairs of paths; by default the end of the last stage.
+        ce_weight: of the label term, >= 0.
+        example: a small batch of inputs, for networks that carry no ``input_shape``.
+
+    Raises:
+        ValueError: for bad numbers and layers that do not exist.
+
+    Source:
+        Tung, Mori, ICCV 2019, arXiv 1907.09682.
+
+    Example:
+        >>> import torch
+        >>> from kdtutor.datasets import Batch
+        >>> from kdtutor.models import resnet8
+        >>> some = Batch(torch.rand(4, 3, 32, 32), torch.arange(4))
+        >>> list(SimilarityPreserving(resnet8(10), resnet8(10)).terms(some))
+        ['ce', 'sp']
+    """
 
     def __init__(
         self,

@@ -27,19 +27,41 @@ def boundary_samples(
     overshoot: float = 1e-4,
     bounds: Bounds = None,
 ) -> Tensor:
-    """Walks each image towards the teacher's boundary between two classes until it has just crossed
-    it.
+    """Walks each image just across the teacher's boundary between two classes.
 
-    x: (B, ...) inputs.   base_class, target_class: (B,) or one number for all.   Returns (B, ...),
-    no gradient. One step, with z the teacher's logits and gap = z_base - z_target:  x <- x +
-    step_size * (gap + overshoot) * g / ||g||_2,  g = d(z_target - z_base)/dx, as in the authors'
-    code (the paper's step was not available to us). A sample stops once the base class is no longer
-    the teacher's answer; one that has not crossed after ``steps`` steps is returned as far as it
-    came. Where the logits are steep this oversteps: to first order the boundary lies at step_size =
-    1 / ||g||_2. bounds: (lowest, highest) pixel, to which every step is clipped: (0, 1) for images
-    without normalisation, +-2.5 in the authors' normalised CIFAR-10. teacher: any network, also a
-    student in training; nothing about it changes. Raises ``ValueError`` where base and target are
-    the same class."""
+    One step, with z the teacher's logits and gap = z_base - z_target: x <- x + step_size * (gap +
+    overshoot) * g / ||g||_2, g = d(z_target - z_base)/dx, as in the authors' code (the paper's step
+    was not available to us). A sample stops once the base class is no longer the teacher's answer;
+    one that has not crossed after ``steps`` steps is returned as far as it came. Where the logits
+    are steep this oversteps: to first order the boundary lies at step_size = 1 / ||g||_2.
+
+    Args:
+        teacher: any network, also a student in training; nothing about it changes.
+        x: (B, ...) inputs.
+        base_class: (B,) or one number for all.
+        target_class: (B,) or one number for all.
+        steps: of the walk, at most.
+        step_size: of the walk, in units of the gap between logits.
+        overshoot: how far beyond equal logits a step aims.
+        bounds: (lowest, highest) pixel, to which every step is clipped: (0, 1) for images without
+            normalisation, +-2.5 in the authors' normalised CIFAR-10; None for none.
+
+    Returns:
+        (B, ...), no gradient.
+
+    Raises:
+        ValueError: where base and target are the same class, or no class of the teacher's.
+
+    Source:
+        Heo et al., Knowledge Distillation with Adversarial Samples, AAAI 2019, and the authors'
+        code.
+
+    Example:
+        >>> net = nn.Linear(1, 2, bias=False)
+        >>> net.weight.data = torch.tensor([[1.0], [-1.0]])  # the boundary is at 0
+        >>> boundary_samples(net, torch.tensor([[1.0]]), 0, 1, step_size=0.5).item() < 0
+        True
+    """
     net = teacher.net if isinstance(teacher, Teacher) else teacher
     x = x.detach().clone()
     base, target = (
@@ -73,7 +95,7 @@ def boundary_samples(
         )
         if not len(walking):
             break
-        length = gradient.flatten(1).norm(dim=1).clamp_min(1e-12)
+        length = gradient.flatten(1).norm(dim=1).clamp_min(1e-12)  # where the logits are flat
         moved = (
             x[walking]
             + (step_size * (gap + overshoot) / length).view(-1, *[1] * (x.ndim - 1)) * gradient
@@ -85,11 +107,25 @@ def boundary_samples(
 def base_samples(
     student_logits: Tensor, teacher_logits: Tensor, y: Tensor, most: int = 64
 ) -> Tensor:
-    """Which images are worth a walk: those that teacher and student both get right, at most
-    ``most``.
+    """Which images are worth a walk: those that teacher and student both get right.
 
-    If there are more, those where the wrong classes' probabilities differ most, sum_{k != y} (p_t,k
-    - p_s,k)^2 at T = 1. Returns positions in the batch, perhaps none."""
+    If there are more than ``most``, those where the wrong classes' probabilities differ most:
+    sum_{k != y} (p_t,k - p_s,k)^2 at T = 1.
+
+    Args:
+        student_logits: (B, C).
+        teacher_logits: (B, C).
+        y: (B,) labels.
+        most: how many at most.
+
+    Returns:
+        Positions in the batch, perhaps none.
+
+    Example:
+        >>> z = torch.tensor([[2.0, 0.0], [0.0, 2.0]])
+        >>> base_samples(z, z, torch.tensor([0, 0])).tolist()
+        [0]
+    """
     right = ((student_logits.argmax(1) == y) & (teacher_logits.argmax(1) == y)).nonzero()[:, 0]
     if len(right) <= most:
         return right
@@ -100,23 +136,60 @@ def base_samples(
 
 
 def target_classes(teacher_logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """(B,) a class for each image other than the teacher's answer, drawn by the teacher's
-    probability: p_k / (1 - max p).
+    """A class for each image other than the teacher's answer.
+
+    Drawn by the teacher's probability: p_k / (1 - max p).
+
+    Args:
+        teacher_logits: (B, C).
+        generator: for a repeatable draw.
+
+    Returns:
+        (B,) classes.
+
+    Example:
+        >>> target_classes(torch.tensor([[3.0, 1.0], [0.0, 1.0]])).tolist()
+        [1, 0]
     """
     logits = teacher_logits.scatter(1, teacher_logits.argmax(1, keepdim=True), float("-inf"))
     return torch.multinomial(soften(logits), 1, generator=generator)[:, 0]
 
 
 class BSS(Offline):
-    """L = CE + kd_weight(e) * KL_T(x) + bss_weight(e) * KL_T(x_bss), KL_T = KL(p_t^T || p_s^T)
-    averaged over its samples.
+    """The student learns the teacher's answer at images just across its boundary, too.
 
-    kd_weight(e) = 1 + 3 (1 - e) and bss_weight(e) = 2 max(1 - 4e/3, 0), e the progress of training,
-    are the authors' code, as is T = 3 without the factor T^2. Walks are taken for the images of
-    ``base_samples`` towards ``target_classes``. most: samples per batch.   steps, step_size: of the
-    walk.   bounds: pixels' range, None for none, or "batch": from the least to the greatest value
-    in the batch, whatever the normalisation (ours; the code has +-2.5). Where fewer than two images
-    qualify the term is 0: batch normalisation cannot train on one."""
+    L = CE + kd_weight(e) * KL_T(x) + bss_weight(e) * KL_T(x_bss), KL_T = KL(p_t^T || p_s^T)
+    averaged over its samples. kd_weight(e) = 1 + 3 (1 - e) and bss_weight(e) = 2 max(1 - 4e/3, 0),
+    e the progress of training, are the authors' code, as is T = 3 without the factor T^2. Walks are
+    taken for the images of ``base_samples`` towards ``target_classes``. Where fewer than two images
+    qualify the term is 0: batch normalisation cannot train on one.
+
+    Args:
+        student: the network to train.
+        teacher: a network or a ``Teacher`` of one network.
+        temperature: T, finite and > 0.
+        most: samples per batch, at least 2.
+        steps: of the walk; 0: no walk.
+        step_size: of the walk.
+        bounds: pixels' range, None for none, or "batch": from the least to the greatest value in
+            the batch, whatever the normalisation (ours; the code has +-2.5).
+        ce_weight: of the label term, >= 0.
+
+    Raises:
+        ValueError: for bad numbers, different classes and an ensemble, which has no single
+            gradient.
+
+    Source:
+        Heo et al., Knowledge Distillation with Adversarial Samples, AAAI 2019, and the authors'
+        code.
+
+    Example:
+        >>> from kdtutor.datasets import Batch
+        >>> from kdtutor.models import mlp
+        >>> distiller = BSS(mlp((8,), inputs=4), mlp((32,), inputs=4))
+        >>> list(distiller.terms(Batch(torch.rand(3, 4), torch.tensor([0, 1, 2]))))
+        ['ce', 'kd', 'bss']
+    """
 
     uses_logits = True
 
@@ -132,7 +205,7 @@ class BSS(Offline):
         ce_weight: float = 1.0,
     ):
         super().__init__(student, teacher)
-        self.teacher.net  # an ensemble has no single gradient
+        _ = self.teacher.net  # raises for an ensemble, which has no single gradient
         self.temperature, self.ce_weight = (
             check_temperature(temperature),
             check_weight("ce_weight", ce_weight, zero=True),
@@ -172,11 +245,9 @@ class BSS(Offline):
         if len(chosen) < 2:
             return terms | {"bss": 0.0 * student.sum()}
         x = outputs.batch.x[chosen]
-        bounds = (
-            (float(outputs.batch.x.min()), float(outputs.batch.x.max()))
-            if self.bounds == "batch"
-            else self.bounds
-        )
+        bounds = self.bounds
+        if isinstance(bounds, str):  # "batch"
+            bounds = (float(outputs.batch.x.min()), float(outputs.batch.x.max()))
         x = boundary_samples(
             self.teacher,
             x,

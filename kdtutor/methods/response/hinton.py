@@ -14,15 +14,34 @@ from ...teacher import Teacher
 
 
 class Hinton(Offline):
-    """L = ce_weight * CE(softmax(z_s), y) + kd_weight * T^2 * KL(p_t^T || p_s^T), both terms from
-    the same student logits.
+    """The student learns from the teacher's softened answer and, with less weight, from the label.
 
-    teacher: a network or a ``Teacher`` (ensembles included).   temperature: T of the soft term,
-    finite and > 0; the label term has T = 1.   ce_weight, kd_weight: >= 0, at least one > 0. The
-    defaults (T = 4, 0.1, 0.9) are those of the public benchmarks; the paper asks for a
-    "considerably lower" label weight without a number. A weight of 0 leaves its term out. Raises
-    ``ValueError`` for bad numbers and, as soon as the shapes are known, for different numbers of
-    classes."""
+    L = ce_weight * CE(softmax(z_s), y) + kd_weight * T^2 * KL(p_t^T || p_s^T), both terms from the
+    same student logits. A weight of 0 leaves its term out.
+
+    Args:
+        student: the network to train.
+        teacher: a network or a ``Teacher`` (ensembles included).
+        temperature: T of the soft term, finite and > 0; the label term has T = 1.
+        ce_weight: >= 0.
+        kd_weight: >= 0, one of both > 0. The defaults (T = 4, 0.1, 0.9) are those of the public
+            benchmarks; the paper asks for a "considerably lower" label weight without a number.
+
+    Raises:
+        ValueError: for bad numbers and, as soon as the shapes are known, for different numbers of
+            classes.
+
+    Source:
+        Hinton, Vinyals, Dean, 2015, arXiv 1503.02531, section 2.
+
+    Example:
+        >>> import torch
+        >>> from kdtutor.datasets import Batch
+        >>> from kdtutor.models import mlp
+        >>> distiller = Hinton(mlp((8,), inputs=4), mlp((32,), inputs=4))
+        >>> list(distiller.terms(Batch(torch.rand(3, 4), torch.tensor([0, 1, 2]))))
+        ['ce', 'kd']
+    """
 
     uses_logits = True
 

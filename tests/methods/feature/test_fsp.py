@@ -1,5 +1,7 @@
 """FSP (2017): the flow matrices, the loss over them, the two stages."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -105,9 +107,7 @@ def test_the_chain_of_layers_and_its_terms():
         {k: v.detach() for k, v in Taps(net, chain)(some.x)[1].items()}
         for net in (distiller.student, teacher)
     )
-    expected = sum(
-        fsp_loss((own[a], own[b]), (theirs[a], theirs[b])) for a, b in zip(chain, chain[1:])
-    )
+    expected = sum(fsp_loss((own[a], own[b]), (theirs[a], theirs[b])) for a, b in pairwise(chain))
     close(distiller.flow_terms(some)["fsp"], 2 * expected, rel=1e-5)
     assert list(distiller.terms(some)) == ["ce"]
     close(distiller.terms(some)["ce"], F.cross_entropy(distiller.student(some.x), some.y), rel=1e-5)
