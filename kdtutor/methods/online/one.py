@@ -21,10 +21,25 @@ from ...taps.default_layers import levels
 
 
 def gated_logits(branch_logits: Tensor, gate: Tensor) -> Tensor:
-    """The native ensemble: z_e = sum_i g_i z_i.   branch_logits: (M, B, C).   gate: (B, M), rows
-    sum to 1. Returns (B, C).
+    """The native ensemble: z_e = sum_i g_i z_i.
 
-    Raises ``ValueError`` for shapes that do not belong together.
+    Args:
+        branch_logits: (M, B, C).
+        gate: (B, M), rows sum to 1.
+
+    Returns:
+        (B, C).
+
+    Raises:
+        ValueError: For shapes that do not belong together, and different devices.
+
+    Source:
+        Lan et al., NeurIPS 2018, arXiv 1806.04606.
+
+    Example:
+        >>> z, gate = torch.tensor([[[2.0, 0.0]], [[0.0, 4.0]]]), torch.tensor([[0.5, 0.5]])
+        >>> gated_logits(z, gate).tolist()
+        [[1.0, 2.0]]
     """
     check_same_device("branch_logits", branch_logits, "gate", gate)
     if branch_logits.ndim != 3 or gate.shape != (branch_logits.shape[1], branch_logits.shape[0]):
@@ -37,16 +52,35 @@ def gated_logits(branch_logits: Tensor, gate: Tensor) -> Tensor:
 
 
 class ONE(Distiller):
-    """L = sum_i CE_i + CE_ensemble + kd_weight * T^2 * sum_i KL(p_e^T || p_i^T) over the branches;
-    the ensemble learns from labels alone.
+    """An ensemble of branches on one trunk teaches each of them while all train.
 
-    student: the network to deploy, and the first branch.   branches: how many, at least 2.   split:
-    the layer after which they part, by default the last but one stage.   The gate: average pooling
-    of the split's features, linear, batch norm, ReLU, softmax. temperature: 3, as in the authors'
-    code (whether in the paper, too, we could not check).   variant "code": the last term grows as
-    exp(-5 (1 - e)^2) over the first 80 of 300 epochs, which the authors' notes call a tip beside
-    the paper. deploy() is the student itself. Raises ``ValueError`` where the network cannot be cut
-    at ``split``: what runs before it must be whole children of the network, one after the other.
+    L = sum_i CE_i + CE_ensemble + kd_weight * T^2 * sum_i KL(p_e^T || p_i^T) over the branches; the
+    ensemble learns from labels alone. The gate: average pooling of the split's features, linear,
+    batch norm, ReLU, softmax. ``deploy()`` is the student itself, the first branch.
+
+    Args:
+        student: the network to deploy.
+        branches: how many, at least 2.
+        split: the layer after which they part (see ``taps.cut``), by default the last but one
+            level.
+        temperature: T; 3, as in the authors' code (whether in the paper, too, we could not check).
+        kd_weight: >= 0.
+        variant: "paper", or "code": the last term grows as exp(-5 (1 - e)^2) over the first 80 of
+            300 epochs, which the authors' notes call a tip beside the paper.
+        example: a small batch of inputs, for networks that carry no ``input_shape``.
+
+    Raises:
+        ValueError: Where the network cannot be cut at ``split``, where nothing above it could
+            learn, and for numbers that cannot be.
+
+    Source:
+        Lan et al., NeurIPS 2018, arXiv 1806.04606.
+
+    Example:
+        >>> from kdtutor.models import resnet8
+        >>> one = ONE(resnet8(classes=3), branches=2)
+        >>> one.split, tuple(one(torch.rand(4, 3, 32, 32))[1].shape)
+        ('layer2', (4, 2))
     """
 
     def __init__(
@@ -117,7 +151,8 @@ def _fresh(upper: nn.Module) -> nn.Module:
     """A copy with new random weights, so that branches differ."""
     branch = copy.deepcopy(upper)
     for module in branch.modules():
-        if hasattr(module, "reset_parameters"):
-            module.reset_parameters()
+        reset = getattr(module, "reset_parameters", None)
+        if callable(reset):
+            reset()
     initialise(branch)
     return branch
