@@ -16,19 +16,29 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class CropFlip:
-    """Pads by ``pad`` pixels, crops back to the first size at one of (2·pad + 1)² places, mirrors
-    half of the images.
+    """Pads, crops back to the first size at one of (2·pad + 1)² places, mirrors half of the images.
 
-    mode: "constant" (black border) or "reflect".   flip=False: crop only.   Views: 162 for pad 4
-    with flip, 81 without. View id: ``(top · (2·pad + 1) + left) · 2 + mirrored``, where (top, left)
-    is the corner of the crop in the padded image, both 0..2·pad; without flip the factor 2 and the
-    last term are absent. Raises ``ValueError`` for a negative pad or an unknown mode."""
+    View id: ``(top · (2·pad + 1) + left) · 2 + mirrored``, where (top, left) is the corner of the
+    crop in the padded image, both 0..2·pad; without flip the factor 2 and the last term are absent.
+
+    Args:
+        pad: Pixels on each side, 0 or more.
+        flip: False: crop only.
+        mode: "constant" (black border) or "reflect".
+
+    Raises:
+        ValueError: For a negative pad or an unknown mode.
+
+    Example:
+        >>> CropFlip(pad=4).views, CropFlip(pad=4, flip=False).views
+        (162, 81)
+    """
 
     pad: int = 4
     flip: bool = True
     mode: str = "constant"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.pad, int) or self.pad < 0:
             raise ValueError(f"pad={self.pad!r}: expected a whole number of pixels, 0 or more.")
         if self.mode not in ("constant", "reflect"):
@@ -52,22 +62,43 @@ class CropFlip:
         return (self.pad * self.places + self.pad) * (1 + self.flip)
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """n view ids drawn uniformly, (n,) int64 on the CPU. generator: a CPU generator (None:
-        torch's global one).
+        """View ids, drawn uniformly.
+
+        Args:
+            n: How many.
+            generator: A CPU generator; None: torch's global one.
+
+        Returns:
+            (n,) int64 on the CPU.
+
+        Example:
+            >>> Flip().sample(3, torch.Generator().manual_seed(0)).shape
+            torch.Size([3])
         """
         return torch.randint(self.views, (n,), generator=generator)
 
     def __call__(self, images: Tensor, view: Tensor) -> Tensor:
-        """The chosen view of each image. images: (B, C, H, W), any type and device.   view: (B,)
-        ids.   Returns the same shape.
+        """The chosen view of each image.
 
-        Raises ``ValueError`` for images that are not (B, C, H, W), ids that are not one per image,
-        or a reflection wider than the image."""
+        Args:
+            images: (B, C, H, W), any type and device.
+            view: (B,) ids.
+
+        Returns:
+            The same shape.
+
+        Raises:
+            ValueError: For images that are not (B, C, H, W), ids that are not one per image, or a
+                reflection wider than the image.
+
+        Example:
+            >>> Flip()(torch.tensor([[[[1, 2, 3]]]]), torch.tensor([1]))
+            tensor([[[[3, 2, 1]]]])
+        """
         if images.ndim != 4 or view.shape != images.shape[:1]:
             raise ValueError(
                 f"images of shape {tuple(images.shape)} and view ids of shape "
-                f"{tuple(view.shape)}: expected "
-                "(B, C, H, W) and (B,)."
+                f"{tuple(view.shape)}: expected (B, C, H, W) and (B,)."
             )
         if len(view) and (int(view.min()) < 0 or int(view.max()) >= self.views):
             raise ValueError(
@@ -145,9 +176,8 @@ class CropFlip:
         height, width = images.shape[2:]
         padded, step = self._padded(images, fill), width + 2 * self.pad
         # Every view reads the padded image at the same H·W places, moved by one offset; a mirrored
-        # one reads rows backwards.
-        # So one table of two rows, one sum and one gather serve the batch (measured: twice as fast
-        # as strided windows).
+        # one reads rows backwards. So one table of two rows, one sum and one gather serve the batch
+        # (measured: twice as fast as strided windows).
         plain = torch.arange(height)[:, None] * step + torch.arange(width)
         places = torch.stack([plain.flatten(), plain.flip(1).flatten()])
         view, mirrored = (view // 2, view % 2) if self.flip else (view, torch.zeros_like(view))
@@ -179,12 +209,29 @@ class CropFlip:
 
 
 def Jitter(pixels: int = 2) -> CropFlip:
-    """Shifts the image by up to ``pixels`` in any direction and fills with black: (2·pixels + 1)²
-    views, 25 for 2.
+    """Shifts the image by up to ``pixels`` in any direction and fills with black.
+
+    Args:
+        pixels: 0 or more.
+
+    Returns:
+        A ``CropFlip`` without flip: (2·pixels + 1)² views.
+
+    Example:
+        >>> Jitter(2).views
+        25
     """
     return CropFlip(pad=pixels, flip=False)
 
 
 def Flip() -> CropFlip:
-    """Mirrors half of the images left to right: 2 views, 0 unchanged and 1 mirrored."""
+    """Mirrors half of the images left to right.
+
+    Returns:
+        A ``CropFlip`` without crop: 2 views, 0 unchanged and 1 mirrored.
+
+    Example:
+        >>> Flip().views, Flip().identity
+        (2, 0)
+    """
     return CropFlip(pad=0)

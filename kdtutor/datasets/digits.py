@@ -9,12 +9,28 @@ from .split import Split, stratified
 
 
 def digits(n_test: int = 500, seed: int = 0) -> Data:
-    """Real handwritten digits (UCI optical recognition, Alpaydin and Kaynak 1998): x (N, 1, 8, 8)
-    uint8, y (N,) 0..9.
+    """Real handwritten digits, 1797 images of 8x8 pixels.
 
-    The pixels' 17 grey levels 0..16 become 0..255. n_test: images of the test set, drawn in equal
-    shares per class under ``seed``; the other 1797 - n_test train. Raises ``ValueError`` unless 0 <
-    n_test < 1797, ``ImportError`` without scikit-learn."""
+    The pixels' 17 grey levels 0..16 become 0..255.
+
+    Args:
+        n_test: Images of the test set, 1 to 1796, in equal shares per class; the others train.
+        seed: Decides which.
+
+    Returns:
+        x (N, 1, 8, 8) uint8, y (N,) 0..9.
+
+    Raises:
+        ValueError: Unless 0 < n_test < 1797.
+        ImportError: Without scikit-learn.
+
+    Source:
+        Alpaydin and Kaynak, "Optical Recognition of Handwritten Digits" (UCI, 1998).
+
+    Example:
+        >>> digits().train.x.shape
+        torch.Size([1297, 1, 8, 8])
+    """
     from sklearn.datasets import load_digits
 
     raw = load_digits()

@@ -24,22 +24,36 @@ LAYOUT = "expected train/<class>/* and test/<class>/* with images inside"
 
 
 def image_folder(folder: str | Path, size: int | tuple[int, int] | None = None) -> Data:
-    """The images under ``<folder>/train/<class>/`` and ``<folder>/test/<class>/``: x (N, 1 or 3, H,
-    W) uint8, y (N,) int64.
+    """The images under ``<folder>/train/<class>/`` and ``<folder>/test/<class>/``.
 
     Labels are the sorted class names; images come in the order of their file names; hidden files
-    and other endings than png, jpg, jpeg, bmp, webp are passed over. One channel if every image is
-    grey, else three; transparency is dropped. All images need one size; ``size`` (pixels, or
-    (height, width)) resizes them instead, without keeping the proportions.
+    and other endings than png, jpg, jpeg, bmp, webp are passed over. The decoded images are kept in
+    ``<folder>/.kdtutor-cache….safetensors``, which is read instead as long as names, sizes and
+    times of all files stay the same; a folder that cannot be written to simply has no cache.
 
-    The decoded images are kept in ``<folder>/.kdtutor-cache….safetensors``, which is read instead
-    as long as names, sizes and times of all files stay the same; a folder that cannot be written to
-    simply has no cache. Raises ``FileNotFoundError`` for a missing train or test folder and
-    ``ValueError`` for classes that differ between them, an empty class, images of different sizes
-    and files that cannot be read as images, each naming the folder or file."""
+    Args:
+        folder: Holds ``train`` and ``test``, which hold the same classes.
+        size: Pixels, or (height, width), to which images are resized, without keeping the
+            proportions. None: all images must have one size.
+
+    Returns:
+        x (N, 1 or 3, H, W) uint8, y (N,) int64. One channel if every image is grey, else three;
+        transparency is dropped.
+
+    Raises:
+        FileNotFoundError: For a missing train or test folder.
+        ValueError: For classes that differ between them, an empty class, images of different sizes
+            and files that cannot be read as images, each naming the folder or file.
+
+    Example:
+        >>> image_folder("nowhere")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ...
+        FileNotFoundError: nowhere has no folder 'train': ...
+    """
     folder = Path(folder).expanduser()
-    height, width = (size, size) if isinstance(size, int) else size or (None, None)
-    if size is not None and not (height > 0 and width > 0):
+    sides = (size, size) if isinstance(size, int) else size
+    if sides is not None and not (len(sides) == 2 and min(sides) > 0):
         raise ValueError(
             f"size={size!r}: expected a positive number of pixels, or (height, width)."
         )
@@ -58,12 +72,11 @@ def image_folder(folder: str | Path, size: int | tuple[int, int] | None = None) 
         )
 
     files = [file for part in (train, test) for members in part.values() for file in members]
-    cache = folder / f".kdtutor-cache{f'-{height}x{width}' if size else ''}.safetensors"
-    x = _remembered(
-        cache,
-        files,
-        lambda: {"x": _decode([path for path, *_ in files], (width, height) if size else None)},
-    )["x"]
+    tag = f"-{sides[0]}x{sides[1]}" if sides else ""
+    cache = folder / f".kdtutor-cache{tag}.safetensors"
+    x = _remembered(cache, files, lambda: {"x": _decode([path for path, _, _ in files], sides)})[
+        "x"
+    ]
     y = torch.tensor(
         [
             label
@@ -97,35 +110,36 @@ def _listing(part: Path) -> dict[str, list[tuple[str, int, int]]]:
         if not classes[name]:
             raise ValueError(
                 f"class folder {part / name} is empty: it needs at least one image "
-                f"({', '.join(ENDINGS)}), "
-                "or remove the class from both train and test."
+                f"({', '.join(ENDINGS)}), or remove the class from both train and test."
             )
     return classes
 
 
 def _decode(paths: list[str], size: tuple[int, int] | None) -> Tensor:
-    """All images as one (N, C, H, W) uint8 tensor. size: (width, height), the order of Pillow."""
+    """All images as one (N, C, H, W) uint8 tensor. size: (height, width) to resize to."""
     from PIL.Image import Resampling
 
-    images, grey = None, True
+    images: np.ndarray | None = None
+    grey = True
     with bar(len(paths) > 2000, total=len(paths), desc="decoding images", unit="img") as progress:
         for i, path in enumerate(paths):
             with _readable(path, "Replace or remove the file.") as image:
                 grey &= image.mode in ("1", "L", "LA")
                 image = image.convert("RGB")
             if size:
-                image = image.resize(size, Resampling.BILINEAR)
+                # Pillow counts the width first.
+                image = image.resize(size[::-1], Resampling.BILINEAR)
             if images is None:
                 images = np.empty((len(paths), 3, image.height, image.width), np.uint8)
             elif images.shape[2:] != (image.height, image.width):
                 raise ValueError(
                     f"images differ in size: {paths[0]} has {images.shape[3]} x {images.shape[2]} "
-                    f"pixels, {path} has "
-                    f"{image.width} x {image.height}. Make them equal, or resize all with "
-                    "load(..., size=...)."
+                    f"pixels, {path} has {image.width} x {image.height}. Make them equal, or "
+                    "resize all with load(..., size=...)."
                 )
             images[i] = np.asarray(image).transpose(2, 0, 1)
             progress.update()
+    assert images is not None  # no class is empty
     return torch.from_numpy(images[:, :1].copy() if grey else images)
 
 
@@ -178,9 +192,8 @@ def _to_cache(cache: Path, mark: str, tensors: dict[str, Tensor], like: str) -> 
     """Stores decoded images whole or not at all, readable by whoever may read the file ``like``
     (safetensors would keep them to one user). A folder or disk that does not take them is no error.
     """
-    part = cache.with_name(
-        f"{cache.name}.{uuid.uuid4().hex}.part"
-    )  # unique: two processes may decode the same folder
+    # unique: two processes may decode the same folder
+    part = cache.with_name(f"{cache.name}.{uuid.uuid4().hex}.part")
     try:
         save_file(tensors, part, {"files": mark})
         shutil.copymode(like, part)

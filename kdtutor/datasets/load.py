@@ -6,6 +6,7 @@ import http.client
 import os
 import tarfile
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,28 +19,54 @@ from .root import resolve
 from .scenes import scenes
 from .vision import PUBLISHED
 
-EMBEDDED = {"digits": digits, "scenes": scenes}
-OWN = "Your own images: load('path/to/folder'), with train/<class>/* and test/<class>/* in that folder."
+EMBEDDED: dict[str, Callable[..., Data]] = {"digits": digits, "scenes": scenes}
+OWN = (
+    "Your own images: load('path/to/folder'), with train/<class>/* and test/<class>/* in that "
+    "folder."
+)
 
 
 def names() -> list[str]:
-    """The names that ``load`` knows without any files of your own."""
+    """The names that ``load`` knows without any files of your own.
+
+    Returns:
+        The embedded sets first, then the published ones.
+
+    Example:
+        >>> names()[:3]
+        ['digits', 'scenes', 'mnist']
+    """
     return [*EMBEDDED, *PUBLISHED]
 
 
 def load(name_or_path: str | Path, root: str | Path = "data", **options) -> Data:
     """A dataset by its name, or your own images by the path of their folder.
 
-    name_or_path: "digits", "scenes" (no files needed); "mnist", "fashion_mnist", "cifar10",
-    "cifar100" (torchvision's files under ``root``, or an image folder
-    ``root/<name>/{train,test}/<class>/*``); any other folder of that layout, as a path or as its
-    name under ``root``; "voc2012", "cub200" (their publishers' files under ``root``; with
-    foreground masks, see ``datasets.masked``).   options: ``n_test, seed`` for digits; ``n_train,
-    n_test, size, seed`` for scenes; ``size`` for image folders and voc2012; ``size, box`` for
-    cub200. By default CIFAR batches are augmented with ``CropFlip(pad=4)`` and normalised per
-    channel, voc2012 and cub200 are normalised only; all others are neither, their pixels are in [0,
-    1]. Raises ``FileNotFoundError`` for a dataset that is not here (with the ways to get it) and
-    ``ValueError`` for an unknown name or damaged files. Downloads nothing: see ``fetch``."""
+    By default CIFAR batches are augmented with ``CropFlip(pad=4)`` and normalised per channel,
+    voc2012 and cub200 are normalised only; all others are neither, their pixels are in [0, 1].
+    Downloads nothing: see ``fetch``.
+
+    Args:
+        name_or_path: "digits", "scenes" (no files needed); "mnist", "fashion_mnist", "cifar10",
+            "cifar100" (torchvision's files under ``root``, or an image folder
+            ``root/<name>/{train,test}/<class>/*``); any other folder of that layout, as a path or
+            as its name under ``root``; "voc2012", "cub200" (their publishers' files under ``root``;
+            with foreground masks, see ``datasets.masked``).
+        root: The data directory, see ``datasets.root.resolve``.
+        **options: ``n_test, seed`` for digits; ``n_train, n_test, size, seed`` for scenes; ``size``
+            for image folders and voc2012; ``size, box`` for cub200.
+
+    Returns:
+        The data.
+
+    Raises:
+        FileNotFoundError: For a dataset that is not here, with the ways to get it.
+        ValueError: For an unknown name or damaged files.
+
+    Example:
+        >>> load("digits", n_test=97).test.x.shape
+        torch.Size([97, 1, 8, 8])
+    """
     root, name = resolve(root), str(name_or_path)
     by_name = not isinstance(name_or_path, os.PathLike)
     if by_name and name in EMBEDDED:
@@ -67,11 +94,24 @@ def load(name_or_path: str | Path, root: str | Path = "data", **options) -> Data
 
 
 def fetch(name: str, root: str | Path = "data") -> Path | None:
-    """Downloads a dataset into ``root`` unless it is there, checks it, and returns its folder
-    (None: it needs no files).
+    """Downloads a dataset into ``root`` unless it is there, and checks it.
 
-    Raises ``OSError`` if ``root`` cannot be written to, the download fails or the files must be
-    copied by hand, ``ValueError`` for an unknown name or damaged files."""
+    Args:
+        name: One of ``names()``.
+        root: The data directory, see ``datasets.root.resolve``.
+
+    Returns:
+        The dataset's folder; None: it needs no files.
+
+    Raises:
+        OSError: If ``root`` cannot be written to, the download fails or the files must be copied by
+            hand.
+        ValueError: For an unknown name or damaged files.
+
+    Example:
+        >>> print(fetch("digits"))
+        None
+    """
     root = resolve(root)
     if name in EMBEDDED:
         return None
@@ -86,8 +126,7 @@ def fetch(name: str, root: str | Path = "data") -> Path | None:
         except OSError as error:
             raise OSError(
                 f"cannot write to the data directory {root} ({error}). Choose another one, or "
-                "mend its "
-                "permissions."
+                "mend its permissions."
             ) from error
         import torchvision
 
@@ -103,8 +142,7 @@ def fetch(name: str, root: str | Path = "data") -> Path | None:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise OSError(
                 f"could not download {name} ({reason}). Check the network and the free disk and "
-                "try again, or "
-                f"{_other_ways(name, root)}"
+                f"try again, or {_other_ways(name, root)}"
             ) from error
     load(name, root)
     return root / (
@@ -113,8 +151,19 @@ def fetch(name: str, root: str | Path = "data") -> Path | None:
 
 
 def available(root: str | Path = "data") -> dict[str, tuple[bool, str]]:
-    """Each name, and each image folder in ``root``: (is it here?, where or how to get it). Looks at
-    names of files only.
+    """What is here: each name, and each image folder in ``root``.
+
+    Looks at names of files only.
+
+    Args:
+        root: The data directory, see ``datasets.root.resolve``.
+
+    Returns:
+        Name -> (is it here?, where or how to get it).
+
+    Example:
+        >>> available()["scenes"]
+        (True, 'generated')
     """
     root = resolve(root)
     found = {
@@ -170,7 +219,6 @@ def _other_ways(name: str, root: Path) -> str:
     )
     return (
         f"copy {', '.join(published.files)}{source} to {(root / published.folder).absolute()}, or "
-        f"{images} to "
-        f"{(root / name).absolute()}/{{train,test}}/<class>/; "
+        f"{images} to {(root / name).absolute()}/{{train,test}}/<class>/; "
         "or choose an embedded set that needs no files, load('digits') or load('scenes')."
     )

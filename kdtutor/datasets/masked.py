@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
+from typing import cast
 from xml.etree import ElementTree
 
 import numpy as np
@@ -49,19 +50,34 @@ AGAIN = "Replace it with a fresh copy."
 
 
 def voc2012(folder: Path, size: int = 64) -> tuple[tuple[str, ...], Split, Split]:
-    """Pascal VOC 2012, one example per segmented object, 20 classes. folder: ``VOCdevkit/VOC2012``.
+    """Pascal VOC 2012, one example per segmented object, 20 classes.
 
     Train and test are the images of ``ImageSets/Segmentation/{train,val}.txt``. An example is the
     object's box, enlarged 1.2 times about its centre and clipped to the image. Foreground are the
     pixels of this very object: other objects in the crop and the void border (255) are background.
-    Objects flagged difficult are skipped."""
+    Objects flagged difficult are skipped.
+
+    Args:
+        folder: ``VOCdevkit/VOC2012``.
+        size: Of the resized examples in pixels, 16 or more.
+
+    Returns:
+        (class names, train, test), see the top of this file.
+
+    Raises:
+        ValueError: For a size below 16 and for damaged files, naming the file.
+        FileNotFoundError: For absent files.
+
+    Source:
+        Everingham et al., "The Pascal Visual Object Classes Challenge 2012".
+    """
     lists = [
         (folder / "ImageSets" / "Segmentation" / f"{part}.txt")
         .read_text("utf-8", "replace")
         .split()
         for part in ("train", "val")
     ]
-    sources = [
+    sources: list[tuple[Path, ...]] = [
         tuple(
             folder / kind / f"{name}{end}"
             for kind, end in (
@@ -92,26 +108,40 @@ def voc2012(folder: Path, size: int = 64) -> tuple[tuple[str, ...], Split, Split
             mask = masks.get(_instance(masks, number, (x0, y0, x1, y1)), Image.new("L", ids.size))
             yield mask, (x0 - dx, y0 - dy, x1 + dx, y1 + dy), label
 
-    return VOC, *_splits(
-        folder, size, "", sources, [True] * len(lists[0]) + [False] * len(lists[1]), objects
-    )
+    of_train = [True] * len(lists[0]) + [False] * len(lists[1])
+    train, test = _splits(folder, size, "", sources, of_train, objects)
+    return VOC, train, test
 
 
 def cub200(folder: Path, size: int = 64, box: bool = False) -> tuple[tuple[str, ...], Split, Split]:
-    """CUB-200-2011, one bird per image in the order of ``images.txt``, 200 classes. folder:
-    ``CUB_200_2011``.
+    """CUB-200-2011, one bird per image in the order of ``images.txt``, 200 classes.
 
     The masks lie in ``segmentations`` in the folder or beside it. Their grey levels are votes of
     annotators: foreground is any vote, > 0, as in the authors' code of "Explaining Knowledge
-    Distillation by Quantifying the Knowledge" (CVPR 2020). box: False, the whole image; True, the
-    crop to ``bounding_boxes.txt``."""
+    Distillation by Quantifying the Knowledge" (CVPR 2020).
+
+    Args:
+        folder: ``CUB_200_2011``.
+        size: Of the resized examples in pixels, 16 or more.
+        box: False, the whole image; True, the crop to ``bounding_boxes.txt``.
+
+    Returns:
+        (class names, train, test), see the top of this file.
+
+    Raises:
+        ValueError: For a size below 16 and for damaged files, naming the file.
+        FileNotFoundError: For absent files.
+
+    Source:
+        Wah, Branson, Welinder, Perona, Belongie, "The Caltech-UCSD Birds-200-2011 Dataset" (2011).
+    """
     classes = _table(folder / "classes.txt", lambda name: name)
     known = sorted(classes)  # 1 to 200
     names = _table(folder / "images.txt", lambda name: name)
     labels = _table(
         folder / "image_class_labels.txt", lambda number: known.index(int(number)), names
     )
-    train = _table(folder / "train_test_split.txt", ("0", "1").index, names)
+    of_train = _table(folder / "train_test_split.txt", ("0", "1").index, names)
     boxes = _table(
         folder / "bounding_boxes.txt",
         lambda x, y, w, h: (x := float(x), y := float(y), x + float(w), y + float(h)),
@@ -125,14 +155,13 @@ def cub200(folder: Path, size: int = 64, box: bool = False) -> tuple[tuple[str, 
         ),
         folder,
     )
-    sources = [
+    sources: list[tuple[Path, ...]] = [
         (folder / "images" / name, (masks / name).with_suffix(".png")) for name in names.values()
     ]
     ids = list(names)
     bird = lambda i, votes: [(votes.convert("L"), boxes[ids[i]] if box else None, labels[ids[i]])]
-    return tuple(map(classes.get, known)), *_splits(
-        folder, size, box * "-box", sources, [train[i] > 0 for i in ids], bird
-    )
+    train, test = _splits(folder, size, box * "-box", sources, [of_train[i] > 0 for i in ids], bird)
+    return tuple(classes[number] for number in known), train, test
 
 
 def _splits(
@@ -143,8 +172,9 @@ def _splits(
     train: list[bool],
     cut: Callable,
 ) -> list[Split]:
-    """Train and test, from the cache or the files. sources: the last two are image and mask.   cut:
-    see ``_decode``.
+    """Train and test, from the cache or the files.
+
+    sources: the last two of each are image and mask; cut: see ``_decode``.
     """
     if not isinstance(size, int) or size < 16:
         raise ValueError(f"size={size!r}: expected a whole number of pixels, 16 or more.")
@@ -169,8 +199,7 @@ def _splits(
     if not (seen := (mask > 0).flatten(1).any(1)).all():
         warnings.warn(
             f"{folder}: {int((~seen).sum())} of {len(seen)} objects are left out, as they have no "
-            "foreground pixel at "
-            f"{size} x {size} pixels.",
+            f"foreground pixel at {size} x {size} pixels.",
             stacklevel=5,
         )
     return [
@@ -180,8 +209,9 @@ def _splits(
 
 
 def _decode(size: int, sources: list[tuple[Path, ...]], cut: Callable) -> dict[str, torch.Tensor]:
-    """All examples of all sources. cut: number and mask of a source -> (mask, box or None, label)
-    of each example.
+    """All examples of all sources.
+
+    cut: number and mask of a source -> (mask, box or None, label) of each example.
     """
     from PIL.Image import Resampling
 
@@ -218,7 +248,10 @@ def _decode(size: int, sources: list[tuple[Path, ...]], cut: Callable) -> dict[s
 
 
 def _table(path: Path, read: Callable, ids: dict | None = None) -> dict:
-    """A list of lines "id words" as {id: read(*words)}. ids: a table that must have the same ids."""
+    """A list of lines "id words" as {id: read(*words)}.
+
+    ids: a table that must have the same ids.
+    """
     try:
         table = {
             int(number): read(*words)
@@ -237,11 +270,14 @@ def _annotated(path: Path) -> Iterator[tuple[int, int, list[float]]]:
     """
     try:
         for number, item in enumerate(ElementTree.parse(path).getroot().findall("object"), 1):
+            # A number or name that is absent, None, is an error below.
             x0, y0, x1, y1 = (
-                float(item.findtext(f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax")
+                float(cast(str, item.findtext(f"bndbox/{side}")))
+                for side in ("xmin", "ymin", "xmax", "ymax")
             )
             if item.findtext("difficult") != "1":
-                yield number, VOC.index(item.findtext("name")), [x0 - 1, y0 - 1, x1, y1]
+                name = cast(str, item.findtext("name"))
+                yield number, VOC.index(name), [x0 - 1, y0 - 1, x1, y1]
     except (ElementTree.ParseError, ValueError, TypeError) as error:
         raise ValueError(
             f"{path} is damaged (expected objects of VOC's 20 classes with a bndbox: {error}). "

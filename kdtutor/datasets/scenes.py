@@ -28,28 +28,41 @@ CHUNK = 1 << 15  # pixels drawn at once, so that intermediate results stay in th
 
 
 def scenes(n_train: int = 2000, n_test: int = 500, size: int = 32, seed: int = 0) -> Data:
-    """Robots: x (N, 3, size, size) uint8, y (N,) 0..7, classes in equal shares. The same arguments
-    give the same pixels; train and test come from separate random streams, so the test set does not
-    depend on n_train.
+    """Generated robots, classes in equal shares.
 
-    ``extra`` of both splits, by image: ``part_mask`` (N, size, size) uint8, 0 or the part's id as
-    in ``PARTS`` (``DECISIVE``: 2, 3, 4); ``object_mask`` uint8 0/1, the robot; the background is
-    its complement; ``distractor_mask`` uint8 0/1, the loose parts in the background; ``boxes`` (N,
-    4) int64, the robot's x0, y0, x1, y1 in pixels, x1 and y1 excluded. Raises ``ValueError`` for
-    sizes below 24 pixels (parts would vanish) or splits without images."""
+    The same arguments give the same pixels; train and test come from separate random streams, so
+    the test set does not depend on n_train.
+
+    Args:
+        n_train: Images to train on, 1 or more.
+        n_test: Images to test on, 1 or more.
+        size: Height and width in pixels, 24 or more (parts would vanish).
+        seed: Decides all that is drawn.
+
+    Returns:
+        x (N, 3, size, size) uint8, y (N,) 0..7. ``extra`` of both splits, by image:
+        ``part_mask`` (N, size, size) uint8, 0 or the part's id as in ``PARTS`` (``DECISIVE``:
+        2, 3, 4); ``object_mask`` uint8 0/1, the robot; the background is its complement;
+        ``distractor_mask`` uint8 0/1, the loose parts in the background; ``boxes`` (N, 4) int64,
+        the robot's x0, y0, x1, y1 in pixels, x1 and y1 excluded.
+
+    Raises:
+        ValueError: For sizes below 24 pixels or splits without images.
+
+    Example:
+        >>> robots = scenes(n_train=8, n_test=8, size=24)
+        >>> robots.classes[0], robots.train.extra["boxes"].shape
+        ('ball-arms-legs', torch.Size([8, 4]))
+    """
     if size < 24 or n_train < 1 or n_test < 1:
         raise ValueError(
             f"scenes(n_train={n_train}, n_test={n_test}, size={size}): expected 1 image or more "
-            "each and a size of "
-            "24 pixels or more, below which parts vanish."
+            "each and a size of 24 pixels or more, below which parts vanish."
         )
+    # Thousands of small operations: where other work runs too, threads would mostly wait for each
+    # other.
     threads = torch.get_num_threads()
-    torch.set_num_threads(
-        1
-        # thousands of small operations: where other work runs too, threads would mostly wait for
-        # each
-        # other
-    )
+    torch.set_num_threads(1)
     try:
         return Data(
             "scenes", CLASSES, _split(n_train, size, 2 * seed), _split(n_test, size, 2 * seed + 1)
@@ -82,9 +95,8 @@ def _split(n: int, size: int, seed: int) -> Split:
 
 
 # The shapes, as signed distances (below 0 inside) in units of the robot's size, y downwards, the
-# body's centre at the origin.
-# Sides and base are the right one of a pair: a robot passes |x|. Each has the centre and the reach
-# it turns about when loose.
+# body's centre at the origin. Sides and base are the right one of a pair: a robot passes |x|. Each
+# has the centre and the reach it turns about when loose.
 
 
 def _circle(x, y, cx, cy, r):
@@ -130,11 +142,11 @@ SHAPES = {  # name: (distance, centre, reach)
         (0.25, 0.65),
         0.34,
     ),
-    "wheels": (
+    "wheels": (  # the outline fills the hole
         lambda x, y: _circle(x, y, 0.27, 0.6, 0.16).abs() - 0.1,
         (0.27, 0.6),
         0.26,
-    ),  # the outline fills the hole
+    ),
 }
 
 
@@ -148,9 +160,8 @@ def _draw(y: Tensor, size: int, g: torch.Generator) -> tuple[Tensor, Tensor, Ten
     image = _background(b, size, px, py, rand, g)
     dark = torch.tensor([0.10, 0.09, 0.16]).view(1, 3, 1, 1)
 
-    def paint(
-        distance, colour
-    ):  # in pixels; edges are smoothed over one pixel, with a dark outline round them
+    # In pixels; edges are smoothed over one pixel, with a dark outline round them.
+    def paint(distance, colour):
         image.lerp_(dark, (0.5 + outline - distance).clamp(0, 1)[:, None]).lerp_(
             colour, (0.5 - distance).clamp(0, 1)[:, None]
         )
@@ -223,7 +234,7 @@ def _background(b, size, px, py, rand, g):
 
 
 def _colour(rand, low=0.6, high=1.0, dull=0.7, bright=1.0):
-    """A random hue with saturation low..high and value dull..bright as RGB (B, 3, 1, 1) in [0, 1]."""
+    """A random hue, saturation low..high, value dull..bright, as RGB (B, 3, 1, 1) in [0, 1]."""
     hue, saturation, value = rand(0, 6), rand(low, high), rand(dull, bright)
     k = (torch.tensor([5.0, 3.0, 1.0]) + hue) % 6
     return (value - value * saturation * torch.minimum(k, 4 - k).clamp(0, 1)).view(-1, 3, 1, 1)

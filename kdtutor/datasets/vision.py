@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -25,11 +25,22 @@ from .masked import cub200, voc2012
 
 
 class Published(NamedTuple):
-    """A dataset of published files. folder: under the data root.   files: name -> how much the file
-    must hold; "a or b" is one of two places.   read: takes folder, files and options, returns
-    (class names, train, test).   fetcher: the class of ``torchvision.datasets`` that downloads it;
-    empty: its files are copied by hand.   augment, mean, std: the defaults of ``Data``. source:
-    where its publisher has it, in words.
+    """A dataset of published files.
+
+    Args:
+        folder: Under the data root.
+        files: Name -> how much the file must hold; "a or b" is one of two places.
+        read: Takes folder, files and options, returns (class names, train, test).
+        fetcher: The class of ``torchvision.datasets`` that downloads it; empty: its files are
+            copied by hand.
+        augment: The default of ``Data``.
+        mean: The default of ``Data``, per channel.
+        std: The default of ``Data``, per channel.
+        source: Where its publisher has it, in words.
+
+    Example:
+        >>> PUBLISHED["mnist"].folder
+        'MNIST/raw'
     """
 
     folder: str
@@ -42,7 +53,18 @@ class Published(NamedTuple):
     source: str = ""
 
     def lacking(self, folder: Path) -> list[str]:
-        """The files (or folders) that are not in the folder, neither plain nor as .gz."""
+        """The files (or folders) that are not in the folder, neither plain nor as .gz.
+
+        Args:
+            folder: Where they should lie.
+
+        Returns:
+            Their names; empty if all are there.
+
+        Example:
+            >>> PUBLISHED["cifar100"].lacking(Path("nowhere"))
+            ['train', 'test', 'meta']
+        """
         here = lambda name: any(
             os.path.exists(os.path.normpath(folder / name) + end) for end in ("", ".gz")
         )
@@ -50,7 +72,20 @@ class Published(NamedTuple):
 
 
 def damaged(path: Path, expected: str, found: str) -> ValueError:
-    """The error for a file that is there but cannot be what it should be."""
+    """The error for a file that is there but cannot be what it should be.
+
+    Args:
+        path: The file.
+        expected: What it should hold.
+        found: What it holds.
+
+    Returns:
+        A ``ValueError`` to raise, with the way to get the file again.
+
+    Example:
+        >>> damaged(Path("a/b"), "10 bytes", "9")  # doctest: +ELLIPSIS
+        ValueError('a/b is damaged or incomplete: expected 10 bytes, found 9. ...')
+    """
     name = next(
         (name for name, published in PUBLISHED.items() if path.parent.match(published.folder)),
         "NAME",
@@ -73,8 +108,20 @@ def _content(path: Path, expected: str) -> bytes:
 
 
 def read_idx(path: Path, shape: tuple[int, ...]) -> torch.Tensor:
-    """One IDX file of bytes, plain or .gz, as a uint8 tensor. Raises ``ValueError`` unless it holds
-    exactly this shape.
+    """One IDX file of bytes.
+
+    Args:
+        path: The file, plain or with .gz.
+        shape: What it must hold.
+
+    Returns:
+        uint8 of this shape.
+
+    Raises:
+        ValueError: Unless it holds exactly this shape.
+
+    Source:
+        LeCun, Cortes, Burges, "The MNIST Database of Handwritten Digits": the IDX file format.
     """
     header = bytes([0, 0, 8, len(shape)]) + b"".join(n.to_bytes(4, "big") for n in shape)
     expected = f"{' x '.join(map(str, shape))} bytes after the header {header.hex()}"
@@ -89,7 +136,18 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> torch.Tensor:
 
 
 def read_mnist(folder: Path, files: dict[str, tuple[int, ...]]) -> tuple[Split, Split]:
-    """The train and test split of four IDX files, as (N, 1, H, W) uint8 and (N,) int64."""
+    """The train and test split of four IDX files.
+
+    Args:
+        folder: Where they lie.
+        files: Name -> shape, of images and labels to train on, images and labels to test on.
+
+    Returns:
+        Two splits of (N, 1, H, W) uint8 and (N,) int64.
+
+    Raises:
+        ValueError: For damaged files.
+    """
     train_x, train_y, test_x, test_y = (
         read_idx(folder / name, shape) for name, shape in files.items()
     )
@@ -104,7 +162,7 @@ class _ArraysOnly(pickle.Unpickler):
     # The names under which numpy, old and new, pickles an array; each stands for the one harmless
     # thing that is needed of it.
     array = staticmethod(lambda *_: np.empty(0, np.uint8))
-    allowed = {
+    allowed: ClassVar[dict[tuple[str, str], Any]] = {
         ("numpy.core.multiarray", "_reconstruct"): array,
         ("numpy._core.multiarray", "_reconstruct"): array,
         ("numpy", "ndarray"): "ndarray",
@@ -119,15 +177,22 @@ class _ArraysOnly(pickle.Unpickler):
 
 
 def read_pickle(path: Path, expected: str) -> dict:
-    """The dictionary in a pickle of arrays and lists. Raises ``ValueError`` for anything else,
-    without running any of it.
+    """The dictionary in a pickle of arrays and lists.
+
+    Args:
+        path: The file.
+        expected: What it should hold, for the message.
+
+    Returns:
+        The dictionary.
+
+    Raises:
+        ValueError: For anything else, without running any of it.
     """
     raw = _content(path, expected)
     try:
         content = _ArraysOnly(io.BytesIO(raw), encoding="latin1").load()
-    except (
-        Exception
-    ) as error:  # damaged bytes can make the unpickler raise nearly every type of exception
+    except Exception as error:  # damaged bytes make it raise nearly every type of exception
         raise damaged(path, expected, f"{type(error).__name__}: {error}") from error
     if not isinstance(content, dict):
         raise damaged(path, expected, f"a pickled {type(content).__name__}")
@@ -135,8 +200,21 @@ def read_pickle(path: Path, expected: str) -> dict:
 
 
 def read_cifar(folder: Path, files: dict[str, int], labels: str = "labels") -> tuple[Split, Split]:
-    """The train and test split of CIFAR's pickles (the last file is the test set), as (N, 3, 32,
-    32) uint8 and (N,) int64.
+    """The train and test split of CIFAR's pickles.
+
+    Args:
+        folder: Where they lie.
+        files: Name -> images in it; the last is the test set.
+        labels: The name of the labels in each.
+
+    Returns:
+        Two splits of (N, 3, 32, 32) uint8 and (N,) int64.
+
+    Raises:
+        ValueError: For damaged files.
+
+    Source:
+        Krizhevsky, "Learning Multiple Layers of Features from Tiny Images" (2009).
     """
     x, y = [], []
     for name, rows in files.items():
@@ -161,7 +239,22 @@ def read_cifar(folder: Path, files: dict[str, int], labels: str = "labels") -> t
 
 
 def read_cifar100(folder: Path, files: dict[str, int]) -> tuple[tuple[str, ...], Split, Split]:
-    """CIFAR-100 with its 100 fine classes, whose names lie in a third pickle."""
+    """CIFAR-100 with its 100 fine classes, whose names lie in a third pickle.
+
+    Args:
+        folder: Where they lie.
+        files: Name -> images in it, to train on and to test on; then the file of the names -> how
+            many.
+
+    Returns:
+        (class names, train, test), splits as of ``read_cifar``.
+
+    Raises:
+        ValueError: For damaged files.
+
+    Source:
+        Krizhevsky, "Learning Multiple Layers of Features from Tiny Images" (2009).
+    """
     *images, meta = files
     names = read_pickle(
         folder / meta, expected := f"a pickle with {files[meta]} 'fine_label_names'"

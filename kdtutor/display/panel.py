@@ -11,10 +11,18 @@ from IPython.display import display
 def panel(draw: Callable, height: int = 360, **controls: widgets.Widget) -> widgets.VBox:
     """Controls above the figure that ``draw(**values)`` returns; redrawn when a value changes.
 
-    height: of the picture in pixels, fixed so that the page does not jump. Controls need a worded
-    ``description``; sliders should have ``continuous_update=False``. The returned box has
-    ``.controls`` (by name) and ``.output`` for tests. Uses ``interactive_output``, so an exception
-    in ``draw`` is shown in the picture's place (and raises outside a kernel)."""
+    Uses ``interactive_output``, so an exception in ``draw`` is shown in the picture's place (and
+    raises outside a kernel).
+
+    Args:
+        draw: A pure function of the controls' values.
+        height: Of the picture in pixels, fixed so that the page does not jump.
+        **controls: Widgets by the name of ``draw``'s argument. They need a worded ``description``;
+            sliders should have ``continuous_update=False``.
+
+    Returns:
+        A box with ``.controls`` (by name) and ``.output`` for tests.
+    """
 
     def redraw(**values):
         display(draw(**values))
@@ -34,8 +42,23 @@ def panel(draw: Callable, height: int = 360, **controls: widgets.Widget) -> widg
 def slider(
     description: str, value: float, low: float, high: float, step: float = 0.1, *, log: bool = False
 ):
-    """A slider that fires when the handle is released. log: low and high are values, not
-    exponents."""
+    """A slider that fires when the handle is released.
+
+    Args:
+        description: In words.
+        value: At first.
+        low: The least value (with ``log`` too: not an exponent).
+        high: The greatest value (with ``log`` too).
+        step: Between values; with ``log`` of the exponent of ten.
+        log: Whether equal ways multiply instead of add.
+
+    Returns:
+        A slider of whole numbers if all four numbers are, else of floats.
+
+    Example:
+        >>> slider("temperature", 4, 1, 20, 1).value
+        4
+    """
     common = dict(description=description, continuous_update=False)
     if log:
         from math import log10
@@ -49,8 +72,19 @@ def slider(
 
 
 def choice(description: str, options, value=None) -> widgets.Dropdown:
-    """A dropdown. options: values, (label, value) pairs or a dict of label to value; ``value``: the
-    first one if not given.
+    """A dropdown.
+
+    Args:
+        description: In words.
+        options: Values, (label, value) pairs or a dict of label to value.
+        value: At first; None: the first one.
+
+    Returns:
+        The dropdown.
+
+    Example:
+        >>> choice("method", ["kd", "fitnets"]).value
+        'kd'
     """
     chosen = {} if value is None else {"value": value}
     return widgets.Dropdown(description=description, options=options, **chosen)

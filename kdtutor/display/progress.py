@@ -16,8 +16,18 @@ class _Silent(nullcontext):
 
 
 def bar(show: bool = True, **kwargs):
-    """A ``tqdm`` bar as a context manager; a silent stand-in if ``show`` is false, the variable is
-    0 or tqdm is missing.
+    """A ``tqdm`` bar as a context manager.
+
+    Args:
+        show: False: a silent stand-in, as also where ``KDTUTOR_PROGRESS`` is 0 or tqdm is missing.
+        **kwargs: Of ``tqdm``.
+
+    Returns:
+        A bar with ``update``, ``set_postfix_str`` and ``set_description_str``.
+
+    Example:
+        >>> with bar(show=False, total=2) as progress:
+        ...     progress.update()
     """
     if not show or os.environ.get("KDTUTOR_PROGRESS") == "0":
         return _Silent()

@@ -47,11 +47,25 @@ styled = plt.rc_context(RC)
 
 
 def figure(rows: int = 1, columns: int = 1, width: float = 9.0, height: float = 3.2, **kwargs):
-    """A figure in the workbook's style: (Figure, Axes or array of Axes), as ``plt.subplots``. Sizes
-    in inches, 100 dpi.
+    """A figure in the workbook's style, 100 dpi.
 
     The figure is closed for pyplot, so a notebook shows it once, where it is returned or displayed,
-    and a slider leaks nothing."""
+    and a slider leaks nothing.
+
+    Args:
+        rows: Of axes.
+        columns: Of axes.
+        width: In inches.
+        height: In inches.
+        **kwargs: Of ``plt.subplots``.
+
+    Returns:
+        (Figure, Axes or array of Axes), as ``plt.subplots``.
+
+    Example:
+        >>> figure(columns=2)[1].shape
+        (2,)
+    """
     with plt.rc_context(RC):
         fig, axes = plt.subplots(rows, columns, figsize=(width, height), **kwargs)
     plt.close(fig)

@@ -5,16 +5,17 @@
 import re
 from collections.abc import Sequence
 from numbers import Integral
+from typing import Any
 
 from torch import nn
 
 from ..errors import unknown
-from .cifar_resnet import cifar_resnet
+from .cifar_resnet import CifarResNet, cifar_resnet
 from .common import SIZE, check_counts
-from .densenet import densenet
+from .densenet import DenseNet, densenet
 from .mlp import mlp
 from .plain import alexnet, vgg
-from .wide_resnet import wrn
+from .wide_resnet import WideResNet, wrn
 
 # The networks of the papers in this workbook. build() takes every name of the same forms.
 NAMES = (
@@ -46,7 +47,10 @@ NAMES = (
     "alexnet",
     "vgg",
 )
-FORMS = "Forms: resnet<depth>, resnet<depth>x<width>, wrn<depth>_<width>, densenet<depth>_<growth>, alexnet, vgg, mlp<units>x<units>..."
+FORMS = (
+    "Forms: resnet<depth>, resnet<depth>x<width>, wrn<depth>_<width>, densenet<depth>_<growth>, "
+    "alexnet, vgg, mlp<units>x<units>..."
+)
 
 
 def build(
@@ -54,24 +58,42 @@ def build(
     classes: int = 10,
     channels: int = 3,
     image_size: int | Sequence[int] = SIZE,
-    **kwargs,
+    **kwargs: Any,
 ) -> nn.Module:
-    """The network of that name for images (B, channels, H, W), with logits (B, classes).
+    """The network of that name.
 
-    image_size: H and W, or one number for both. It decides the inputs of an mlp, alexnet or vgg;
-    for the others it only sets ``input_shape``. kwargs: passed on to ``cifar_resnet`` (stem),
-    ``wrn`` (dropout), ``densenet`` (dropout, compress_last), ``alexnet`` and ``vgg`` (width,
-    hidden, dropout, blocks) or ``mlp`` (dropout, input_dropout, max_norm).   "resnet8x4" and the
-    like have RepDistiller's stem of at most 32 channels: stem=64 for the other.
+    "resnet8x4" and the like have RepDistiller's stem of at most 32 channels: stem=64 for the other.
 
-    Raises ``ValueError`` for an unknown name (with the near matches and the forms), and for what
-    the network itself refuses."""
+    Args:
+        name: One of ``NAMES``, or any of the same ``FORMS``.
+        classes: How many, at least 2.
+        channels: Of the images.
+        image_size: H and W in pixels, or one number for both. It decides the inputs of an mlp,
+            alexnet or vgg; for the others it only sets ``input_shape``.
+        **kwargs: Passed on to ``cifar_resnet`` (stem), ``wrn`` (dropout), ``densenet`` (dropout,
+            compress_last), ``alexnet`` and ``vgg`` (width, hidden, dropout, blocks) or ``mlp``
+            (dropout, input_dropout, max_norm).
+
+    Returns:
+        Images (B, channels, H, W) -> logits (B, classes), with ``input_shape`` and ``classes``.
+
+    Raises:
+        ValueError: For an unknown name (with the near matches and the forms), and for what the
+            network itself refuses.
+
+    Example:
+        >>> net = build("wrn10_1", classes=5, image_size=8)
+        >>> net.input_shape, net.classes
+        ((3, 8, 8), 5)
+    """
     name = str(name)
-    size = (image_size, image_size) if isinstance(image_size, Integral) else tuple(image_size)
-    if len(size) != 2:
+    # Integral is numpy's whole numbers too, of which type checkers do not know that int is one.
+    sides: Any = (image_size,) * 2 if isinstance(image_size, (int, Integral)) else tuple(image_size)
+    if len(sides) != 2:
         raise ValueError(f"image_size must be one number or (height, width), got {image_size!r}.")
-    check_counts(channels=channels, height=size[0], width=size[1])
-    shape = (channels, *size)
+    height, width = sides
+    check_counts(channels=channels, height=height, width=width)
+    shape = (channels, height, width)
 
     def numbers(form: str) -> list[int]:
         return [int(n) for n in re.findall(r"\d+", name)] if re.fullmatch(form, name) else []
@@ -80,19 +102,22 @@ def build(
         return mlp(found, classes, inputs=shape, **kwargs)
     if name in ("alexnet", "vgg"):
         return (alexnet if name == "alexnet" else vgg)(
-            classes=classes, channels=channels, image_size=size, **kwargs
+            classes=classes, channels=channels, image_size=(height, width), **kwargs
         )
+    net: CifarResNet | WideResNet | DenseNet
     if found := numbers(r"resnet\d+"):
-        net = cifar_resnet(*found, classes=classes, channels=channels, **kwargs)
+        net = cifar_resnet(found[0], classes, channels=channels, **kwargs)
     elif found := numbers(r"resnet\d+x\d+"):
-        depth, width = found
+        depth, times = found
         net = cifar_resnet(
-            depth, classes, width, channels, **{"stem": min(16 * width, 32), **kwargs}
+            depth, classes, times, channels, **{"stem": min(16 * times, 32), **kwargs}
         )
     elif found := numbers(r"wrn\d+_\d+"):
-        net = wrn(*found, classes=classes, channels=channels, **kwargs)
+        depth, times = found
+        net = wrn(depth, times, classes, channels=channels, **kwargs)
     elif found := numbers(r"densenet\d+_\d+"):
-        net = densenet(*found, classes=classes, channels=channels, **kwargs)
+        depth, growth = found
+        net = densenet(depth, growth, classes, channels=channels, **kwargs)
     else:
         raise unknown("network", name, NAMES, FORMS)
     net.input_shape = shape

@@ -20,8 +20,19 @@ from .common import (
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut: (B, inputs, H, W) -> (B, outputs, H/stride,
-    W/stride).
+    """Two 3x3 convolutions beside a shortcut.
+
+    (B, inputs, H, W) -> (B, outputs, H/stride, W/stride), rounded up.
+
+    Args:
+        inputs: Channels that enter.
+        outputs: Channels that leave.
+        stride: 2 halves the resolution.
+
+    Example:
+        >>> import torch
+        >>> BasicBlock(4, 8, stride=2)(torch.zeros(1, 4, 8, 8)).shape
+        torch.Size([1, 8, 4, 4])
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int):
@@ -31,7 +42,7 @@ class BasicBlock(nn.Module):
         self.relu1 = nn.ReLU()
         self.conv2 = conv3x3(outputs, outputs)
         self.bn2 = nn.BatchNorm2d(outputs)
-        self.shortcut = nn.Identity()
+        self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or inputs != outputs:
             self.shortcut = nn.Sequential(conv1x1(inputs, outputs, stride), nn.BatchNorm2d(outputs))
         # Each ReLU is a module of its own, used once and not in place, so that one may tap what
@@ -75,16 +86,38 @@ def _stage(blocks: int, inputs: int, outputs: int, stride: int) -> nn.Sequential
 def cifar_resnet(
     depth: int, classes: int = 10, width: int = 1, channels: int = 3, stem: int | None = None
 ) -> CifarResNet:
-    """A CIFAR ResNet of any depth 6n+2: images (B, channels, H, W) -> logits (B, classes).
+    """A CIFAR ResNet of any depth 6n+2.
 
-    width: multiplies the 16, 32, 64 channels of the stages.   stem: channels of the first
-    convolution, by default the first stage's 16 * width. Two nets are called "resnet8x4" in the
-    literature: width=4, stem=64 (code of "KD Beyond Model Compression", Sarfraz et al. 2020) and
-    width=4, stem=32 (RepDistiller, Tian et al. 2020; what ``build("resnet8x4")`` gives).
+    Two nets are called "resnet8x4" in the literature: width=4, stem=64 (code of "KD Beyond Model
+    Compression", Sarfraz et al. 2020) and width=4, stem=32 (RepDistiller, Tian et al. 2020; what
+    ``build("resnet8x4")`` gives).
 
     Layers to tap: conv1, bn1, relu, layer1 to layer3, "layer1.0" and so on with conv1, bn1, relu1,
-    conv2, bn2, shortcut, relu2 inside, pool (B, 64 * width), fc. Raises ``ValueError`` for a depth
-    that is not 6n+2 (with the nearest), fewer than 2 classes, or any other count below 1."""
+    conv2, bn2, shortcut, relu2 inside, pool (B, 64 * width), fc.
+
+    Args:
+        depth: 6n+2 with n of at least 1.
+        classes: How many, at least 2.
+        width: Multiplies the 16, 32, 64 channels of the stages.
+        channels: Of the images.
+        stem: Channels of the first convolution. Default: the first stage's 16 * width.
+
+    Returns:
+        (B, channels, H, W) -> logits (B, classes).
+
+    Raises:
+        ValueError: For a depth that is not 6n+2 (with the nearest), fewer than 2 classes, or any
+            other count below 1.
+
+    Source:
+        He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition" (CVPR 2016),
+        section 4.2.
+
+    Example:
+        >>> import torch
+        >>> cifar_resnet(8)(torch.zeros(1, 3, 8, 8)).shape
+        torch.Size([1, 10])
+    """
     blocks = blocks_per_stage("a CIFAR ResNet", depth, extra=2)
     check_counts(classes=classes, width=width, channels=channels)
     stem = 16 * width if stem is None else stem
@@ -99,7 +132,10 @@ def _named(depth: int):
         return cifar_resnet(depth, classes, width, channels, stem)
 
     make.__name__ = make.__qualname__ = f"resnet{depth}"
-    make.__doc__ = f"ResNet-{depth} for CIFAR: see ``cifar_resnet``, whose arguments it takes but for the depth."
+    make.__doc__ = (
+        f"ResNet-{depth} for CIFAR: see ``cifar_resnet``, whose arguments it takes but for the "
+        "depth."
+    )
     return make
 
 

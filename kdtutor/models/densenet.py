@@ -20,8 +20,19 @@ from .common import SIZE, GlobalAveragePool, check_counts, check_rates, conv1x1,
 
 
 class DenseLayer(nn.Module):
-    """Adds ``growth`` channels to what it is given: (B, inputs, H, W) -> (B, inputs + growth, H,
-    W).
+    """Adds ``growth`` channels to what it is given.
+
+    Args:
+        inputs: Channels that enter.
+        growth: Channels that it adds.
+        dropout: Probability in [0, 1) after each of its two convolutions.
+
+    Returns:
+        (B, inputs, H, W) -> (B, inputs + growth, H, W).
+
+    Example:
+        >>> DenseLayer(8, growth=4, dropout=0.0)(torch.zeros(2, 8, 4, 4)).shape
+        torch.Size([2, 12, 4, 4])
     """
 
     def __init__(self, inputs: int, growth: int, dropout: float):
@@ -42,8 +53,19 @@ class DenseLayer(nn.Module):
 
 
 class Transition(nn.Module):
-    """Halves the channels, then (``pool``) the resolution, rounded down: (B, C, H, W) -> (B, C//2,
-    H//2, W//2).
+    """Halves the channels, then the resolution, rounded down.
+
+    Args:
+        inputs: Channels that enter.
+        dropout: Probability in [0, 1) after its convolution.
+        pool: False keeps the resolution.
+
+    Returns:
+        (B, C, H, W) -> (B, C//2, H//2, W//2).
+
+    Example:
+        >>> Transition(8, dropout=0.0)(torch.zeros(2, 8, 5, 5)).shape
+        torch.Size([2, 4, 2, 2])
     """
 
     def __init__(self, inputs: int, dropout: float, pool: bool = True):
@@ -82,7 +104,7 @@ class DenseNet(nn.Module):
         width = (width + added) // 2
         self.layer3 = _block(layers, width, growth, dropout)
         width += added
-        self.transition3 = nn.Identity()
+        self.transition3: nn.Module = nn.Identity()
         if compress_last:
             self.transition3 = Transition(width, dropout, pool=False)
             width //= 2
@@ -111,19 +133,40 @@ def densenet(
     dropout: float = 0.0,
     compress_last: bool = False,
 ) -> DenseNet:
-    """DenseNet-BC-depth-growth, for example ``densenet(112, 33)``: images (B, channels, H, W) ->
-    logits (B, classes).
+    """DenseNet-BC-depth-growth, for example ``densenet(112, 33)``.
 
     The first convolution has 2 * growth channels; each layer is a 1x1 convolution to 4 * growth and
-    a 3x3 one to growth; the transitions keep half of the channels. Images must be at least 4 x 4.
-    dropout: after every convolution but the first (the paper: 0.2 without augmentation; Born-Again
-    Networks: none). compress_last: a third compression, as Born-Again Networks' printed parameter
-    counts suggest (see the top of this file).
+    a 3x3 one to growth; the transitions keep half of the channels.
 
     Layers to tap: conv1, layer1 to layer3 (the dense blocks), transition1 to transition3, bn, relu,
     pool, fc; "layer1.0" and so on with bn1, relu1, conv1, dropout1, bn2, relu2, conv2, dropout2
-    inside. Raises ``ValueError`` for a depth below 10, fewer than 2 classes, any other count below
-    1, or a dropout outside [0, 1)."""
+    inside.
+
+    Args:
+        depth: At least 10; (depth - 4) / 6 layers per block, rounded down.
+        growth: Channels that each layer adds.
+        classes: How many, at least 2.
+        channels: Of the images, which must be at least 4 x 4.
+        dropout: After every convolution but the first (the paper: 0.2 without augmentation;
+            Born-Again Networks: none).
+        compress_last: A third compression, as Born-Again Networks' printed parameter counts suggest
+            (see the top of this file).
+
+    Returns:
+        (B, channels, H, W) -> logits (B, classes).
+
+    Raises:
+        ValueError: For a depth below 10, fewer than 2 classes, any other count below 1, or a
+            dropout outside [0, 1).
+
+    Source:
+        Huang, Liu, van der Maaten, Weinberger, "Densely Connected Convolutional Networks"
+        (CVPR 2017).
+
+    Example:
+        >>> densenet(10, 4)(torch.zeros(1, 3, 8, 8)).shape
+        torch.Size([1, 10])
+    """
     check_counts(depth=depth, growth=growth, classes=classes, channels=channels)
     check_rates(dropout=dropout)
     if depth < 10:

@@ -16,19 +16,36 @@ from .common import check_counts, check_rates, initialise
 
 
 def constrain_(module: nn.Module, max_norm: float) -> nn.Module:
-    """Scales down, in place, the incoming weights of every unit whose L2 norm exceeds ``max_norm``;
-    returns the module.
+    """Scales down, in place, the incoming weights of every unit whose L2 norm exceeds ``max_norm``.
 
     A unit is a row of a linear layer's weight or a filter of a convolution's; biases and shorter
-    rows stay as they are. Takes a single layer or any network. Raises ``ValueError`` unless
-    ``max_norm`` > 0."""
+    rows stay as they are.
+
+    Args:
+        module: A single layer or any network.
+        max_norm: The bound, above 0.
+
+    Returns:
+        The module.
+
+    Raises:
+        ValueError: Unless ``max_norm`` > 0.
+
+    Source:
+        Srivastava, Hinton, Krizhevsky, Sutskever, Salakhutdinov, "Dropout" (JMLR 2014).
+
+    Example:
+        >>> layer = nn.Linear(2, 1)
+        >>> _ = layer.weight.data.copy_(layer.weight.new_tensor([[3.0, 4.0]]))
+        >>> round(constrain_(layer, 1.0).weight.norm().item(), 4)
+        1.0
+    """
     _check_norm(max_norm)
     for layer in module.modules():
         if isinstance(layer, (nn.Linear, nn.Conv2d)):
             # Through .data, which autograd does not watch: or else two forward passes before one
-            # backward pass (two views of a
-            # batch) would end in "a variable needed for gradient computation has been modified".
-            # The second clips nothing.
+            # backward pass (two views of a batch) would end in "a variable needed for gradient
+            # computation has been modified". The second clips nothing.
             layer.weight.data.renorm_(p=2, dim=0, maxnorm=max_norm)
     return module
 
@@ -53,7 +70,7 @@ class MLP(nn.Module):
         self,
         hidden: Sequence[int],
         classes: int,
-        input_shape: tuple[int, int, int],
+        input_shape: tuple[int, ...],
         dropout: float,
         input_dropout: float,
         max_norm: float | None,
@@ -100,31 +117,51 @@ def mlp(
     input_dropout: float = 0.0,
     max_norm: float | None = None,
 ) -> MLP:
-    """A ReLU network of fully connected layers: images (B, C, H, W), or vectors (B, inputs), ->
-    logits (B, classes).
-
-    hidden: the widths of the hidden layers, or one width; () is a linear classifier.   inputs:
-    values per sample, or their shape (C, H, W).   dropout, input_dropout: probability of dropping a
-    hidden unit, an input. max_norm: bounds the norm of each hidden unit's incoming weights, at the
-    start of every forward pass in training mode, so that any training loop obeys it without
-    knowing. The last step of a training can exceed it by that step: ``constrain_`` once more.
+    """A ReLU network of fully connected layers.
 
     Layers to tap: input_dropout, fc1, relu1, dropout1, fc2, ..., fc (the logits).
-    Raises ``ValueError`` for fewer than 2 classes, any other count below 1, rates outside [0, 1),
-    max_norm <= 0; and at the call, with both sizes, for a batch of the wrong size."""
-    hidden = (hidden,) if isinstance(hidden, Integral) else tuple(hidden)
-    if isinstance(inputs, Integral):
+
+    Args:
+        hidden: The widths of the hidden layers, or one width; () is a linear classifier.
+        classes: How many, at least 2.
+        inputs: Values per sample, or their shape (C, H, W).
+        dropout: Probability in [0, 1) of dropping a hidden unit.
+        input_dropout: Probability in [0, 1) of dropping an input.
+        max_norm: Bounds the norm of each hidden unit's incoming weights, at the start of every
+            forward pass in training mode, so that any training loop obeys it without knowing. The
+            last step of a training can exceed it by that step: ``constrain_`` once more. None: no
+            bound.
+
+    Returns:
+        Images (B, C, H, W), or vectors (B, inputs), -> logits (B, classes). A batch of the wrong
+        size is a ``ValueError`` at the call, with both sizes.
+
+    Raises:
+        ValueError: For fewer than 2 classes, any other count below 1, rates outside [0, 1),
+            max_norm <= 0.
+
+    Source:
+        Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network" (2015), section 3.
+
+    Example:
+        >>> import torch
+        >>> mlp(16, inputs=(1, 4, 4))(torch.zeros(2, 1, 4, 4)).shape
+        torch.Size([2, 10])
+    """
+    # Integral is numpy's whole numbers too, of which type checkers do not know that int is one.
+    widths = (int(hidden),) if isinstance(hidden, (int, Integral)) else tuple(hidden)
+    if isinstance(inputs, (int, Integral)):
         check_counts(inputs=inputs)
-        inputs = _as_image(inputs)
+        inputs = _as_image(int(inputs))
     check_counts(
         classes=classes,
-        **{f"hidden[{i}]": width for i, width in enumerate(hidden)},
+        **{f"hidden[{i}]": width for i, width in enumerate(widths)},
         **{f"inputs[{i}]": size for i, size in enumerate(inputs)},
     )
     check_rates(dropout=dropout, input_dropout=input_dropout)
     if max_norm is not None:
         _check_norm(max_norm)
-    return MLP(hidden, classes, tuple(inputs), dropout, input_dropout, max_norm)
+    return MLP(widths, classes, tuple(inputs), dropout, input_dropout, max_norm)
 
 
 def _as_image(inputs: int) -> tuple[int, int, int]:

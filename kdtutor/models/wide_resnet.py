@@ -20,7 +20,19 @@ from .common import (
 
 
 class WideBlock(nn.Module):
-    """Pre-activation block: (B, inputs, H, W) -> (B, outputs, H/stride, W/stride)."""
+    """Pre-activation block: (B, inputs, H, W) -> (B, outputs, H/stride, W/stride).
+
+    Args:
+        inputs: Channels that enter.
+        outputs: Channels that leave.
+        stride: 2 halves the resolution.
+        dropout: Probability in [0, 1) between the two convolutions.
+
+    Example:
+        >>> import torch
+        >>> WideBlock(4, 8, stride=2, dropout=0.0)(torch.zeros(1, 4, 8, 8)).shape
+        torch.Size([1, 8, 4, 4])
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int, dropout: float):
         super().__init__()
@@ -73,16 +85,36 @@ def _stage(blocks: int, inputs: int, outputs: int, stride: int, dropout: float) 
 def wrn(
     depth: int, width: int, classes: int = 10, dropout: float = 0.0, channels: int = 3
 ) -> WideResNet:
-    """WRN-depth-width, for example ``wrn(16, 2)``: images (B, channels, H, W) -> logits (B,
-    classes).
+    """WRN-depth-width, for example ``wrn(16, 2)``.
 
     Stages of 16, 32 and 64 times ``width`` channels at full, half and quarter resolution; the first
     convolution keeps 16.
 
     Layers to tap: conv1, layer1 to layer3, "layer1.0" and so on with bn1, relu1, conv1, bn2, relu2,
-    dropout, conv2, shortcut inside, bn, relu, pool (B, 64 * width), fc. Raises ``ValueError`` for a
-    depth that is not 6n+4 (with the nearest), fewer than 2 classes, any other count below 1, or a
-    dropout outside [0, 1)."""
+    dropout, conv2, shortcut inside, bn, relu, pool (B, 64 * width), fc.
+
+    Args:
+        depth: 6n+4 with n of at least 1.
+        width: Multiplies the channels of the stages.
+        classes: How many, at least 2.
+        dropout: Probability in [0, 1) between the two convolutions of a block (the paper: 0.3).
+        channels: Of the images.
+
+    Returns:
+        (B, channels, H, W) -> logits (B, classes).
+
+    Raises:
+        ValueError: For a depth that is not 6n+4 (with the nearest), fewer than 2 classes, any other
+            count below 1, or a dropout outside [0, 1).
+
+    Source:
+        Zagoruyko, Komodakis, "Wide Residual Networks" (BMVC 2016).
+
+    Example:
+        >>> import torch
+        >>> wrn(10, 1)(torch.zeros(1, 3, 8, 8)).shape
+        torch.Size([1, 10])
+    """
     blocks = blocks_per_stage("a wide ResNet", depth, extra=4)
     check_counts(width=width, classes=classes, channels=channels)
     check_rates(dropout=dropout)

@@ -9,8 +9,13 @@ BUDGETS = ("smoke", "cpu", "full")
 
 
 def budget() -> str:
-    """The current budget. Raises ``ValueError`` if ``KDTUTOR_BUDGET`` is set to something else than
-    the three names.
+    """The current budget, from ``KDTUTOR_BUDGET``.
+
+    Returns:
+        "smoke", "cpu" (the default) or "full".
+
+    Raises:
+        ValueError: If the variable is set to something else than the three names.
     """
     name = os.environ.get("KDTUTOR_BUDGET", "cpu")
     if name not in BUDGETS:
@@ -22,7 +27,21 @@ def budget() -> str:
 
 
 def pick(*, smoke, cpu, full):
-    """The argument that belongs to the current budget: ``epochs = pick(smoke=1, cpu=10,
-    full=200)``.
+    """The argument that belongs to the current budget.
+
+    Args:
+        smoke: For tests.
+        cpu: For two cores.
+        full: For the published scale.
+
+    Returns:
+        One of the three.
+
+    Raises:
+        ValueError: As ``budget`` does.
+
+    Example:
+        >>> pick(smoke=1, cpu=10, full=200) in (1, 10, 200)
+        True
     """
     return {"smoke": smoke, "cpu": cpu, "full": full}[budget()]

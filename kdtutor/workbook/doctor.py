@@ -22,7 +22,18 @@ MODULES = {"scikit-learn": "sklearn"}  # packages that are imported under anothe
 
 
 class Line(NamedTuple):
-    """One line of the report; remedy: what to do about it, shown when it is not ok."""
+    """One line of the report.
+
+    Args:
+        ok: Whether all is well.
+        name: What was looked at.
+        detail: What was found.
+        remedy: What to do about it, shown when it is not ok.
+
+    Example:
+        >>> print(Line(False, "free disk", "0.1 GB", "make room on that disk"))
+        FAIL free disk: 0.1 GB -> make room on that disk
+    """
 
     ok: bool
     name: str
@@ -37,7 +48,14 @@ class Line(NamedTuple):
 
 
 def python(root: Path) -> Iterator[Line]:
-    """Is Python new enough?"""
+    """Is Python new enough?
+
+    Args:
+        root: The data directory.
+
+    Returns:
+        One line.
+    """
     ok = sys.version_info[:2] >= MINIMUM_PYTHON
     need = ".".join(map(str, MINIMUM_PYTHON))
     yield Line(
@@ -49,7 +67,14 @@ def python(root: Path) -> Iterator[Line]:
 
 
 def packages(root: Path) -> Iterator[Line]:
-    """Is every package that pyproject.toml lists installed, new enough, and can it be imported?"""
+    """Is every package that pyproject.toml lists installed, new enough, and can it be imported?
+
+    Args:
+        root: The data directory.
+
+    Returns:
+        One line per package.
+    """
     from importlib.metadata import PackageNotFoundError, requires, version
 
     from packaging.requirements import Requirement
@@ -75,8 +100,15 @@ def packages(root: Path) -> Iterator[Line]:
 
 
 def torch_pair(root: Path) -> Iterator[Line]:
-    """Were torch and torchvision built for each other? A mismatch shows in torchvision's compiled
-    operators.
+    """Were torch and torchvision built for each other?
+
+    A mismatch shows in torchvision's compiled operators.
+
+    Args:
+        root: The data directory.
+
+    Returns:
+        One line.
     """
     import torch
     import torchvision
@@ -96,7 +128,14 @@ def torch_pair(root: Path) -> Iterator[Line]:
 
 
 def device(root: Path) -> Iterator[Line]:
-    """Where will training run, and does the device answer?"""
+    """Where will training run, and does the device answer?
+
+    Args:
+        root: The data directory.
+
+    Returns:
+        One line.
+    """
     import torch
 
     try:
@@ -125,8 +164,14 @@ def device(root: Path) -> Iterator[Line]:
 
 
 def usable_cores() -> int:
-    """Cores that this process may use: its affinity, and the quota of its container where there is
-    one.
+    """Cores that this process may use.
+
+    Returns:
+        Its affinity, or the quota of its container where that is less; at least 1.
+
+    Example:
+        >>> usable_cores() >= 1
+        True
     """
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -139,8 +184,15 @@ def usable_cores() -> int:
 
 
 def threads(root: Path) -> Iterator[Line]:
-    """Does torch use as many threads as there are cores? More of them than cores makes every step
-    slower.
+    """Does torch use as many threads as there are cores?
+
+    More of them than cores makes every step slower.
+
+    Args:
+        root: The data directory.
+
+    Returns:
+        One line.
     """
     import torch
 
@@ -154,8 +206,15 @@ def threads(root: Path) -> Iterator[Line]:
 
 
 def widgets(root: Path) -> Iterator[Line]:
-    """Will JupyterLab draw the sliders? It needs ipywidgets and, in the same environment, the
-    prebuilt extension.
+    """Will JupyterLab draw the sliders?
+
+    It needs ipywidgets and, in the same environment, the prebuilt extension.
+
+    Args:
+        root: The data directory.
+
+    Returns:
+        One line.
     """
     import ipywidgets
     import jupyterlab
@@ -182,7 +241,14 @@ def _existing(root: Path) -> Path:
 
 
 def disk(root: Path) -> Iterator[Line]:
-    """Is there room for datasets and runs?"""
+    """Is there room for datasets and runs?
+
+    Args:
+        root: The data directory.
+
+    Returns:
+        One line.
+    """
     place = _existing(root)
     free = shutil.disk_usage(place).free / 1e9
     yield Line(
@@ -194,8 +260,15 @@ def disk(root: Path) -> Iterator[Line]:
 
 
 def data_directory(root: Path) -> Iterator[Line]:
-    """Can datasets be put where they are looked for? Tried for real: permission bits lie to root
-    and on network disks.
+    """Can datasets be put where they are looked for?
+
+    Tried for real: permission bits lie to root and on network disks.
+
+    Args:
+        root: The data directory.
+
+    Returns:
+        One line.
     """
     place = _existing(root)
     try:
@@ -213,8 +286,15 @@ def data_directory(root: Path) -> Iterator[Line]:
 
 
 def datasets(root: Path) -> Iterator[Line]:
-    """Which datasets are here? digits and scenes come with the packages and must be; the others are
-    optional.
+    """Which datasets are here?
+
+    digits and scenes come with the packages and must be; the others are optional.
+
+    Args:
+        root: The data directory.
+
+    Returns:
+        One line per dataset.
     """
     from .. import datasets
 
@@ -240,11 +320,17 @@ CHECKS: list[Callable[[Path], Iterator[Line]]] = [
 
 
 def diagnose(root: str | Path = "data") -> Iterator[Line]:
-    """All lines, as they become known. root: the data directory."""
+    """All lines, as they become known.
+
+    Args:
+        root: The data directory.
+
+    Returns:
+        What each of ``CHECKS`` yields; one that raises is a FAIL line with the error.
+    """
     root = Path(root)
-    with suppress(
-        Exception
-    ):  # where "data" means the checkout's; a package too broken to tell is reported below
+    # Where "data" means the checkout's; a package too broken to tell is reported below.
+    with suppress(Exception):
         from ..datasets.root import resolve
 
         root = resolve(root)

@@ -170,7 +170,10 @@ def test_known_lengths_of_the_published_files():
 def test_damaged_idx(mnist, spoil, found):
     file = mnist[0] / "MNIST" / "raw" / "train-images-idx3-ubyte"
     file.write_bytes(spoil(file.read_bytes()))
-    expected = f"train-images-idx3-ubyte is damaged.*expected 12 x 28 x 28 bytes.*{found}.*Delete it .*fetch mnist"
+    expected = (
+        f"train-images-idx3-ubyte is damaged.*expected 12 x 28 x 28 bytes.*{found}.*"
+        "Delete it .*fetch mnist"
+    )
     with pytest.raises(ValueError, match=expected):
         load("mnist", root=mnist[0])
 
@@ -185,7 +188,8 @@ def test_damaged_gzip(mnist, spoil):
     file.unlink()
     with pytest.raises(
         ValueError,
-        match="t10k-images-idx3-ubyte.gz is damaged.*expected 5 x 28 x 28 bytes.*broken compression",
+        match="t10k-images-idx3-ubyte.gz is damaged.*expected 5 x 28 x 28 bytes.*"
+        "broken compression",
     ):
         load("mnist", root=mnist[0])
 
@@ -235,7 +239,10 @@ class Evil:
 )
 def test_damaged_or_hostile_pickle(cifar, elsewhere, content, found):
     (cifar / "cifar-10-batches-py" / "data_batch_2").write_bytes(content)
-    expected = f"(?s)data_batch_2 is damaged or incomplete: expected a pickle with 'data'.*({found}).*fetch cifar10"
+    expected = (
+        "(?s)data_batch_2 is damaged or incomplete: expected a pickle with 'data'.*"
+        f"({found}).*fetch cifar10"
+    )
     with pytest.raises(ValueError, match=expected):
         load("cifar10", root=cifar)
     assert not (elsewhere / "owned").exists() and not os.path.exists("owned"), (
@@ -317,7 +324,8 @@ def test_sizes_differ(tmp_path):
     Image.new("RGB", (7, 9)).save(tmp_path / "test" / "bee" / "1.png")
     with pytest.raises(
         ValueError,
-        match=r"differ in size: .*train.bee.0.png has 5 x 4 pixels, .*test.bee.1.png has 7 x 9.*size=",
+        match=r"differ in size: .*train.bee.0.png has 5 x 4 pixels, "
+        r".*test.bee.1.png has 7 x 9.*size=",
     ):
         load(tmp_path)
     assert load(tmp_path, size=6).train.x.shape == (5, 3, 6, 6)
@@ -504,7 +512,10 @@ def test_fetch_without_network(tmp_path, monkeypatch, problem):
         raise problem
 
     monkeypatch.setattr("torchvision.datasets.CIFAR10", fail)
-    expected = r"could not download cifar10 \(.+\). Check the network .* copy data_batch_1.*load\('digits'\)"
+    expected = (
+        r"could not download cifar10 \(.+\). Check the network .* "
+        r"copy data_batch_1.*load\('digits'\)"
+    )
     with pytest.raises(OSError, match=expected):
         fetch("cifar10", tmp_path)
 

@@ -324,7 +324,7 @@ def cub(tmp_path):
         (5, "001.Tern/z.jpg", 1, 1, "30.0 4.0 99.0 99.0"),
     ]
     for _, name, *_ in rows:
-        for place, ending in (("images", ".jpg"), ("segmentations", ".png")):
+        for place in ("images", "segmentations"):
             (folder / place / name).parent.mkdir(parents=True, exist_ok=True)
         pixels[name] = photo(ord(name[-5]))
         Image.fromarray(pixels[name]).save(folder / "images" / name, format="PNG")

@@ -25,8 +25,16 @@ class LessonError(RuntimeError):
 
 
 def lessons(folder: str | Path | None = None) -> list[Path]:
-    """The lesson notebooks, ``NN_*.ipynb``, in order: of ``folder``, else of the checkout, else
-    below the current directory.
+    """The lesson notebooks, ``NN_*.ipynb``, in order.
+
+    Args:
+        folder: Where they lie. None: in the checkout, else below the current directory.
+
+    Returns:
+        Their paths, at least one.
+
+    Raises:
+        FileNotFoundError: If there is none, with the places that were looked at.
     """
     base = checkout()
     places = (
@@ -45,12 +53,22 @@ def lessons(folder: str | Path | None = None) -> list[Path]:
 
 
 def run(path: str | Path, budget: str | None = None, save: bool = True) -> float:
-    """Execute a lesson in its own folder and save it, normalised, in one step. Returns the seconds
-    that it took.
+    """Executes a lesson in its own folder and saves it, normalised, in one step.
 
-    budget: "smoke", "cpu" or "full"; None keeps ``KDTUTOR_BUDGET``. Raises ``LessonError``, and
-    saves nothing, if a cell fails or if an error hides inside a widget."""
-    import matplotlib.font_manager  # noqa: F401  builds its cache here, not with a message on stderr in a figure's cell
+    Args:
+        path: The notebook.
+        budget: "smoke", "cpu" or "full"; None keeps ``KDTUTOR_BUDGET``.
+        save: False: leave the file as it is.
+
+    Returns:
+        The seconds that it took.
+
+    Raises:
+        LessonError: If a cell fails or if an error hides inside a widget; nothing is saved then.
+        ValueError: For another budget.
+    """
+    # It builds its cache here, not with a message on stderr in a figure's cell.
+    import matplotlib.font_manager  # noqa: F401
     from nbclient import NotebookClient
 
     from .kernel import WakefulManager
@@ -87,12 +105,22 @@ def run(path: str | Path, budget: str | None = None, save: bool = True) -> float
 
 
 def swallowed(nb: NotebookNode) -> list[str]:
-    """The errors that did not fail their cell: those shown inside a widget, or raised by a
-    callback, each with its cell.
+    """The errors that did not fail their cell.
 
-    Reads the widget state that an execution leaves in ``nb.metadata.widgets``: use it before
-    ``normalise``. Messages on stderr inside a widget count too, because nothing shows them
-    afterwards."""
+    They are shown inside a widget, or raised by a callback. Reads the widget state that an
+    execution leaves in ``nb.metadata.widgets``: use it before ``normalise``. Messages on stderr
+    inside a widget count too, because nothing shows them afterwards.
+
+    Args:
+        nb: An executed notebook.
+
+    Returns:
+        A text for each, with its cell; an empty list if there is none.
+
+    Example:
+        >>> swallowed(nbformat.v4.new_notebook())
+        []
+    """
     state = nb.metadata.get("widgets", {}).get(STATE, {}).get("state", {})
     found, seen = [], set()
     for index, cell in enumerate(nb.cells):

@@ -18,7 +18,17 @@ LOOK = 0.2  # seconds
 
 class WakefulChannel(AsyncZMQSocketChannel):
     async def get_msg(self, timeout: float | None = None) -> dict:
-        """The next message; raises ``queue.Empty`` after timeout seconds (None: never)."""
+        """The next message.
+
+        Args:
+            timeout: Seconds; None: wait for ever.
+
+        Returns:
+            The message.
+
+        Raises:
+            queue.Empty: After ``timeout`` seconds without one.
+        """
         end = float("inf") if timeout is None else monotonic() + timeout
         while True:
             left = end - monotonic()

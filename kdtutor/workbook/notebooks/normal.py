@@ -19,8 +19,21 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def normalise(nb: NotebookNode) -> NotebookNode:
-    """Remove, in place, what changes from run to run or what GitHub cannot show; figures, texts,
-    ids and counts stay.
+    """Removes, in place, what changes from run to run or what GitHub cannot show.
+
+    Figures, texts, ids and counts stay.
+
+    Args:
+        nb: A notebook, executed or not.
+
+    Returns:
+        The same notebook.
+
+    Example:
+        >>> from nbformat.v4 import new_code_cell, new_notebook
+        >>> cell = new_code_cell("1", metadata={"collapsed": True, "tags": ["a"]})
+        >>> normalise(new_notebook(cells=[cell])).cells[0].metadata
+        {'tags': ['a']}
     """
     nb.nbformat, nb.nbformat_minor, nb.metadata = 4, 5, nbformat.from_dict(METADATA)
     for index, cell in enumerate(nb.cells):
@@ -42,9 +55,8 @@ def _tidy(outputs: list[NotebookNode]) -> list[NotebookNode]:
                 )
             if not output.text.strip("\r\n"):
                 continue
-            if (
-                kept and kept[-1].get("name") == output.name
-            ):  # how a stream is cut into pieces is chance
+            # How a stream is cut into pieces is chance.
+            if kept and kept[-1].get("name") == output.name:
                 kept[-1].text += output.text
                 continue
         elif VIEW in output.get("data", {}):
@@ -56,8 +68,18 @@ def _tidy(outputs: list[NotebookNode]) -> list[NotebookNode]:
 
 
 def text_of(output: NotebookNode) -> str:
-    """What an output says in words: a stream, a traceback, or every text/… form of its data (never
-    the picture's bytes).
+    """What an output says in words.
+
+    Args:
+        output: Of a code cell.
+
+    Returns:
+        A stream, a traceback, or every text/… form of its data (never the picture's bytes).
+
+    Example:
+        >>> from nbformat.v4 import new_output
+        >>> text_of(new_output("stream", text="epoch 1"))
+        'epoch 1'
     """
     if output.output_type == "stream":
         return output.text
@@ -67,5 +89,18 @@ def text_of(output: NotebookNode) -> str:
 
 
 def place(nb: NotebookNode, index: int) -> str:
-    """How a message names a cell: its position and its id."""
+    """How a message names a cell: its position and its id.
+
+    Args:
+        nb: The notebook.
+        index: Of the cell, from 0.
+
+    Returns:
+        Words for a message.
+
+    Example:
+        >>> from nbformat.v4 import new_code_cell, new_notebook
+        >>> place(new_notebook(cells=[new_code_cell("1", id="one")]), 0)
+        'cell 1 of 1 (one)'
+    """
     return f"cell {index + 1} of {len(nb.cells)} ({nb.cells[index].get('id', 'no id')})"

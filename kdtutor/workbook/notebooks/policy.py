@@ -27,7 +27,18 @@ ADDRESS = re.compile(r"\b0x[0-9a-f]{8,}\b")
 
 
 def problems(path: str | Path) -> list[str]:
-    """What is wrong with a committed lesson, one sentence each; an empty list if nothing is."""
+    """What is wrong with a committed lesson.
+
+    Args:
+        path: The notebook.
+
+    Returns:
+        One sentence each; an empty list if nothing is.
+
+    Example:
+        >>> problems("nowhere.ipynb")
+        ["not a valid notebook: [Errno 2] No such file or directory: 'nowhere.ipynb'"]
+    """
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
