@@ -28,6 +28,7 @@ from losses import (
 from small import net, weights
 
 from kdtutor import fit
+from kdtutor.ablation import Grid
 from kdtutor.methods import DML
 from kdtutor.methods.online.mutual import mutual_loss
 from kdtutor.training.schedules import sgd
@@ -213,6 +214,30 @@ def test_networks_come_as_one_list():
     for wrong in (lambda: DML(small(1), small(2)), lambda: DML(small(1))):
         with pytest.raises(ValueError, match=r"DML\(\[net_a, net_b\]\)"):
             wrong()
+
+
+def test_every_network_of_the_players_is_named_and_the_first_is_deployed():
+    nets = [net(i) for i in range(3)]
+    distiller = DML(nets)
+    assert list(distiller.networks()) == ["net1", "net2", "net3"]
+    assert list(distiller.networks().values()) == nets == list(distiller.peers)
+    assert distiller.networks()["net1"] is distiller.deploy()
+
+
+def test_the_peers_of_a_grid_begin_with_weights_of_their_own():
+    """Equal networks would have nothing to tell each other."""
+    settings = dict(
+        dataset=images(side=4), teacher="mlp24", students=["mlp8"], seeds=(0, 1), epochs=1
+    )
+    first, second = Grid(**settings, methods=["DML(peers=3)"]).cells()
+    seen = [weights(n) for c in (first, second) for n in c.distiller(c.data(), None).peers]
+    assert len(seen) == 6
+    for i, a in enumerate(seen):
+        assert not any(torch.equal(a, b) for b in seen[:i]), i
+    again = first.distiller(first.data(), None).peers
+    assert all(torch.equal(weights(n), w) for n, w in zip(again, seen)), "its seed decides"
+    alone, _ = Grid(**settings, methods=["CrossEntropy"]).cells()
+    assert torch.equal(weights(alone.distiller(alone.data(), None).student), seen[0])
 
 
 def test_devices_that_differ_are_both_named():
