@@ -4,10 +4,12 @@ during the call.
 A path is what ``named_modules()`` prints ("layer2.1"); it means the module's output.
 "layer2.1.relu2:input" means its input: the features before a ReLU. "layer2.1.relu#2" means the
 second time that a module runs in one forward pass (torchvision's blocks use one ReLU twice).
+Inside an attention module (nn.MultiheadAttention, transformers' own) "encoder.attn:queries",
+":keys", ":values" and ":attention" mean what no module returns (``attention.watch``).
 Nothing in the network changes, so one network can serve several readers."""
 
 from collections.abc import Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from weakref import WeakKeyDictionary
 
 import torch
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..errors import unknown
+from .attention import SIDES, check_attention, watch
 from .outputs import call, logits_of
 
 
@@ -56,16 +59,21 @@ class Taps:
                     [m for m in modules if m],
                     "kdtutor.taps.layers(net) lists all of them.",
                 )
-            if side not in ("", "input", "output"):
+            if side not in ("", "input", "output", *SIDES):
                 raise ValueError(
-                    f"layer {layer!r}: after the colon comes 'input' or 'output', not {side!r}."
+                    f"layer {layer!r}: after the colon comes 'input' or 'output' (or, inside an "
+                    f"attention module, one of {SIDES}), not {side!r}."
                 )
+            if side in SIDES:
+                check_attention(modules[path], layer)
             if run and not (run.isdigit() and int(run)):
                 raise ValueError(
                     f"layer {layer!r}: after '#' comes which run of the module is meant, 1, 2, "
                     f"..., not {run!r}."
                 )
-            self._points.append((layer, modules[path], side == "input", int(run or 0)))
+            self._points.append((layer, modules[path], side, int(run or 0)))
+
+        self._attends = any(side in SIDES for _, _, side, _ in self._points)
 
     def __call__(self, x) -> tuple[Tensor, dict[str, Tensor]]:
         key, known = (*self.layers, self.stop), _overwritten.setdefault(self.net, {})
@@ -117,8 +125,11 @@ class Taps:
                 raise _Read
 
         try:
-            for layer, module, wants_input, run in self._points:
-                if wants_input:
+            for layer, module, side, run in self._points:
+                if side in SIDES:
+                    one = lambda value, n=layer, r=run: keep(n, r, value)
+                    hooks.extend(watch(module, layer, side, one))
+                elif side == "input":
                     hooks.append(
                         module.register_forward_pre_hook(
                             lambda m, args, n=layer, r=run: keep(n, r, args)
@@ -130,7 +141,8 @@ class Taps:
                             lambda m, args, out, n=layer, r=run: keep(n, r, out)
                         )
                     )
-            output = call(self.net, x)
+            with _visible(self.net) if self._attends else nullcontext():
+                output = call(self.net, x)
         except _Read:
             output = None
         finally:
@@ -143,6 +155,20 @@ class Taps:
                 "layers that it uses."
             )
         return output, features, any(value._version != version for value, version in originals)
+
+
+@contextmanager
+def _visible(net: nn.Module):
+    """Inside, nn.TransformerEncoder does not pack padded batches into nested tensors, which it does
+    in eval mode only and which have no maps. What it answers at the padded places is then not 0.
+    """
+    before = torch.backends.mha.get_fastpath_enabled()
+    packs = any(isinstance(m, nn.TransformerEncoder) for m in net.modules())
+    try:
+        torch.backends.mha.set_fastpath_enabled(before and not packs)
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def layers(net: nn.Module) -> list[str]:
