@@ -148,23 +148,53 @@ def _check_mask(mask: Tensor, logits: Tensor, axis: int) -> None:
 def ensemble_targets(
     teacher_logits: Tensor, temperature: float = 1.0, mean: str = "arithmetic"
 ) -> Tensor:
-    """The soft targets of M teachers: (M, B, C) logits -> (B, C) probabilities.
+    """The soft targets of M teachers.
 
-    arithmetic: the mean of softmax(z_m/T), "some member believes it".   geometric: the softmax of
-    the mean of z_m/T, the normalised product, "all members believe it" (Hinton et al. 2015, section
-    1 allow either). Averaging logits is the geometric mean. Raises ``ValueError`` for another
-    shape, for an unknown mean, and unless T is finite and > 0."""
+    Args:
+        teacher_logits: (M, B, C), the M teachers' logits.
+        temperature: T, finite and > 0.
+        mean: "arithmetic", the mean of softmax(z_m/T): "some member believes it"; "geometric", the
+            softmax of the mean of z_m/T, the normalised product: "all members believe it".
+            Averaging logits is the geometric mean.
+
+    Returns:
+        Probabilities (B, C).
+
+    Raises:
+        ValueError: for another shape, for an unknown mean, and unless T is finite and > 0.
+
+    Source:
+        Hinton et al. 2015, section 1, allow either mean.
+
+    Example:
+        >>> ensemble_targets(torch.tensor([[[0.0, 100.0]], [[100.0, 0.0]]]))
+        tensor([[0.5000, 0.5000]])
+    """
     return soften(ensemble_logits(teacher_logits, temperature, mean), temperature)
 
 
 def ensemble_logits(
     teacher_logits: Tensor, temperature: float = 1.0, mean: str = "arithmetic"
 ) -> Tensor:
-    """Logits (B, C) whose softmax at this temperature is ``ensemble_targets``: they stand in for a
-    single teacher's logits.
+    """Logits whose softmax at this temperature is ``ensemble_targets``: they stand in for a single
+    teacher's logits.
 
-    geometric: the mean of the logits, the same for every T.   arithmetic: T * log of the mean of
-    softmax(z_m/T)."""
+    Args:
+        teacher_logits: (M, B, C), the M teachers' logits.
+        temperature: T, finite and > 0.
+        mean: "geometric", the mean of the logits, the same for every T; "arithmetic", T * log of
+            the mean of softmax(z_m/T).
+
+    Returns:
+        (B, C).
+
+    Raises:
+        ValueError: for another shape, for an unknown mean, and unless T is finite and > 0.
+
+    Example:
+        >>> ensemble_logits(torch.tensor([[[0.0, 4.0]], [[2.0, 0.0]]]), mean="geometric")
+        tensor([[1., 2.]])
+    """
     check_temperature(temperature)
     if teacher_logits.ndim != 3 or not teacher_logits.shape[0]:
         raise ValueError(

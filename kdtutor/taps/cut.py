@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
+from .inputs import example_input
+from .modes import eval_mode
 from .outputs import call
-from .read import Taps, eval_mode, example_input
+from .read import Taps
 from .steps import NotTraceable, forward_steps
 
 

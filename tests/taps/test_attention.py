@@ -129,6 +129,7 @@ def test_the_students_gradient_is_that_of_torchs_own_map():
     torch.testing.assert_close(got, net.attn.in_proj_weight.grad, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
 @pytest.mark.parametrize("mode", [True, False])
 def test_inside_torchs_encoder_with_padding_where_its_fast_path_would_hide_them(mode):
     torch.manual_seed(0)

@@ -21,10 +21,24 @@ from ...taps.default_layers import levels
 
 
 def gated_logits(branch_logits: Tensor, gate: Tensor) -> Tensor:
-    """The native ensemble: z_e = sum_i g_i z_i.   branch_logits: (M, B, C).   gate: (B, M), rows
-    sum to 1. Returns (B, C).
+    """The native ensemble: z_e = sum_i g_i z_i.
 
-    Raises ``ValueError`` for shapes that do not belong together.
+    Args:
+        branch_logits: (M, B, C), the logits of M branches.
+        gate: (B, M), rows sum to 1.
+
+    Returns:
+        (B, C).
+
+    Raises:
+        ValueError: for shapes that do not belong together, and for different devices.
+
+    Source:
+        Lan et al. 2018.
+
+    Example:
+        >>> gated_logits(torch.tensor([[[4.0, 0.0]], [[0.0, 8.0]]]), torch.tensor([[0.5, 0.5]]))
+        tensor([[2., 4.]])
     """
     check_same_device("branch_logits", branch_logits, "gate", gate)
     if branch_logits.ndim != 3 or gate.shape != (branch_logits.shape[1], branch_logits.shape[0]):
@@ -37,16 +51,37 @@ def gated_logits(branch_logits: Tensor, gate: Tensor) -> Tensor:
 
 
 class ONE(Distiller):
-    """L = sum_i CE_i + CE_ensemble + kd_weight * T^2 * sum_i KL(p_e^T || p_i^T) over the branches;
-    the ensemble learns from labels alone.
+    """One network with several upper halves, which learn from the ensemble that a gate makes of
+    them.
 
-    student: the network to deploy, and the first branch.   branches: how many, at least 2.   split:
-    the layer after which they part, by default the last but one stage.   The gate: average pooling
-    of the split's features, linear, batch norm, ReLU, softmax. temperature: 3, as in the authors'
-    code (whether in the paper, too, we could not check).   variant "code": the last term grows as
-    exp(-5 (1 - e)^2) over the first 80 of 300 epochs, which the authors' notes call a tip beside
-    the paper. deploy() is the student itself. Raises ``ValueError`` where the network cannot be cut
-    at ``split`` (``kdtutor.taps.cut``), which must be a whole child of the network.
+    L = sum_i CE_i + CE_ensemble + kd_weight * T^2 * sum_i KL(p_e^T || p_i^T) over the branches; the
+    ensemble learns from labels alone. The gate: average pooling of the split's features, linear,
+    batch norm, ReLU, softmax. ``deploy()`` is the student itself.
+
+    Args:
+        student: the network to deploy, and the first branch.
+        branches: how many, at least 2.
+        split: the layer after which they part, a whole child of the network; by default the last
+            but one stage.
+        temperature: T, finite and > 0; 3, as in the authors' code (whether in the paper, too, we
+            could not check).
+        kd_weight: >= 0.
+        variant: "paper"; or "code", where the last term grows as exp(-5 (1 - e)^2) over the first
+            80 of 300 epochs, which the authors' notes call a tip beside the paper.
+        example: an input of the network, where it has no ``input_shape``.
+
+    Raises:
+        ValueError: where the network cannot be cut at ``split`` (``kdtutor.taps.cut``), where
+            nothing above it could learn, and for values outside these ranges.
+
+    Source:
+        Lan, Zhu, Gong (NeurIPS 2018), arXiv 1806.04606.
+
+    Example:
+        >>> from kdtutor.models import resnet8
+        >>> distiller = ONE(resnet8(classes=3, channels=1), branches=2)
+        >>> distiller.split, [name for name, _ in distiller.branches[0].named_children()]
+        ('layer2', ['layer3', 'pool', 'fc'])
     """
 
     def __init__(
