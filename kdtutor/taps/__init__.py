@@ -1,17 +1,10 @@
 """Read, cut and name the layers of any torch module."""
 
 from .cut import cut
+from .inputs import example_input, input_gradient, shapes
+from .modes import eval_mode, twice_differentiable
 from .outputs import call, logits_of
-from .read import (
-    Taps,
-    check_same_features,
-    eval_mode,
-    example_input,
-    input_gradient,
-    layers,
-    shapes,
-    twice_differentiable,
-)
+from .read import Taps, check_same_features, layers
 
 __all__ = [
     "Taps",

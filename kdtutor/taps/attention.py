@@ -1,154 +1,187 @@
-"""Inside attention: queries, keys, values and maps, which no module returns by itself.
+"""Queries, keys, values and attention maps inside torch's and transformers' attention modules.
 
-``"encoder.layers.0.self_attn:queries"``, ``:keys``, ``:values`` are (B, heads, L, head_dim),
-``:attention`` is (B, heads, L, S), the probabilities before dropout. They are computed beside the
-module's own forward pass, from its inputs and weights, with gradient; what the module returns stays
-as it is, whichever fused kernel it takes.
-"""
+A fused kernel keeps them to itself, so they are computed once more beside it from the same inputs
+and weights; the module's own answer stays what it is."""
 
 import inspect
-import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 SIDES = ("queries", "keys", "values", "attention")
-# How the modules of transformers call their three projections, and their numbers of heads.
-PROJECTIONS = (
-    ("query", "key", "value"),
-    ("q_proj", "k_proj", "v_proj"),
-    ("q_lin", "k_lin", "v_lin"),
+_PROJECTIONS = (("query", "key", "value"), ("q_proj", "k_proj", "v_proj"))  # as transformers' name
+_HEADS = ("num_attention_heads", "num_heads", "n_heads")
+# What changes a map between the projections and the softmax, or after it, in ways of its own.
+_ARGUMENTS = (
+    *("position_embeddings", "position_bias", "rotary_pos_emb", "head_mask"),
+    *("past_key_value", "past_key_values", "layer_past"),
 )
-HEADS = ("num_attention_heads", "num_heads", "n_heads", "heads")
-GROUPS = ("num_key_value_heads",)
+_PARTS = (
+    *("rotary_emb", "q_norm", "k_norm", "distance_embedding", "attn_logit_softcapping", "sinks"),
+    *("relative_position_bias_table", "relative_position_bias"),
+)
 
 
-def watch(
-    module: nn.Module, path: str, side: str, keep: Callable[[Tensor], None], check: bool = False
-) -> list:
-    """Hooks that hand ``keep`` what is asked for whenever the module runs.
+def watch(module: nn.Module, layer: str, side: str, keep: Callable[[Tensor], None]) -> list:
+    """Hooks that hand queries, keys, values (B, heads, L, head_dim) or attention maps (B, heads, L,
+    S) to ``keep`` whenever the module runs.
+
+    Maps are the probabilities before dropout, masks included. Queries, keys and values are those
+    that the projections give: before rotary embeddings, where there are any. Keys and values that
+    several heads share are repeated for each of them.
 
     Args:
-        module: ``nn.MultiheadAttention``, or a module with three linear projections under names
-            that transformers uses.
-        path: Its path, for messages.
-        side: One of ``SIDES``.
-        keep: Receives the tensor.
-        check: Only say whether that is possible.
+        module: an ``nn.MultiheadAttention``, or a module with submodules query, key, value or
+            q_proj, k_proj, v_proj, as transformers builds them.
+        layer: its path, for the errors.
+        side: "queries", "keys", "values" or "attention".
+        keep: called with the tensor.
 
     Returns:
         The hooks' handles.
 
     Raises:
-        ValueError: For a module that is no attention of these kinds.
+        ValueError: for other modules; and, when the module runs, where the map depends on more than
+            projections and masks (rotary or relative positions, a cache of keys).
     """
-    names = next((n for n in PROJECTIONS if all(hasattr(module, p) for p in n)), None)
-    if names is None and not isinstance(module, nn.MultiheadAttention):
-        raise ValueError(
-            f"layer '{path}:{side}': {type(module).__name__} is no attention that can be read: "
-            "expected nn.MultiheadAttention, or a module with query, key and value (or q_proj, "
-            "k_proj and v_proj) inside."
-        )
-    if check:
-        return []
     if isinstance(module, nn.MultiheadAttention):
-        signature = inspect.signature(nn.MultiheadAttention.forward)
 
-        def before(m, args, kwargs):
-            given = signature.bind(m, *args, **kwargs)
-            given.apply_defaults()
-            keep(_of_multihead(m, path, side, given.arguments))
+        def ran(m, args, kwargs, output):
+            keep(_of_torch(m, layer, side, _bound(m, args, kwargs)))
 
-        return [module.register_forward_pre_hook(before, with_kwargs=True)]
-    assert names is not None
+        return [module.register_forward_hook(ran, with_kwargs=True)]
+    names = _projections(module, layer)
     seen: dict[str, Tensor] = {}
-    hooks = [
-        getattr(module, name).register_forward_hook(
-            lambda m, args, out, kind=kind: seen.__setitem__(kind, out)
+
+    def done(m, args, kwargs, output):
+        three = [seen.pop(name) for name in names]
+        keep(_of_transformers(m, layer, side, three, _bound(m, args, kwargs)))
+
+    hooks: list = [
+        module.get_submodule(n).register_forward_hook(
+            lambda m, args, output, n=n: seen.__setitem__(n, output)
         )
-        for kind, name in zip(SIDES, names)
+        for n in names
     ]
-
-    def after(m, args, kwargs, out):
-        keep(_of_projections(m, path, side, seen, args, kwargs))
-
-    return [*hooks, module.register_forward_hook(after, with_kwargs=True)]
+    return [*hooks, module.register_forward_hook(done, with_kwargs=True)]
 
 
-def _of_multihead(m: nn.MultiheadAttention, path: str, side: str, given: dict) -> Tensor:
-    if m.bias_k is not None or m.add_zero_attn:
+def check_attention(module: nn.Module, layer: str) -> None:
+    """Raises ``ValueError`` unless the module is one that ``watch`` can look into."""
+    if not isinstance(module, nn.MultiheadAttention):
+        _projections(module, layer)
+    elif module.bias_k is not None or module.add_zero_attn:
         raise ValueError(
-            f"layer '{path}:{side}': add_bias_kv and add_zero_attn add keys that belong to no "
-            "token, so maps of two networks could not be compared."
+            f"layer {layer!r}: a MultiheadAttention with bias_k or add_zero_attn attends to a "
+            "place that is not in its input. Build it without."
         )
-    inputs = [given[k] for k in ("query", "key", "value")]
-    if inputs[0].ndim == 2:
-        inputs = [t[None] for t in inputs]
+
+
+def _projections(module: nn.Module, layer: str) -> tuple[str, ...]:
+    for names in _PROJECTIONS:
+        if all(isinstance(getattr(module, n, None), nn.Module) for n in names):
+            return names
+    raise ValueError(
+        f"layer {layer!r} is a {type(module).__name__}, in which no queries, keys and values are "
+        "known: take the path of an nn.MultiheadAttention, or of a module whose submodules are "
+        "query, key, value or q_proj, k_proj, v_proj."
+    )
+
+
+def _bound(module: nn.Module, args: tuple, kwargs: dict) -> dict[str, Any]:
+    return {**inspect.signature(module.forward).bind(*args, **kwargs).arguments, **kwargs}
+
+
+def _heads(x: Tensor, heads: int) -> Tensor:
+    """(B, L, heads * d) -> (B, heads, L, d)"""
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def _chosen(side: str, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float):
+    if side != "attention":
+        return {"queries": q, "keys": k, "values": v}[side]
+    scores = (q * scale) @ k.mT
+    return (scores if mask is None else scores + mask).softmax(-1)
+
+
+def _additive(mask: Tensor, out: Tensor) -> Tensor:
+    """A mask of bools, True where a key is hidden, as what is added to the scores."""
+    if mask.dtype != torch.bool:
+        return mask
+    return torch.zeros_like(mask, dtype=out.dtype).masked_fill_(mask, -torch.inf)
+
+
+def _of_torch(m: nn.MultiheadAttention, layer: str, side: str, given: dict[str, Any]) -> Tensor:
+    three = [given[name] for name in ("query", "key", "value")]
+    if three[0].ndim == 2:  # one example without a batch
+        three = [x[None] for x in three]
     elif not m.batch_first:
-        inputs = [t.transpose(0, 1) for t in inputs]
+        three = [x.transpose(0, 1) for x in three]
     if m.in_proj_weight is not None:
         weights = m.in_proj_weight.chunk(3)
     else:
         weights = (m.q_proj_weight, m.k_proj_weight, m.v_proj_weight)
     biases = (None,) * 3 if m.in_proj_bias is None else m.in_proj_bias.chunk(3)
-    wanted = (0, 1) if side == "attention" else (SIDES.index(side),)
-    parts = [_heads(F.linear(inputs[i], weights[i], biases[i]), m.num_heads) for i in wanted]
-    if side != "attention":
-        return parts[0]
-    scores = parts[0] @ parts[1].mT / math.sqrt(m.head_dim)
-    mask, padding = given["attn_mask"], given["key_padding_mask"]
+    q, k, v = (_heads(F.linear(x, w, b), m.num_heads) for x, w, b in zip(three, weights, biases))
+    mask, padding = given.get("attn_mask"), given.get("key_padding_mask")
     if mask is not None:  # (L, S), or (B * heads, L, S)
-        extra = _additive(mask, scores)
-        scores = scores + (extra.view(scores.shape) if mask.ndim == 3 else extra)
-    if padding is not None:
-        scores = scores + _additive(padding, scores)[:, None, None]
-    return scores.softmax(-1)
+        mask = _additive(mask, q)
+        mask = mask.unflatten(0, (-1, m.num_heads)) if mask.ndim == 3 else mask
+    if padding is not None:  # (B, S)
+        padding = _additive(padding, q).reshape(len(q), 1, 1, -1)
+        mask = padding if mask is None else mask + padding
+    return _chosen(side, q, k, v, mask, m.head_dim**-0.5)
 
 
-def _of_projections(m, path, side, seen: dict[str, Tensor], args, kwargs) -> Tensor:
-    heads = _number(m, HEADS)
-    if heads is None:
+def _of_transformers(
+    m: nn.Module, layer: str, side: str, three: list[Tensor], given: dict[str, Any]
+) -> Tensor:
+    config = getattr(m, "config", None)
+    counts = [getattr(owner, n, None) for owner in (m, config) for n in _HEADS]
+    heads = next((n for n in counts if isinstance(n, int)), None)
+    if heads is None or any(x.ndim != 3 for x in three):
         raise ValueError(
-            f"layer '{path}:{side}': {type(m).__name__} does not say its number of heads."
+            f"layer {layer!r}: expected projections (B, L, heads * head_dim) and the number of "
+            f"heads as one of {_HEADS} of the module or its config; got "
+            f"{[tuple(x.shape) for x in three]} and {heads} heads."
         )
-    groups = _number(m, GROUPS) or heads
-    parts = {kind: _heads(t, heads if kind == "queries" else groups) for kind, t in seen.items()}
+    q = _heads(three[0], heads)
+    k, v = (_heads(x, x.shape[-1] // q.shape[-1]) for x in three[1:])
+    k, v = (x.repeat_interleave(heads // x.shape[1], 1) for x in (k, v))  # as grouped heads do
     if side != "attention":
-        return parts[side]
-    if kwargs.get("position_embeddings") is not None or hasattr(m, "rotary_emb"):
+        return _chosen(side, q, k, v, None, 1.0)
+    more = [name for name in _ARGUMENTS if given.get(name) is not None]
+    more += [name for name in _PARTS if getattr(m, name, None) is not None]
+    if more:
         raise ValueError(
-            f"layer '{path}:attention': {type(m).__name__} turns queries and keys by their place "
-            "(rotary embeddings) after they are projected, so its maps cannot be computed from "
-            "them. Read ':queries', ':keys' or ':values', or ask the model for output_attentions."
+            f"layer {layer!r}: {type(m).__name__} makes its map with {more}, too, so that it "
+            "cannot be computed exactly from projections and masks. Read ':queries' and ':keys' as "
+            "projected, or let the network return its attentions."
         )
-    keys = parts["keys"].repeat_interleave(heads // groups, 1)
-    scores = parts["queries"] @ keys.mT / math.sqrt(keys.shape[-1])
-    mask = kwargs.get("attention_mask", args[1] if len(args) > 1 else None)
-    if isinstance(mask, Tensor):
-        if mask.ndim == 2:
-            mask = mask[:, None, None]
-        # Here a bool mask says what counts, the other way round than torch's own modules.
-        scores = scores + (_additive(~mask, scores) if mask.dtype == torch.bool else mask)
-    return scores.softmax(-1)
+    mask = None
+    for name in ("attention_mask", "causal_attention_mask"):
+        part = given.get(name)
+        if part is None:
+            continue
+        if part.ndim != 4:
+            raise ValueError(
+                f"layer {layer!r}: {name} has shape {tuple(part.shape)}; expected (B, 1 or heads, "
+                "L, S), as transformers' eager and sdpa attention take it."
+            )
+        # Bools are True where a key takes part: torch's other convention.
+        part = _additive(~part, q) if part.dtype == torch.bool else part
+        mask = part if mask is None else mask + part
+    length = q.shape[2]
+    causal = given.get("is_causal")
+    causal = getattr(m, "is_causal", False) if causal is None else causal
+    if mask is None and causal and length > 1:
+        hidden = torch.ones(length, k.shape[2], dtype=torch.bool, device=q.device).triu(1)
+        mask = _additive(hidden, q)
+    scale = next((s for n in ("scaling", "scale") if isinstance(s := getattr(m, n, 0), float)), 0.0)
+    return _chosen(side, q, k, v, mask, scale or q.shape[-1] ** -0.5)
 
 
-def _heads(x: Tensor, heads: int) -> Tensor:
-    """(B, L, heads * d) -> (B, heads, L, d)."""
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
-
-
-def _additive(mask: Tensor, scores: Tensor) -> Tensor:
-    """A mask as numbers to add: True (leave out) is -inf."""
-    if mask.dtype != torch.bool:
-        return mask.to(scores.dtype)
-    return torch.zeros_like(mask, dtype=scores.dtype).masked_fill(mask, -math.inf)
-
-
-def _number(m: nn.Module, names) -> int | None:
-    for holder in (m, getattr(m, "config", None)):
-        for name in names:
-            if isinstance(getattr(holder, name, None), int):
-                return getattr(holder, name)
-    return None
+__all__ = ["SIDES", "check_attention", "watch"]

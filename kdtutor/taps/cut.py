@@ -1,174 +1,246 @@
-"""Cut a network behind a layer: what runs up to it, and what runs after it."""
+"""Cut a network in two behind a layer: what runs up to it, and what runs from there on.
 
-from collections import OrderedDict
-from copy import deepcopy
+The forward pass is written down as a list of steps (``steps``), the list is cut behind the layer,
+and each half calls the network's own modules. Only the forward methods around the layer are looked
+into (for "layer2.0" the network's and layer2's); what happens inside other modules does not matter.
+"""
+
+import copy as copying
+from collections.abc import Mapping
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_leaves
 
-from .outputs import call, logits_of
-from .read import Taps, eval_mode, example_input
+from .inputs import example_input
+from .modes import eval_mode
+from .outputs import call
+from .read import Taps
+from .steps import NotTraceable, forward_steps
 
 
 def cut(
-    net: nn.Module, layer: str, example: Tensor | None = None, copy: bool = False
-) -> tuple[nn.Module, nn.Module]:
-    """Two modules, ``lower`` and ``upper``: ``upper(lower(x))`` is what the network answers.
+    net: nn.Module, layer: str, example: Tensor | Mapping | None = None, copy: bool = False
+) -> tuple["Half", "Half"]:
+    """Two modules: ``lower`` runs the network as far as a layer, ``upper`` all that follows.
 
-    The halves hold the network's own layers under their own names, so training them trains the
-    network, BatchNorm's statistics included; each holds only what it runs, so their parameters are
-    disjoint.
+    ``upper(lower(x))`` is ``net(x)``, bit for bit: it is tried on the example, in eval mode. The
+    halves keep the network's names in ``state_dict`` and hold the modules that they run, no others;
+    one that the network uses on both sides of the cut belongs to both.
 
     Args:
-        net: Any network whose forward pass can be parted at one tensor: whole children that run one
-            after the other (ResNets, VGG, transformers' encoders), or anything that
-            ``torch.fx.symbolic_trace`` can follow.
-        layer: The path behind which to cut ("layer2", "features.7").
-        example: A small batch of inputs, for networks that carry no ``input_shape``.
-        copy: Give both halves copies of the layers, independent of the network.
+        net: any torch module whose forward methods around the layer can be followed (see Raises).
+        layer: the path of a module that runs once and returns a tensor, "layer2.1".
+        example: a small batch of the network's inputs; a mapping becomes named arguments, by which
+            ``lower`` is then called too. Default: numbers in the ``input_shape`` that kdtutor's
+            models carry. Where a forward method asks for sizes, other inputs are taken to answer
+            as the example does.
+        copy: False, the halves share the network's parameters and buffers: training them trains
+            it, BatchNorm statistics included. True: each half is a copy of its own.
 
     Returns:
-        (lower, upper).
+        (lower, upper), in the network's modes: ``lower(x)`` gives the layer's feature and
+        ``upper(feature)`` the network's answer. Each has ``train()`` and ``eval()`` of its own.
+        Move a network to its device before it is cut.
 
     Raises:
-        ValueError: For a path that does not exist, a layer behind which the network still needs
-            something from before (a shortcut across the cut), or a forward pass that cannot be
-            followed.
+        ValueError: for an unknown layer (with the near matches), one that runs twice, never, or
+            returns no tensor; where a step behind the layer reads the input or an earlier feature
+            past it, as a skip connection does; and where a forward method around the layer branches
+            on values, makes tensors out of nothing, or does something else in training.
 
     Example:
-        >>> net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
-        >>> lower, upper = cut(net, "1", torch.zeros(2, 4))
-        >>> x = torch.ones(2, 4)
-        >>> bool((upper(lower(x)) == net(x)).all()), len(list(upper.parameters()))
-        (True, 2)
+        >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+        >>> x = torch.rand(2, 4)
+        >>> lower, upper = cut(net, "1", example=x)
+        >>> lower(x).shape, torch.equal(upper(lower(x)), net(x)), list(upper.state_dict())
+        (torch.Size([2, 8]), True, ['2.weight', '2.bias'])
     """
-    Taps(net, [layer])  # raises for a path that does not exist
-    source = deepcopy(net) if copy else net
-    x = example_input(net, example, random=True)
+    x = example if isinstance(example, Mapping) else example_input(net, example, random=True)
+    reader = Taps(net, [layer])  # raises for an unknown layer
+    if ":" in layer or "#" in layer:
+        raise ValueError(f"layer {layer!r}: a network is cut behind a module, so give its path.")
     with eval_mode(net):
-        want = logits_of(call(net, x))
-        feature = Taps(net, [layer], stop=True)(x)[1][layer]
-    reasons = []
-    for way in (_chain, _graph):
-        try:
-            lower, upper = way(source, layer, x)
-            with eval_mode(lower):
-                fits = way is _graph or _gives(lower, x, feature)
-            lower = lower if fits else _Until(lower, source, layer)
-            with eval_mode(source), eval_mode(lower), eval_mode(upper):
-                same = torch.equal(lower(x), feature) and torch.equal(
-                    logits_of(upper(feature)), want
-                )
-            if same:
-                return lower.train(net.training), upper.train(net.training)
-            reasons.append("what lies behind it needs more than its output")
-        except Exception as error:  # whatever following a stranger's forward pass may raise
-            reasons.append(f"{type(error).__name__}: {str(error).splitlines()[0][:200]}")
-    raise ValueError(
-        f"{type(net).__name__} cannot be cut after {layer!r}: {reasons[-1]}. Choose a layer "
-        "through which everything passes, such as the end of a level; its children are "
-        f"{[name for name, _ in net.named_children()]}."
+        output, features = reader(x)
+        feature = features[layer].clone()
+    names = layer.split(".")
+    around = {".".join(names[:i]) for i in range(1, len(names))}
+    try:
+        graph = forward_steps(net, around, x)
+        lower, upper = _halves(net, layer, graph, copy)
+    except NotTraceable as reason:
+        raise _cannot(net, layer, str(reason)) from reason
+    with eval_mode(lower), eval_mode(upper):
+        below = call(lower, x)
+        same = torch.equal(below, feature)
+        version = below._version
+        answer = upper(below)
+        upper.overwrites = below._version != version
+    if not same or not _equal(answer, output):
+        raise _cannot(net, layer, "together the two halves do not answer as the network does")
+    return lower, upper
+
+
+class _Result(NamedTuple):
+    """Stands for what an earlier step gave, among a step's arguments."""
+
+    step: str
+
+
+class _Step(NamedTuple):
+    name: str
+    kind: str  # as torch.fx calls it: call_module, call_function, call_method, get_attr
+    target: Any  # a path of the network's, a function, the name of a method
+    args: Any
+    kwargs: Any
+
+
+class Half(nn.Module):
+    """One side of a cut network; ``cut`` makes it.
+
+    Not torch.fx's own GraphModule, so that it is plain data beside the network's own modules: it
+    can be copied, pickled and compared.
+    """
+
+    def __init__(self, net: nn.Module, inputs: list[str], steps: list[_Step], result: Any):
+        super().__init__()
+        self.inputs, self.steps, self.result = inputs, steps, result
+        self.overwrites = False  # does a step, such as an in-place ReLU, write into the input?
+        for step in steps:
+            if step.kind in ("call_module", "get_attr"):
+                _adopt(self, net, step.target)
+
+    def forward(self, *args, **kwargs):
+        values = {**dict(zip(self.inputs, args, strict=False)), **kwargs}
+        if len(args) > len(self.inputs) or set(values) != set(self.inputs):
+            raise ValueError(f"this half of a network takes {self.inputs}, got {sorted(values)}.")
+        if self.overwrites:  # the caller's feature stays: other networks may read it too
+            values = {name: value.clone() for name, value in values.items()}
+        for step in self.steps:
+            values[step.name] = self._run(step, values)
+        return _resolved(self.result, values)
+
+    def _run(self, step: _Step, values: dict[str, Any]) -> Any:
+        args, kwargs = _resolved(step.args, values), _resolved(step.kwargs, values)
+        if step.kind == "get_attr":
+            return attrgetter(step.target)(self)
+        if step.kind == "call_module":
+            return self.get_submodule(step.target)(*args, **kwargs)
+        if step.kind == "call_method":
+            return getattr(args[0], step.target)(*args[1:], **kwargs)
+        return step.target(*args, **kwargs)
+
+
+def _resolved(args: Any, values: dict[str, Any]) -> Any:
+    if isinstance(args, _Result):
+        return values[args.step]
+    if isinstance(args, (tuple, list)):
+        return type(args)(_resolved(a, values) for a in args)
+    if isinstance(args, dict):
+        return {k: _resolved(a, values) for k, a in args.items()}
+    if isinstance(args, slice):
+        return slice(*(_resolved(a, values) for a in (args.start, args.stop, args.step)))
+    return args
+
+
+def _adopt(half: nn.Module, net: nn.Module, path: str) -> None:
+    """Puts the network's module, parameter or buffer into the half, under its own path."""
+    *around, name = path.split(".")
+    here, there = half, net
+    for part in around:
+        there = getattr(there, part)
+        if not hasattr(here, part):
+            here.add_module(part, nn.Module())
+            getattr(here, part).train(there.training)
+        here = getattr(here, part)
+    if here is there:  # the module around it is in the half as a whole
+        return
+    value = getattr(there, name)
+    if isinstance(value, (nn.Module, nn.Parameter)):
+        setattr(here, name, value)
+    else:
+        lasting = name not in there._non_persistent_buffers_set
+        here.register_buffer(name, value, persistent=lasting)
+
+
+def _halves(net: nn.Module, layer: str, graph: fx.Graph, copy: bool) -> tuple[Half, Half]:
+    nodes = list(graph.nodes)
+    runs = [i for i, n in enumerate(nodes) if n.op == "call_module" and n.target == layer]
+    if len(runs) != 1:
+        raise NotTraceable(f"the forward methods around it call it {len(runs)} times by this name")
+    split = runs[0]
+    given = [n for n in nodes if n.op == "placeholder"]
+    below = [n for n in nodes[: split + 1] if n.op != "placeholder"]
+    above = [n for n in nodes[split + 1 :] if n.op != "output"]
+    # What an earlier step made of parameters alone, a class token for instance, is made again.
+    fixed: set[fx.Node] = set()
+    for node in below:
+        if node.op == "get_attr" or (
+            node.all_input_nodes and fixed.issuperset(node.all_input_nodes)
+        ):
+            fixed.add(node)
+    late, known = nodes[-1], {nodes[split], *above, *fixed}
+    for node in [*above, late]:
+        past = [n for n in node.all_input_nodes if n not in known]
+        if past:
+            what = "the input" if past[0] in given else f"what {_words(past[0])} gave"
+            raise NotTraceable(f"{_words(node)} reads {what} past the layer")
+    needed: set[fx.Node] = set()
+    for node in reversed([*(n for n in below if n in fixed), *above, late]):
+        if node not in fixed or needed & set(node.users):
+            needed.add(node)
+    again = [n for n in below if n in needed]
+    feature = _Result(nodes[split].name)
+    sources = [copying.deepcopy(net), copying.deepcopy(net)] if copy else [net, net]
+    lower = Half(sources[0], [str(n.target) for n in given], [_step(n) for n in below], feature)
+    upper = Half(
+        sources[1], [feature.step], [_step(n) for n in [*again, *above]], _plain(late.args[0])
+    )
+    for half in (lower, upper):
+        half.training = net.training
+    return lower, upper
+
+
+def _step(node: fx.Node) -> _Step:
+    return _Step(node.name, node.op, node.target, _plain(node.args), _plain(node.kwargs))
+
+
+def _plain(args: Any) -> Any:
+    """torch.fx's arguments, as plain Python, with results named instead of nodes."""
+    if isinstance(args, fx.Node):
+        return _Result(str(args.target) if args.op == "placeholder" else args.name)
+    if isinstance(args, slice):
+        return slice(*(_plain(a) for a in (args.start, args.stop, args.step)))
+    if isinstance(args, dict):
+        return {k: _plain(a) for k, a in args.items()}
+    if isinstance(args, (tuple, list)):
+        plain = [_plain(a) for a in args]
+        return plain if isinstance(args, list) else tuple(plain)
+    return args
+
+
+def _words(node: fx.Node) -> str:
+    if node.op in ("output", "placeholder"):
+        return "its answer" if node.op == "output" else "the input"
+    return repr(node.target) if isinstance(node.target, str) else repr(node.target.__name__)
+
+
+def _equal(a: Any, b: Any) -> bool:
+    a, b = tree_leaves(a), tree_leaves(b)
+    return len(a) == len(b) and all(
+        torch.equal(p, q) if isinstance(p, Tensor) and isinstance(q, Tensor) else p == q
+        for p, q in zip(a, b)
     )
 
 
-def _chain(net: nn.Module, layer: str, x) -> tuple[nn.Module, nn.Module]:
-    """For children that run one after the other and hand on one tensor: no graph is needed, and the
-    halves are plain ``Sequential`` modules. What the forward pass does between children (a flatten)
-    is not seen, and is found out by the caller's comparison.
-    """
-    order: list[str] = []
-    hooks = [
-        child.register_forward_hook(lambda *_, name=name: order.append(name))
-        for name, child in net.named_children()
-    ]
-    try:
-        with eval_mode(net):
-            call(net, x)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    first, _, rest = layer.partition(".")
-    if len(set(order)) < len(order) or first not in order:
-        raise ValueError("its children do not run once each, one after the other")
-    children = dict(net.named_children())
-    at = order.index(first)
-    lower = OrderedDict((n, children[n]) for n in order[:at])
-    upper = OrderedDict((n, children[n]) for n in order[at + 1 :])
-    if rest:
-        with eval_mode(net):  # no trace: statistics do not move
-            entering = Taps(net, [f"{first}:input"], stop=True)(x)[1][f"{first}:input"]
-        low, high = _chain(children[first], rest, entering)
-        lower[first] = low
-        upper = OrderedDict([(first, high)]) | upper if list(high.children()) else upper
-    else:
-        lower[first] = children[first]
-    return nn.Sequential(lower), nn.Sequential(upper)
+def _cannot(net: nn.Module, layer: str, reason: str) -> ValueError:
+    children = [name for name, _ in net.named_children()]
+    return ValueError(
+        f"{type(net).__name__} cannot be cut after {layer!r}: {reason}. Cut behind the whole block "
+        f"around it, or behind another of its children: {children}."
+    )
 
 
-def _gives(module: nn.Module, x, want: Tensor) -> bool:
-    try:
-        return torch.equal(module(x), want)
-    except (RuntimeError, TypeError, ValueError):
-        return False
-
-
-class _Until(nn.Sequential):
-    """The network itself, run only as far as a layer: for what it does between its children."""
-
-    def __init__(self, lower: nn.Module, net: nn.Module, layer: str):
-        super().__init__(OrderedDict(lower.named_children()))
-        self._whole, self._layer = [net], layer  # in a list: no submodule of this half
-
-    def forward(self, x):
-        return Taps(self._whole[0], [self._layer], stop=True)(x)[1][self._layer]
-
-
-class _EveryLayer(fx.Tracer):
-    """Goes into every module of the user's own, and down to the one behind which the cut lies."""
-
-    def __init__(self, layer: str):
-        super().__init__()
-        self.layer = layer
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        inside = self.layer.startswith(f"{module_qualified_name}.")
-        return not inside and module_qualified_name != ""
-
-
-def _graph(net: nn.Module, layer: str, x) -> tuple[nn.Module, nn.Module]:
-    """For everything else: follow the forward pass, and part its graph at the layer's output."""
-    graphs = []
-    for mode in (True, False):
-        with eval_mode(net):
-            for module in net.modules():
-                module.training = mode
-            graphs.append(_EveryLayer(layer).trace(net))
-    graph = graphs[0]
-    if graph.python_code("self").src != graphs[1].python_code("self").src:
-        raise ValueError("its forward pass takes other ways in training than in eval mode")
-    calls = [n for n in graph.nodes if n.op == "call_module" and n.target == layer]
-    if len(calls) != 1:
-        raise ValueError(f"{layer!r} runs {len(calls)} times in one forward pass")
-    (node,) = calls
-    low, high, seen = fx.Graph(), fx.Graph(), {}
-    needed, stack = set(), [node]
-    while stack:  # everything that the feature depends on
-        current = stack.pop()
-        if current not in needed:
-            needed.add(current)
-            stack.extend(current.all_input_nodes)
-    copied: dict[fx.Node, fx.Node] = {}
-    for n in graph.nodes:
-        if n in needed:
-            copied[n] = low.node_copy(n, lambda a: copied[a])
-    low.output(copied[node])
-    seen[node] = high.placeholder("feature")
-    for n in graph.nodes:
-        if n.op == "placeholder" or n in needed:
-            continue
-        # A node that needs something from below other than the feature raises KeyError here.
-        if n.op == "get_attr" or all(a in seen for a in n.all_input_nodes):
-            seen[n] = high.node_copy(n, lambda a: seen[a])
-        elif n.op == "output" or any(a in seen for a in n.all_input_nodes):
-            raise ValueError("something behind it still needs what lies before it")
-    return fx.GraphModule(net, low), fx.GraphModule(net, high)
+__all__ = ["Half", "cut"]

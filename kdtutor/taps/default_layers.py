@@ -10,8 +10,10 @@ import re
 import torch
 from torch import Tensor, nn
 
+from .inputs import example_input
+from .modes import eval_mode
 from .outputs import call
-from .read import Taps, eval_mode, example_input
+from .read import Taps
 
 _RECTIFIERS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Hardswish)
 _NORMS = (
@@ -24,35 +26,54 @@ _NORMS = (
 
 
 def levels(net: nn.Module) -> list[str]:
-    """The paths of a network's stages, ["layer1", "layer2", ...]: how kdtutor's and torchvision's
-    ResNets name them.
+    """The paths of a network's stages, as kdtutor's and torchvision's ResNets name them.
 
-    Raises ``ValueError`` for other networks: then the layers must be chosen by hand.
+    Args:
+        net: any torch module.
+
+    Returns:
+        ["layer1", "layer2", ...].
+
+    Raises:
+        ValueError: for other networks: then the layers must be chosen by hand.
+
+    Example:
+        >>> from kdtutor.models import resnet8
+        >>> levels(resnet8())
+        ['layer1', 'layer2', 'layer3']
     """
     names = [name for name, _ in net.named_children() if re.fullmatch(r"layer\d+", name)]
     if not names:
         some = [name for name, _ in net.named_modules() if name][:12]
         raise ValueError(
             f"{type(net).__name__} has no stages named layer1, layer2, ... to choose from: pass "
-            "layers=, pairs of paths "
-            f"(student, teacher). Its modules begin with {some}; kdtutor.taps.layers(net) lists "
-            "all."
+            f"layers=, pairs of paths (student, teacher). Its modules begin with {some}; "
+            "kdtutor.taps.layers(net) lists all."
         )
     return names
 
 
 def embedding(net: nn.Module) -> str:
-    """The path of what enters the last linear layer, "fc:input": the pooled features that the
-    classifier sees, (B, D).
+    """The path of what enters the last linear layer: the pooled features that the classifier sees.
 
-    Raises ``ValueError`` for a network without a linear layer.
+    Args:
+        net: any torch module.
+
+    Returns:
+        A path such as "fc:input", whose feature is (B, D).
+
+    Raises:
+        ValueError: for a network without a linear layer.
+
+    Example:
+        >>> embedding(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)))
+        '2:input'
     """
     linear = [name for name, module in net.named_modules() if isinstance(module, nn.Linear)]
     if not linear:
         raise ValueError(
             f"{type(net).__name__} has no linear layer whose input could be its embedding: pass "
-            "layers=, pairs of paths "
-            "(student, teacher)."
+            "layers=, pairs of paths (student, teacher)."
         )
     return linear[-1] + ":input"
 
@@ -62,11 +83,27 @@ def before_relu(net: nn.Module, layer: str, example: Tensor | None = None) -> st
 
     Where the layer ends in a ReLU, that ReLU's input. Where it gives a signed sum (the blocks of
     wide ResNets), the input of the next ReLU if nothing but a normalisation lies between, else the
-    layer's own output. Found by watching one dry run."""
-    Taps(net, [layer])  # raises, with the near matches, where there is no such layer
-    hooks: list = []
+    layer's own output. Found by watching one dry run.
+
+    Args:
+        net: any torch module.
+        layer: the layer's path.
+        example: an input; see ``kdtutor.taps.example_input``.
+
+    Returns:
+        A path such as "layer2.1.relu2:input".
+
+    Raises:
+        ValueError: for a path that does not exist (with the near matches).
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU())
+        >>> before_relu(net, "0", torch.zeros(2, 4))
+        '2:input'
+    """
+    Taps(net, [layer])  # raises for an unknown path, with the near matches
+    hooks, target = [], net.get_submodule(layer)
     runs: dict[str, int] = {}
-    target = dict(net.named_modules())[layer]
     rectified: list[tuple[str, int, Tensor]] = []  # path, run and output of every ReLU so far
     own: list[tuple[str, int]] = []  # the answer, where the layer ends in a ReLU
     behind: list[Tensor] = []  # the layer's output, and what normalisations make of it
@@ -105,7 +142,19 @@ def before_relu(net: nn.Module, layer: str, example: Tensor | None = None) -> st
 
 def nonlinearity(net: nn.Module, layer: str, example: Tensor | None = None) -> nn.Module | None:
     """A copy of the activation module in which a layer ends (ReLU, Hardswish, Sigmoid, ...), by one
-    dry run; None where it ends in none.
+    dry run.
+
+    Args:
+        net: any torch module.
+        layer: the layer's path.
+        example: an input; see ``kdtutor.taps.example_input``.
+
+    Returns:
+        The copy; None where the layer ends in none.
+
+    Example:
+        >>> nonlinearity(nn.Sequential(nn.Linear(4, 8), nn.SiLU()), "1", torch.rand(2, 4))
+        SiLU()
     """
     x, hooks, seen = example_input(net, example, random=True), [], []
     try:
@@ -134,12 +183,26 @@ def parameters_before(
 ) -> list[nn.Parameter]:
     """The trainable parameters that these layers' features depend on: the network up to them,
     whatever its shape.
+
+    Args:
+        net: any torch module.
+        layers: the layers' paths.
+        example: an input; see ``kdtutor.taps.example_input``.
+
+    Returns:
+        The parameters, in the network's order.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 3))
+        >>> [tuple(p.shape) for p in parameters_before(net, ["0"], torch.zeros(2, 4))]
+        [(8, 4), (8,)]
     """
     trainable = [p for p in net.parameters() if p.requires_grad]
     with eval_mode(net), torch.enable_grad():
         _, features = Taps(net, layers, stop=True)(example_input(net, example))
-        whole = torch.stack([f.float().sum() for f in features.values()]).sum()
-        gradients = torch.autograd.grad(whole, trainable, allow_unused=True)
+        gradients = torch.autograd.grad(
+            [f.float().sum() for f in features.values()], trainable, allow_unused=True
+        )
     return [p for p, g in zip(trainable, gradients) if g is not None]
 
 

@@ -4,21 +4,22 @@ during the call.
 A path is what ``named_modules()`` prints ("layer2.1"); it means the module's output.
 "layer2.1.relu2:input" means its input: the features before a ReLU. "layer2.1.relu#2" means the
 second time that a module runs in one forward pass (torchvision's blocks use one ReLU twice).
+Inside an attention module (nn.MultiheadAttention, transformers' own) "encoder.attn:queries",
+":keys", ":values" and ":attention" mean what no module returns (``attention.watch``).
 Nothing in the network changes, so one network can serve several readers."""
 
 from collections.abc import Sequence
-from contextlib import contextmanager
+from contextlib import nullcontext
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..errors import unknown
-from . import attention
-from .outputs import call, logits_of
+from .attention import SIDES, check_attention, watch
+from .modes import eval_mode, unpacked_attention
+from .outputs import call
 
 
 class _Read(Exception):
@@ -31,14 +32,32 @@ _overwritten: WeakKeyDictionary[nn.Module, dict] = WeakKeyDictionary()
 
 
 class Taps:
-    """Reads named layers of a network while it runs: ``output, features = Taps(net, ["layer1",
-    "layer3"])(x)``.
+    """Reads named layers of a network while it runs.
 
-    features maps every path to its tensor, attached to the graph.   stop: end the forward pass as
-    soon as all layers are read; the output is then None, and no later layer runs. Raises
-    ``ValueError`` for a path that does not exist (with the near matches), at construction; for a
-    layer that ran more than once in a forward (a shared module has no single feature: say which
-    run), did not run, or returned no tensor, at the call."""
+    The hooks exist only during the call, and what a later in-place operation would overwrite is
+    copied.
+
+    Args:
+        net: any torch module.
+        layers: paths; see the top of this file for ":input", "#2" and paths into attention.
+        stop: end the forward pass as soon as all layers are read: no later layer runs.
+
+    Returns:
+        From a call with x (a tensor, or a mapping of named arguments): (output, features). The
+        output is what the network returned, None after a stop; features maps every path to its
+        tensor, attached to the graph.
+
+    Raises:
+        ValueError: at construction, for a path that does not exist (with the near matches); at the
+            call, for a layer that ran more than once (a shared module has no single feature: say
+            which run), did not run, or returned no tensor.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+        >>> output, features = Taps(net, ["1", "2:input"])(torch.rand(5, 4))
+        >>> output.shape, features["1"].shape
+        (torch.Size([5, 3]), torch.Size([5, 8]))
+    """
 
     def __init__(self, net: nn.Module, layers: Sequence[str], stop: bool = False):
         self.net, self.layers, self.stop = (
@@ -58,28 +77,27 @@ class Taps:
                     [m for m in modules if m],
                     "kdtutor.taps.layers(net) lists all of them.",
                 )
-            if side not in ("", "input", "output", *attention.SIDES):
+            if side not in ("", "input", "output", *SIDES):
                 raise ValueError(
-                    f"layer {layer!r}: after the colon comes 'input' or 'output', not {side!r}; of "
-                    f"attention also {', '.join(attention.SIDES)}."
+                    f"layer {layer!r}: after the colon comes 'input' or 'output' (or, inside an "
+                    f"attention module, one of {SIDES}), not {side!r}."
                 )
+            if side in SIDES:
+                check_attention(modules[path], layer)
             if run and not (run.isdigit() and int(run)):
                 raise ValueError(
                     f"layer {layer!r}: after '#' comes which run of the module is meant, 1, 2, "
                     f"..., not {run!r}."
                 )
-            if side in attention.SIDES:
-                attention.watch(modules[path], path, side, lambda value: None, check=True)
-            self._points.append((layer, modules[path], path, side, int(run or 0)))
+            self._points.append((layer, modules[path], side, int(run or 0)))
 
-    def __call__(self, x) -> tuple[Any, dict[str, Tensor]]:
+        self._attends = any(side in SIDES for _, _, side, _ in self._points)
+
+    def __call__(self, x: Any) -> tuple[Any, dict[str, Tensor]]:
         key, known = (*self.layers, self.stop), _overwritten.setdefault(self.net, {})
-        if (
-            key not in known
-            # one run aside; in a step, copies now and none later would change the order of sums in
-            # its
-            # gradient
-        ):
+        if key not in known:
+            # One run aside: copies in one step and none in the next would change the order of sums
+            # in the gradient.
             with torch.inference_mode(False), eval_mode(self.net):
                 known[key] = self._run(x, copy=False)[2]
         output, features, changed = self._run(x, copy=known[key])
@@ -87,19 +105,17 @@ class Taps:
             known[key] = True
             raise RuntimeError(
                 f"{type(self.net).__name__} overwrites one of {self.layers} in place now, which "
-                "it did not do before: run "
-                "it again, and copies will be kept."
+                "it did not do before: run it again, and copies will be kept."
             )
         return output, features
 
-    def _run(self, x, copy: bool) -> tuple[Any, dict[str, Tensor], bool]:
+    def _run(self, x: Any, copy: bool) -> tuple[Any, dict[str, Tensor], bool]:
         """One forward pass: output, features, and whether something wrote into a feature after it
         was read.
         """
         features: dict[str, Tensor] = {}
-        hooks: list = []
         runs: dict[str, int] = {}
-        originals: list[tuple[Tensor, int]] = []
+        hooks, originals = [], []
 
         def keep(layer, run, value):
             runs[layer] = runs.get(layer, 0) + 1
@@ -114,9 +130,8 @@ class Taps:
             if layer in features:
                 raise ValueError(
                     f"layer {layer!r} ran twice in one forward pass (the module is shared), so "
-                    "'its' feature is "
-                    f"ambiguous. Say which run is meant ('{layer.partition(':')[0]}#2'), or tap "
-                    "the block around it."
+                    "'its' feature is ambiguous. Say which run is meant "
+                    f"('{layer.partition(':')[0]}#2'), or tap the block around it."
                 )
             features[layer] = value.clone() if copy else value
             if not value.is_inference():
@@ -125,17 +140,24 @@ class Taps:
                 raise _Read
 
         try:
-            for layer, module, path, side, run in self._points:
-                if side in attention.SIDES:
-                    see = lambda value, n=layer, r=run: keep(n, r, value)
-                    hooks += attention.watch(module, path, side, see)
+            for layer, module, side, run in self._points:
+                if side in SIDES:
+                    one = lambda value, n=layer, r=run: keep(n, r, value)
+                    hooks.extend(watch(module, layer, side, one))
                 elif side == "input":
-                    enter = lambda m, args, n=layer, r=run: keep(n, r, args)
-                    hooks.append(module.register_forward_pre_hook(enter))
+                    hooks.append(
+                        module.register_forward_pre_hook(
+                            lambda m, args, n=layer, r=run: keep(n, r, args)
+                        )
+                    )
                 else:
-                    leave = lambda m, args, out, n=layer, r=run: keep(n, r, out)
-                    hooks.append(module.register_forward_hook(leave))
-            output = call(self.net, x)
+                    hooks.append(
+                        module.register_forward_hook(
+                            lambda m, args, out, n=layer, r=run: keep(n, r, out)
+                        )
+                    )
+            with unpacked_attention(self.net) if self._attends else nullcontext():
+                output = call(self.net, x)
         except _Read:
             output = None
         finally:
@@ -151,110 +173,41 @@ class Taps:
 
 
 def layers(net: nn.Module) -> list[str]:
-    """All module paths of a network, in the order of definition."""
+    """All module paths of a network, in the order of definition.
+
+    Args:
+        net: any torch module.
+
+    Returns:
+        The paths, as ``Taps`` takes them.
+
+    Example:
+        >>> layers(nn.Sequential(nn.Linear(2, 2), nn.ReLU()))
+        ['0', '1']
+    """
     return [name for name, _ in net.named_modules() if name]
-
-
-@contextmanager
-def eval_mode(net: nn.Module):
-    """Eval mode without gradients inside the block; every module gets its own mode back, frozen
-    BatchNorms included.
-    """
-    modes = [(m, m.training) for m in net.modules()]
-    try:
-        net.eval()
-        with torch.no_grad():
-            yield net
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
-@contextmanager
-def twice_differentiable(net: nn.Module):
-    """Inside, hard sigmoids and attention run as operations whose gradient has a gradient; torch's
-    fused ones have none.
-    """
-    hard = [(m, m.inplace) for m in net.modules() if isinstance(m, nn.Hardsigmoid)]
-    hooks = [
-        m.register_forward_hook(lambda m, args, out: F.relu6(args[0] + 3) / 6) for m, _ in hard
-    ]
-    try:
-        for module, _ in hard:
-            module.inplace = False
-        with sdpa_kernel(SDPBackend.MATH):
-            yield net
-    finally:
-        for hook, (module, inplace) in zip(hooks, hard):
-            hook.remove()
-            module.inplace = inplace
-
-
-def input_gradient(
-    net: nn.Module, x: Tensor, score, layers: Sequence[str] = ()
-) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """d score / d x of a network in eval mode: (gradient, logits, features), all detached. The
-    network is left as it was.
-
-    score: (logits, features) -> (B,) values; each depends on its own image alone, so row b is the
-    gradient of image b's score."""
-    x = x.detach().requires_grad_()
-    with eval_mode(net), torch.enable_grad():
-        output, features = Taps(net, layers)(x)
-        logits = logits_of(output)
-        (gradient,) = torch.autograd.grad(score(logits, features).sum(), x)
-    return gradient, logits.detach(), {k: v.detach() for k, v in features.items()}
-
-
-def example_input(net: nn.Module, example: Tensor | None = None, random: bool = False) -> Tensor:
-    """An input for a dry run, on the network's device: ``example``, or zeros of the ``input_shape``
-    that kdtutor's models carry.
-
-    random: numbers in [0, 1) instead of zeros, always the same.   Raises ``ValueError`` if neither
-    is there, and for an example in bytes."""
-    weight = next(net.parameters(), torch.empty(0))
-    if example is not None:
-        if example.dtype == torch.uint8:
-            raise ValueError(
-                "example= holds bytes (uint8), and networks take normalised images: pass "
-                "data.normalised(data.train.x[:2])."
-            )
-        return example.to(weight.device)
-    shape = getattr(net, "input_shape", None)
-    if shape is None:
-        raise ValueError(
-            f"{type(net).__name__} does not say its input_shape: pass example=, a small batch of "
-            "its inputs, "
-            "or set net.input_shape = (channels, height, width)."
-        )
-    x = (
-        torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
-        if random
-        else torch.zeros(2, *shape)
-    )
-    return x.to(weight)
-
-
-def shapes(
-    net: nn.Module, paths: Sequence[str], example: Tensor | None = None
-) -> dict[str, tuple[int, ...]]:
-    """The shapes, without the batch dimension, of the layers' features: one dry run in eval mode
-    that leaves no trace.
-    """
-    with eval_mode(net):
-        _, features = Taps(net, paths)(example_input(net, example))
-    return {path: tuple(f.shape[1:]) for path, f in features.items()}
 
 
 def check_same_features(
     student_layer: str, student: Tensor, teacher_layer: str, teacher: Tensor
 ) -> None:
-    """Raises ``ValueError`` with both layers and both shapes unless the two features have equal
-    shapes.
+    """Checks that two features have equal shapes.
+
+    Args:
+        student_layer: the path that the error names.
+        student: the feature.
+        teacher_layer: the other path.
+        teacher: the other feature.
+
+    Raises:
+        ValueError: unless they do; it names both layers and both shapes.
+
+    Example:
+        >>> check_same_features("fc", torch.zeros(2, 3), "head", torch.ones(2, 3))
     """
     if student.shape != teacher.shape:
         raise ValueError(
             f"student layer {student_layer!r} gives {tuple(student.shape)} but teacher layer "
-            f"{teacher_layer!r} gives "
-            f"{tuple(teacher.shape)}: choose layers that match, or put a connector between them."
+            f"{teacher_layer!r} gives {tuple(teacher.shape)}: choose layers "
+            "that match, or put a connector between them."
         )

@@ -4,7 +4,6 @@ of a grid reads.
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,29 +15,43 @@ from ..runs import replace_file
 
 
 class LogitCache:
-    """Logits by (image, view), computed when they are first asked for. Which are there is kept on
-    the CPU: a look-up never waits for the device.
+    """Logits by (image, view), computed when they are first asked for.
 
-    index: (N,) positions in the training set of the images that it serves.   views: of an image.
-    logits: (N * views, members, classes), float32 (float64 of a teacher in float64).
-    source: the images, augmentation and normalisation (``Batch.source``)."""
+    Which are there is kept on the CPU: a look-up never waits for the device.
+
+    Args:
+        index: (N,) positions in the training set of the images that it serves.
+        views: how many an image has.
+        logits: (N * views, members, classes), the room for the answers: float32, or float64 for
+            teachers in float64. Answers of any other shape (..., of a segmentation) fit as well.
+        source: the images, augmentation and normalisation (``Batch.source``).
+        filled: are the answers there already?
+    """
 
     def __init__(
         self, index: Tensor, views: int, logits: Tensor, source: str, filled: bool = False
     ):
         self.index, self.views, self.logits, self.source = index, views, logits, source
         self.filled = torch.full((len(logits),), filled, dtype=torch.bool)
-        self.row = torch.full(
-            (int(index.max()) + 2,), -1
-        )  # the last entry stands for all positions beyond
+        # The last entry stands for all positions beyond.
+        self.row = torch.full((int(index.max()) + 2,), -1)
         self.row[index] = torch.arange(len(index))
 
     def to(self, device) -> None:
         self.logits = self.logits.to(device)
 
-    def __call__(self, batch: Batch, compute: Callable[[Any], Tensor]) -> Tensor:
-        """(members, B, C) logits; compute: inputs -> (members, b, C) for those that are missing.
-        Raises ``ValueError`` for others' batches.
+    def __call__(self, batch: Batch, compute: Callable[[Tensor | Mapping], Tensor]) -> Tensor:
+        """The logits of a batch's images and views.
+
+        Args:
+            batch: with ``index``, ``view`` and ``source``.
+            compute: inputs -> (members, b, C), for those that are missing.
+
+        Returns:
+            (members, B, C).
+
+        Raises:
+            ValueError: for batches of other images, augmentation or normalisation.
         """
         if batch.view is None or batch.index is None:
             raise ValueError(
@@ -74,8 +87,14 @@ class LogitCache:
         return self.logits[there].transpose(0, 1)
 
     def save(self, path: str | Path, weights: str) -> None:
-        """Writes all answers, in one step; weights: the teacher's fingerprint. Raises
-        ``ValueError`` while some are missing.
+        """Writes all answers, in one step.
+
+        Args:
+            path: the file.
+            weights: the teacher's fingerprint.
+
+        Raises:
+            ValueError: while some are missing.
         """
         if not self.filled.all():
             raise ValueError(
@@ -91,8 +110,17 @@ class LogitCache:
 
     @classmethod
     def load(cls, path: str | Path, weights: str) -> "LogitCache":
-        """Reads what ``save`` wrote. Raises ``ValueError`` where another teacher gave these
-        answers, or the file is damaged.
+        """Reads what ``save`` wrote.
+
+        Args:
+            path: the file.
+            weights: the fingerprint of the teacher that asks.
+
+        Returns:
+            The cache, filled, on the CPU.
+
+        Raises:
+            ValueError: where another teacher gave these answers, or the file is damaged.
         """
         try:
             with safe_open(path, framework="pt") as file:

@@ -7,12 +7,13 @@ reused by every method, student and seed: exactly, not as an approximation with 
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..datasets import Batch, Data
-from ..datasets.batch import digest
+from ..datasets.data import digest
 from ..errors import unknown
 from ..softening import MEANS, ensemble_logits
 from ..taps import Taps, call, input_gradient, logits_of
@@ -22,17 +23,27 @@ GIB = 2**30
 
 
 class Teacher:
-    """A frozen network (or an ensemble) in eval mode. Not a module: no ``train()`` or
-    ``parameters()`` of a student reaches it.
+    """A frozen network (or an ensemble) in eval mode.
 
-    nets: a module, or a list of modules with the same classes. Their parameters lose
-    ``requires_grad``; pass a copy to keep training the original.   mean: how an ensemble agrees,
-    "arithmetic" (mean of probabilities) or "geometric" (mean of logits).
+    Not a module: no ``train()`` or ``parameters()`` of a student reaches it. Whatever its networks
+    return, the teacher answers with their logits (``kdtutor.taps.logits_of``), in float32 at least;
+    a float64 network's stay float64.
 
-    ``teacher(batch, temperature)`` gives logits (B, C) whose softmax at that temperature is the
-    soft target: a single network's own logits, or the ensemble's (for the arithmetic mean they
-    depend on T). Raises ``ValueError`` for an unknown mean, no network, or members with different
-    classes."""
+    Args:
+        nets: a module, or a list of modules with the same classes. Their parameters lose
+            ``requires_grad``; pass a copy to keep training the original.
+        mean: how an ensemble agrees, "arithmetic" (mean of probabilities) or "geometric" (mean of
+            logits).
+
+    Raises:
+        ValueError: for an unknown mean, no network, and, at the call, members with different
+            classes or answers without logits.
+
+    Example:
+        >>> teacher = Teacher([nn.Linear(4, 3), nn.Linear(4, 3)], mean="geometric")
+        >>> teacher(torch.rand(2, 4)).shape, teacher
+        (torch.Size([2, 3]), Teacher([Linear, Linear], mean='geometric'))
+    """
 
     def __init__(self, nets: nn.Module | Sequence[nn.Module], mean: str = "arithmetic"):
         self.nets = [nets] if isinstance(nets, nn.Module) else list(nets)
@@ -57,14 +68,25 @@ class Teacher:
         )
 
     def __call__(self, batch, temperature: float = 1.0) -> Tensor:
-        """Logits (B, C) for a ``Batch`` (from the cache, where there is one) or for inputs x."""
+        """The teacher's logits.
+
+        Args:
+            batch: a ``Batch`` (answered from the cache where there is one), or plain inputs x.
+            temperature: at which an ensemble's softmax is its soft target.
+
+        Returns:
+            Logits (B, C) whose softmax at this temperature is the soft target: a single network's
+            own, or the ensemble's (for the arithmetic mean they depend on T).
+        """
         members = self._members(batch)
         return members[0] if len(members) == 1 else ensemble_logits(members, temperature, self.mean)
 
     @property
     def net(self) -> nn.Module:
-        """The single network. Raises ``ValueError`` for an ensemble, which has no single feature
-        map and no single gradient.
+        """The single network.
+
+        Raises:
+            ValueError: for an ensemble, which has no single feature map and no single gradient.
         """
         if len(self.nets) > 1:
             raise ValueError(
@@ -75,11 +97,21 @@ class Teacher:
 
     def features(
         self, batch, layers: Sequence[str], stop: bool = False
-    ) -> tuple[Tensor | None, dict[str, Tensor]]:
+    ) -> tuple[Any, dict[str, Tensor]]:
         """Logits and the named layers' features of a single teacher network, never cached: features
         are too large.
 
-        stop: run only as far as these layers need; the logits are then None.
+        Args:
+            batch: a ``Batch``, or plain inputs x.
+            layers: paths, as ``kdtutor.taps.Taps`` takes them.
+            stop: run only as far as these layers need.
+
+        Returns:
+            (logits, features by path), without gradients; after a stop the logits are None. A
+            network without a head has no logits: then what it returned stands there.
+
+        Raises:
+            ValueError: for an ensemble, and as ``Taps`` does.
         """
         net = self.net
         if net.training:
@@ -91,16 +123,34 @@ class Teacher:
     def input_gradient(
         self, batch, score, layers: Sequence[str] = ()
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """d score / d x of a single teacher network, in eval mode: (gradient, logits, features),
-        all detached.
+        """d score / d x of a single teacher network, in eval mode.
 
-        score: (logits, features) -> (B,) values; each depends on its own image alone, so row b is
-        the gradient of image b's score."""
+        Args:
+            batch: a ``Batch``, or plain inputs x.
+            score: (logits, features) -> (B,) values; each depends on its own image alone, so row b
+                is the gradient of image b's score.
+            layers: paths of features that the score reads.
+
+        Returns:
+            (gradient, logits, features), all detached.
+
+        Raises:
+            ValueError: for an ensemble.
+        """
         return input_gradient(self.net.eval(), _inputs(batch), score, layers)
 
     def to(self, *args, **kwargs) -> "Teacher":
-        """Moves the networks (and the cache) like ``nn.Module.to``. Raises ``ValueError`` for
-        networks without weights.
+        """Moves the networks (and the cache) like ``nn.Module.to``.
+
+        Args:
+            *args: as ``nn.Module.to`` takes them.
+            **kwargs: the same.
+
+        Returns:
+            The teacher itself.
+
+        Raises:
+            ValueError: for networks without weights (on device meta).
         """
         empty = [
             type(net).__name__ for net in self.nets if any(p.is_meta for p in net.parameters())
@@ -119,6 +169,9 @@ class Teacher:
     def fingerprint(self) -> str:
         """Names the exact weights of all members and how they are combined: for caches and for a
         run's spec.
+
+        Returns:
+            Text that is equal for equal teachers.
         """
         return digest([t for net in self.nets for t in net.state_dict().values()]) + (
             f"/{self.mean}" if len(self.nets) > 1 else ""
@@ -126,20 +179,22 @@ class Teacher:
 
     def cached(self, data: Data, max_bytes: int = 2 * GIB, fill: bool = False) -> "Teacher":
         """Keeps every answer for data's training images, so that each image and view is computed
-        once. Exact: losses equal those without the cache.
+        once.
+
+        Exact: losses equal those without the cache.
 
         Args:
-            data: Whose training images, in all views of its augmentation.
-            max_bytes: What the cache may take: images x views x teachers x classes, 4 bytes each
-                (8 for teachers in float64).
-            fill: Compute all answers now (with a progress bar) instead of when they are first
-                asked for.
+            data: what the students will train on.
+            max_bytes: the most memory that it may take: images x views x teachers x classes, 4
+                bytes each (8 for teachers in float64).
+            fill: compute all answers now (with a progress bar) instead of when they are first asked
+                for.
 
         Returns:
-            Itself.
+            The teacher itself.
 
         Raises:
-            ValueError: If the augmentation's views have no id, and if the cache would not fit (with
+            ValueError: if the augmentation's views have no id, and if the cache would not fit (with
                 the size it needs).
         """
         if data.views is None:
@@ -176,37 +231,51 @@ class Teacher:
         logits = torch.empty(
             rows * data.views, len(self.nets), *each, dtype=members.dtype, device=members.device
         )
-        self._cache = LogitCache(data.train.index, data.views, logits, first.source or "")
+        assert data.train.index is not None and first.source is not None  # data's own batches
+        self._cache = LogitCache(data.train.index, data.views, logits, first.source)
         if fill:
-            self._fill(data)
+            self._fill(data, data.views)
         return self
 
     def save_cache(self, path: str | Path) -> None:
-        """Writes a filled cache to a file, for other processes. Raises ``ValueError`` without one,
-        or while answers are missing.
+        """Writes a filled cache to a file, for other processes.
+
+        Args:
+            path: the file.
+
+        Raises:
+            ValueError: without a cache, or while answers are missing.
         """
         if self._cache is None:
             raise ValueError("there are no answers to save: teacher.cached(data, fill=True) first.")
         self._cache.save(path, self.fingerprint())
 
     def load_cache(self, path: str | Path) -> "Teacher":
-        """Answers from a file that ``save_cache`` wrote, instead of computing them. Raises
-        ``ValueError`` for another teacher's.
+        """Answers from a file that ``save_cache`` wrote, instead of computing them.
+
+        Args:
+            path: the file.
+
+        Returns:
+            The teacher itself.
+
+        Raises:
+            ValueError: where another teacher gave these answers, or the file is damaged.
         """
         cache = LogitCache.load(path, self.fingerprint())
         cache.to(next(self.nets[0].parameters()).device)
         self._cache = cache
         return self
 
-    def _fill(self, data: Data) -> None:
+    def _fill(self, data: Data, views: int) -> None:
         from ..display.progress import bar
 
-        device, views = next(self.nets[0].parameters()).device, data.views or 0
+        device = next(self.nets[0].parameters()).device
         with bar(total=len(data.train) * views, desc="teacher cache", unit="view") as progress:
             for view in range(views):
                 for batch in data.batches(data.train, 512, augment=True, view=view, device=device):
                     self._members(batch)
-                    progress.update(0 if batch.index is None else len(batch.index))
+                    progress.update(len(batch.x))
 
     def _compute(self, x) -> Tensor:
         with torch.inference_mode():

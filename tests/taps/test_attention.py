@@ -1,165 +1,283 @@
-"""Queries, keys, values and maps inside attention: what the modules themselves would compute."""
+"""Queries, keys, values and maps inside attention: torch's modules and those built like
+transformers'.
+"""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.nn.functional as F
 import torchvision
 from torch import nn
 
-from kdtutor.taps import Taps
+from kdtutor.taps import Taps, shapes
 
-B, L, E, H = 3, 5, 8, 2
-
-
-def inputs(seed=0, length=L):
-    return torch.randn(B, length, E, generator=torch.Generator().manual_seed(seed))
+B, L, S, E, H = 3, 5, 4, 8, 2
 
 
-class Wraps(nn.Module):
-    """One attention module with whatever it is called with."""
-
-    def __init__(self, attention, **given):
+class Attends(nn.Module):
+    def __init__(self, **settings):
         super().__init__()
-        self.attention, self.given = attention, given
+        torch.manual_seed(0)
+        self.attn = nn.MultiheadAttention(E, H, **settings)
+        for p in self.attn.parameters():
+            nn.init.normal_(p)
 
-    def forward(self, x):
-        return self.attention(x, x, x, **self.given)[0]
-
-
-MASKS = {
-    "none": {},
-    "causal": {"attn_mask": torch.ones(L, L).triu(1).bool()},
-    "added": {"attn_mask": torch.linspace(-1, 1, L * L).view(L, L)},
-    "each head": {"attn_mask": torch.arange(B * H * L * L).view(-1, L, L) % 7 < 2},
-    "padding": {"key_padding_mask": torch.arange(L) >= torch.tensor([[4], [3], [5]])},
-}  # fmt: skip
+    def forward(self, query, key=None, value=None, **more):
+        key = query if key is None else key
+        return self.attn(query, key, key if value is None else value, need_weights=False, **more)[0]
 
 
-@pytest.mark.parametrize("train", [True, False])
-@pytest.mark.parametrize("mask", MASKS)
-@pytest.mark.parametrize("kind", ["plain", "no bias", "sequence first", "own sizes"])
-def test_maps_are_those_of_torch(kind, mask, train):
-    torch.manual_seed(0)
-    make = {"no bias": {"bias": False}, "own sizes": {"kdim": E, "vdim": E}}.get(kind, {})
-    module = nn.MultiheadAttention(E, H, dropout=0.3, batch_first=kind != "sequence first", **make)
-    if kind == "own sizes":  # the same widths would be packed: pretend they are not
-        module._qkv_same_embed_dim = False
-        for name, w in zip("qkv", module.in_proj_weight.detach().chunk(3)):
-            module.register_parameter(f"{name}_proj_weight", nn.Parameter(w.clone()))
-        module.register_parameter("in_proj_weight", None)
-    given = dict(MASKS[mask])
-    if mask == "each head":
-        given["attn_mask"] = given["attn_mask"].clone()
-        given["attn_mask"][:, :, 0] = False  # a row without any key has no map
-    x = inputs() if kind != "sequence first" else inputs().transpose(0, 1)
-    net = Wraps(module, **given).train(train)
-    want = module.eval()(x, x, x, average_attn_weights=False, **given)[1]
-    net.train(train)
-    with torch.no_grad():
-        _, found = Taps(net, ["attention:attention", "attention:values"])(x)
-    assert torch.allclose(found["attention:attention"], want, atol=1e-6)
-    assert found["attention:values"].shape == (B, H, L, E // H)
-
-
-def test_by_hand_and_the_output_stays_what_it_is():
-    torch.manual_seed(0)
-    net = Wraps(nn.MultiheadAttention(E, H, batch_first=True)).eval()
-    x, sides = inputs(), ["queries", "keys", "values", "attention"]
-    output, found = Taps(net, [f"attention:{s}" for s in sides])(x)
-    q, k, v, maps = (found[f"attention:{s}"] for s in sides)
-    for b in range(B):
+def slow(attn, q, k, v, hidden):
+    """Head by head, place by place; hidden(b, h, i, j) is what is added to a score."""
+    wq, wk, wv = (
+        attn.in_proj_weight.chunk(3)
+        if attn.in_proj_weight is not None
+        else (attn.q_proj_weight, attn.k_proj_weight, attn.v_proj_weight)
+    )
+    bq, bk, bv = attn.in_proj_bias.chunk(3) if attn.in_proj_bias is not None else (0, 0, 0)
+    q, k, v = q @ wq.T + bq, k @ wk.T + bk, v @ wv.T + bv
+    d = E // H
+    maps = torch.zeros(len(q), H, q.shape[1], k.shape[1])
+    for b in range(len(q)):
         for h in range(H):
-            rows = slice(h * E // H, (h + 1) * E // H)
-            w = net.attention.in_proj_weight
-            assert torch.allclose(q[b, h], x[b] @ w[:E][rows].T, atol=1e-6)
-            assert torch.allclose(k[b, h], x[b] @ w[E : 2 * E][rows].T, atol=1e-6)
-            scores = q[b, h] @ k[b, h].T / math.sqrt(E // H)
-            assert torch.allclose(maps[b, h], scores.softmax(-1), atol=1e-6)
-    mixed = (maps @ v).transpose(1, 2).reshape(B, L, E)
-    assert torch.allclose(net.attention.out_proj(mixed), output, atol=1e-5)
-    assert torch.equal(net(x), output)
+            part = slice(h * d, (h + 1) * d)
+            for i in range(q.shape[1]):
+                scores = [
+                    (q[b, i, part] @ k[b, j, part]).item() / math.sqrt(d) + hidden(b, h, i, j)
+                    for j in range(k.shape[1])
+                ]
+                maps[b, h, i] = torch.tensor(scores).softmax(0)
+    heads = lambda x: torch.stack([x[..., h * d : (h + 1) * d] for h in range(H)], 1)
+    return heads(q), heads(k), heads(v), maps
 
 
-def test_the_gradient_reaches_the_weights_and_the_input():
-    net = Wraps(nn.MultiheadAttention(E, H, batch_first=True))
-    x = inputs().requires_grad_()
-    _, found = Taps(net, ["attention:attention"])(x)
-    found["attention:attention"][..., 0].sum().backward()
-    assert x.grad.abs().sum() > 0
-    assert net.attention.in_proj_weight.grad[: 2 * E].abs().sum() > 0
-    assert net.attention.in_proj_weight.grad[2 * E :].abs().sum() == 0, "values play no part"
+PATHS = ["attn:queries", "attn:keys", "attn:values", "attn:attention"]
+CAUSAL = torch.ones(L, L, dtype=torch.bool).triu(1)
+PADDING = torch.tensor([[0, 0, 0, 0, 1], [0, 0, 1, 1, 1], [0, 0, 0, 0, 0]], dtype=torch.bool)
+torch.manual_seed(3)
+ADDED, PER_HEAD = torch.randn(L, L), torch.randn(B * H, L, L)
+MASKS = {
+    "none": ({}, lambda b, h, i, j: 0),
+    "causal": (
+        dict(attn_mask=CAUSAL, is_causal=True),
+        lambda b, h, i, j: -math.inf if j > i else 0,
+    ),
+    "added": (dict(attn_mask=ADDED), lambda b, h, i, j: ADDED[i, j].item()),
+    "per head": (dict(attn_mask=PER_HEAD), lambda b, h, i, j: PER_HEAD[b * H + h, i, j].item()),
+    "padding": (
+        dict(key_padding_mask=PADDING),
+        lambda b, h, i, j: -math.inf if PADDING[b, j] else 0,
+    ),
+    "both": (
+        dict(attn_mask=CAUSAL, key_padding_mask=PADDING),
+        lambda b, h, i, j: -math.inf if PADDING[b, j] or j > i else 0,
+    ),
+}
 
 
-@pytest.mark.parametrize("train", [True, False])
-def test_torchs_own_layers_and_vision_transformers_are_read_inside(train):
+@pytest.mark.parametrize("mode", [True, False])
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("context", [torch.enable_grad, torch.no_grad])
+def test_they_equal_the_slow_reference_and_torchs_own_maps(mode, first, mask, context):
+    net = Attends(batch_first=first, dropout=0.0).train(mode)
+    x = torch.randn(B, L, E)
+    masks, hidden = MASKS[mask]
+    given = x if first else x.transpose(0, 1)
+    with context():
+        output, features = Taps(net, PATHS)({"query": given, **masks})
+        assert torch.equal(output, net(given, **masks))
+        _, own = net.attn(given, given, given, average_attn_weights=False, **masks)
+    for path, want in zip(PATHS, slow(net.attn, x, x, x, hidden)):
+        torch.testing.assert_close(features[path], want, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(features["attn:attention"], own, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("settings", [{}, dict(kdim=6, vdim=7), dict(bias=False)])
+def test_other_keys_values_and_projections(settings):
+    net = Attends(batch_first=True, **settings)
+    q, k, v = (
+        torch.randn(B, n, net.attn.__dict__[w])
+        for n, w in ((L, "embed_dim"), (S, "kdim"), (S, "vdim"))
+    )
+    output, features = Taps(net, PATHS)({"query": q, "key": k, "value": v})
+    _, own = net.attn(q, k, v, average_attn_weights=False)
+    torch.testing.assert_close(features["attn:attention"], own)
+    for path, want in zip(PATHS, slow(net.attn, q, k, v, lambda *_: 0)):
+        torch.testing.assert_close(features[path], want, atol=1e-5, rtol=1e-5)
+    assert features["attn:attention"].shape == (B, H, L, S)
+
+
+def test_maps_are_before_dropout_and_one_example_may_lack_a_batch():
+    net, x = Attends(batch_first=True, dropout=0.9), torch.randn(B, L, E)
+    maps = Taps(net.train(), PATHS)(x)[1]["attn:attention"]
+    torch.testing.assert_close(maps.sum(-1), torch.ones(B, H, L))
+    one = Taps(net, PATHS)(x[0])[1]["attn:attention"]
+    torch.testing.assert_close(one, maps[:1])
+
+
+def test_the_students_gradient_is_that_of_torchs_own_map():
+    net, x = Attends(batch_first=True), torch.randn(B, L, E)
+    target = torch.rand(B, H, L, L)
+    (Taps(net, PATHS[3:], stop=True)(x)[1]["attn:attention"] * target).sum().backward()
+    got = net.attn.in_proj_weight.grad.clone()
+    net.zero_grad()
+    (net.attn(x, x, x, average_attn_weights=False)[1] * target).sum().backward()
+    assert got.abs().sum() > 0
+    torch.testing.assert_close(got, net.attn.in_proj_weight.grad, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("mode", [True, False])
+def test_inside_torchs_encoder_with_padding_where_its_fast_path_would_hide_them(mode):
     torch.manual_seed(0)
-    layer = nn.TransformerEncoder(nn.TransformerEncoderLayer(E, H, 16, batch_first=True), 2)
-    with torch.no_grad():  # where torch would take its fused path
-        _, found = Taps(layer.train(train), ["layers.1.self_attn:attention"])(inputs())
-    maps = found["layers.1.self_attn:attention"]
-    assert maps.shape == (B, H, L, L) and torch.allclose(maps.sum(-1), torch.ones(B, H, L))
-    vit = torchvision.models.VisionTransformer(16, 8, 1, 2, 16, 32, num_classes=3).train(train)
-    path = "encoder.layers.encoder_layer_0.self_attention:queries"
-    assert Taps(vit, [path])(torch.rand(2, 3, 16, 16))[1][path].shape == (2, 2, 5, 8)
+    layer = nn.TransformerEncoderLayer(E, H, 16, dropout=0.0, batch_first=True)
+    net, x = nn.TransformerEncoder(layer, 2).train(mode), torch.randn(B, L, E)
+    before = torch.backends.mha.get_fastpath_enabled()
+    paths = [f"layers.{i}.self_attn:attention" for i in (0, 1)]
+    with torch.no_grad():
+        output, features = Taps(net, paths)({"src": x, "src_key_padding_mask": PADDING})
+        want = net(x, src_key_padding_mask=PADDING)
+    real = ~PADDING[:, : want.shape[1]]
+    torch.testing.assert_close(output[:, : want.shape[1]][real], want[real], atol=1e-5, rtol=1e-4)
+    own = net.layers[0].self_attn(x, x, x, PADDING, average_attn_weights=False)[1]
+    torch.testing.assert_close(features[paths[0]], own)
+    assert torch.backends.mha.get_fastpath_enabled() == before is True
+
+
+def test_inside_torchvisions_vit():
+    torch.manual_seed(0)
+    net = torchvision.models.VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=3).eval()
+    base = "encoder.layers.encoder_layer_1.self_attention"
+    paths = [f"{base}:{side}" for side in ("queries", "keys", "values", "attention")]
+    x = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        output, features = Taps(net, [*paths, f"{base}:input"])(x)
+        assert torch.equal(output, net(x))
+        entered = features[f"{base}:input"]
+        attn = net.get_submodule(base)
+        own = attn(entered, entered, entered, average_attn_weights=False)[1]
+    torch.testing.assert_close(features[paths[3]], own)
+    assert shapes(net, paths, x) == dict(zip(paths, [(2, 17, 8)] * 3 + [(2, 17, 17)]))
 
 
 class Like(nn.Module):
-    """An attention of the shape that transformers' have; kv heads may be fewer."""
+    """A self-attention as transformers builds it: BERT's names, or Llama's with grouped keys."""
 
-    def __init__(self, heads=H, groups=H, names=("query", "key", "value")):
+    def __init__(self, names=("query", "key", "value"), groups=1, **more):
         super().__init__()
-        self.num_attention_heads, self.names, d = heads, names, E // heads
-        if groups != heads:
-            self.num_key_value_heads = groups
-        for name, n in zip(names, (heads, groups, groups)):
-            setattr(self, name, nn.Linear(E, n * d))
+        torch.manual_seed(0)
+        self.names, self.groups = names, groups
+        for name, width in zip(names, (E, E // groups, E // groups)):
+            setattr(self, name, nn.Linear(E, width))
+        for name, value in more.items():
+            setattr(self, name, value)
 
-    def forward(self, hidden_states, attention_mask=None, position_embeddings=None):
-        q, k, v = (getattr(self, n)(hidden_states) for n in self.names)
-        split = lambda t: t.unflatten(-1, (-1, E // self.num_attention_heads)).transpose(1, 2)
-        k, v = (
-            split(t).repeat_interleave(split(q).shape[1] // split(t).shape[1], 1) for t in (k, v)
-        )
-        scores = split(q) @ k.mT / math.sqrt(k.shape[-1])
-        if attention_mask is not None:
-            scores = scores + attention_mask
-        self.maps = scores.softmax(-1)
-        return (self.maps @ v).transpose(1, 2).flatten(2), None
+    def forward(self, hidden_states, attention_mask=None, causal_attention_mask=None, **kwargs):
+        q, k, v = (getattr(self, name)(hidden_states) for name in self.names)
+        cut = lambda x: x.view(*x.shape[:2], -1, E // H).transpose(1, 2)
+        q, k, v = cut(q), cut(k).repeat_interleave(self.groups, 1), cut(v)
+        scores = q @ k.mT * getattr(self, "scaling", (E // H) ** -0.5)
+        for mask in (attention_mask, causal_attention_mask):
+            if mask is not None and mask.dtype == torch.bool:
+                mask = torch.zeros(mask.shape).masked_fill(~mask, -math.inf)
+            scores = scores if mask is None else scores + mask
+        if attention_mask is None and getattr(self, "is_causal", False):
+            scores = scores + torch.full(scores.shape[-2:], -math.inf).triu(1)
+        maps = scores.softmax(-1)
+        v = v.repeat_interleave(self.groups, 1)
+        return (F.dropout(maps, 0.1, self.training) @ v).transpose(1, 2).flatten(2), (q, k, v, maps)
 
 
-class Model(nn.Module):
-    def __init__(self, attention, **given):
+class Around(nn.Module):
+    def __init__(self, attn):
         super().__init__()
-        self.self, self.given = attention, given
+        self.attn = attn
 
-    def forward(self, x):
-        return self.self(x, **self.given)[0]
+    def forward(self, x, **more):
+        _, self.own = self.attn(x, **more)
+        return x
+
+
+KINDS = {
+    "bert": lambda **kw: Like(num_attention_heads=H, **kw),
+    "clip": lambda **kw: Like(("q_proj", "k_proj", "v_proj"), num_heads=H, **kw),
+    "llama": lambda **kw: Like(
+        ("q_proj", "k_proj", "v_proj"), 2, config=SimpleNamespace(num_attention_heads=H), **kw
+    ),
+}
+FOUR = {
+    "none": {},
+    "added": dict(attention_mask=torch.randn(B, 1, 1, L)),
+    "bools": dict(attention_mask=~CAUSAL.expand(B, 1, L, L)),
+    "both": dict(
+        attention_mask=torch.randn(B, 1, 1, L), causal_attention_mask=torch.randn(1, 1, L, L)
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("mask", FOUR)
+@pytest.mark.parametrize("more", [{}, dict(is_causal=True), dict(scaling=0.3)])
+@pytest.mark.parametrize("mode", [True, False])
+def test_modules_like_transformers(kind, mask, more, mode):
+    net = Around(KINDS[kind](**more)).train(mode)
+    _, features = Taps(net, PATHS)({"x": torch.randn(B, L, E), **FOUR[mask]})
+    for path, want in zip(PATHS, net.own):
+        torch.testing.assert_close(features[path], want)
+    features["attn:attention"].square().sum().backward()
+    assert getattr(net.attn, net.attn.names[0]).weight.grad.abs().sum() > 0
+    assert not any(m._forward_hooks for m in net.modules())
 
 
 @pytest.mark.parametrize(
-    "groups, names", [(4, ("query", "key", "value")), (2, ("q_proj", "k_proj", "v_proj"))]
+    "more, given",
+    [
+        ({}, dict(position_embeddings=(torch.ones(1), torch.ones(1)))),
+        ({}, dict(past_key_values=object())),
+        (dict(q_norm=nn.LayerNorm(4)), {}),
+    ],
 )
-def test_modules_of_transformers_are_read_by_their_projections(groups, names):
-    torch.manual_seed(0)
-    mask = torch.zeros(B, 1, 1, L)
-    mask[..., -1] = -torch.inf
-    for given in ({}, {"attention_mask": mask}):
-        net = Model(Like(4, groups, names), **given)
-        _, found = Taps(net, ["self:attention", "self:keys"])(inputs())
-        assert torch.allclose(found["self:attention"], net.self.maps, atol=1e-6)
-        assert found["self:keys"].shape == (B, groups, L, 2)
+def test_maps_that_need_more_are_refused_and_projections_are_not(more, given):
+    net, x = Around(KINDS["llama"](**more)), torch.randn(B, L, E)
+    with pytest.raises(ValueError, match=f"'attn:attention'.*{[*more, *given][0]}.*':queries'"):
+        Taps(net, PATHS)({"x": x, **given})
+    features = Taps(net, PATHS[:3])({"x": x, **given})[1]
+    torch.testing.assert_close(features["attn:keys"], net.own[1])
 
 
-def test_what_cannot_be_read_is_refused_with_words():
-    with pytest.raises(ValueError, match="'0:attention': Linear is no attention"):
-        Taps(nn.Sequential(nn.Linear(4, 4)), ["0:attention"])
-    turned = Model(Like(), position_embeddings=torch.ones(1))
-    with pytest.raises(ValueError, match="rotary"):
-        Taps(turned, ["self:attention"])(inputs())
-    assert Taps(turned, ["self:queries"])(inputs())[1]["self:queries"].shape == (B, H, L, E // H)
-    extra = Wraps(nn.MultiheadAttention(E, H, add_bias_kv=True, batch_first=True))
-    with pytest.raises(ValueError, match="add_bias_kv"):
-        Taps(extra, ["attention:keys"])(inputs())
-    with pytest.raises(ValueError, match="'input' or 'output', not 'maps'"):
-        Taps(extra, ["attention:maps"])
+def test_wrong_places_are_named():
+    net, x = Around(Like()), torch.randn(B, L, E)
+    with pytest.raises(ValueError, match="'attn:queries'.*number of heads"):
+        Taps(net, PATHS)(x)
+    with pytest.raises(ValueError, match="'attn.query:keys' is a Linear.*MultiheadAttention"):
+        Taps(net, ["attn.query:keys"])
+    with pytest.raises(ValueError, match="bias_k"):
+        Taps(Attends(add_bias_kv=True), PATHS)
+    with pytest.raises(ValueError, match="bias_k or add_zero_attn"):
+        Taps(Attends(add_zero_attn=True), PATHS)
+    with pytest.raises(ValueError, match="queries.*not 'maps'"):
+        Taps(net, ["attn:maps"])
+    net = Around(KINDS["bert"]())
+    with pytest.raises(ValueError, match=r"attention_mask has shape \(5, 5\)"):
+        Taps(net, PATHS)({"x": torch.randn(L, L, E), "attention_mask": torch.ones(L, L)})
+
+
+def test_a_module_that_runs_twice_has_two_maps():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attn = KINDS["bert"]()
+
+        def forward(self, x):
+            return self.attn(self.attn(x)[0])[0]
+
+    net, x = Twice().eval(), torch.randn(B, L, E)
+    with pytest.raises(ValueError, match="twice"):
+        Taps(net, PATHS)(x)
+    features = Taps(net, ["attn#1:attention", "attn#2:attention"])(x)[1]
+    first, own = net.attn(x)
+    torch.testing.assert_close(features["attn#1:attention"], own[3])
+    torch.testing.assert_close(features["attn#2:attention"], net.attn(first)[1][3])
