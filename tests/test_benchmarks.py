@@ -233,7 +233,9 @@ def test_cost_of_the_ablation_bench(repo, tmp_path):
             "run with its teacher's answers stored over computed",
         ]
         and len(table) == 9
-        and (table["value"] > 0).all()
+        and (table["value"].iloc[1:] > 0).all()
+        # a difference of two times: of six tiny runs on a busy machine it can have either sign
+        and (table[["bench_s", "other_s"]].iloc[0] > 0).all()
     )
 
 

@@ -389,9 +389,8 @@ def test_the_map_equals_the_slow_loop_with_the_same_noise(grid, side, relu, sett
         assert maps.steps[i] == best and torch.allclose(
             maps.sigma[i], iterates[best], rtol=0, atol=1e-6
         )
-        assert all(
-            b > a for a, b in itertools.pairwise(levels)
-        )  # a path that rises: ending at the target loses nothing
+        # It rises until it has passed the target, later noise may win: an early end loses nothing.
+        assert all(b > a for a, b in itertools.pairwise(levels[: best + 2]))
         assert ending.steps[i] == best and torch.equal(ending.sigma[i], maps.sigma[i])
         assert maps.reached[i] == (abs(levels[best] - target) <= 0.05)
     assert maps.reached.all() == (settings["iterations"] != 24)
