@@ -30,6 +30,8 @@ def test_stages_of_networks_that_name_them_and_an_error_for_others():
 def test_the_embedding_is_what_enters_the_last_linear_layer():
     assert embedding(small()) == "fc:input" == embedding(foreign("resnet18"))
     assert embedding(foreign("mobilenet_v2")) == "classifier.1:input"
+    several = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3))
+    assert embedding(several) == "4:input"
     with pytest.raises(ValueError, match="no linear layer"):
         embedding(nn.Sequential(nn.Conv2d(3, 3, 1)))
 

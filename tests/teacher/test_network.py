@@ -11,6 +11,7 @@ from kdtutor import Teacher, fit
 from kdtutor.datasets import Batch, CropFlip, Flip, Jitter
 from kdtutor.methods import Hinton
 from kdtutor.softening import ensemble_targets, soften
+from kdtutor.teacher.cache import LogitCache
 
 
 def test_a_teacher_is_frozen_and_in_eval_and_no_submodule():
@@ -80,6 +81,25 @@ def test_the_cache_computes_each_view_once():
         Hinton(net(2), teacher), data, 2, seed=3, progress=False
     )  # another student and seed reuse it
     assert sum(calls) - first < len(data.train) // 4
+
+
+def test_of_a_mapping_only_the_missing_images_are_computed():
+    """Images and masks, or tokens and their masks: every tensor of the mapping is narrowed."""
+    cache = LogitCache(torch.arange(6), 1, torch.zeros(6, 1, 2), "tokens")
+    seen = []
+
+    def compute(x):
+        seen.append({k: v.flatten().tolist() for k, v in x.items()})
+        return torch.stack([x["a"] + x["b"], x["a"]], -1)[None]
+
+    def ask(*index):
+        rows = torch.tensor(index)
+        x = {"a": rows.float(), "b": 10 * rows.float()}
+        return cache(Batch(x, None, rows, torch.zeros_like(rows), source="tokens"), compute)
+
+    ask(1, 4)
+    assert ask(4, 5, 1, 0)[0].tolist() == [[44, 4], [55, 5], [11, 1], [0, 0]]
+    assert seen == [{"a": [1, 4], "b": [10, 40]}, {"a": [5, 0], "b": [50, 0]}]
 
 
 def test_the_cache_refuses_what_would_not_be_exact():

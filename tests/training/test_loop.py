@@ -64,6 +64,14 @@ def test_fit_learns_and_reports_last_and_best():
     } <= set(frame)
 
 
+@pytest.mark.parametrize("course, best", [([5, 5, 5], 1), ([1, 5, 5, 2], 2), ([5, 5, 6], 3)])
+def test_of_equally_good_epochs_the_first_is_the_best(course, best):
+    values = iter([0.0, *course, *course])  # once on trial before training
+    metric = lambda net, batches: float(next(values))
+    history = fit(CrossEntropy(net(1)), blobs(), len(course), metric=metric, progress=False)
+    assert history.result["best_epoch"] == best
+
+
 def test_no_validation_and_no_test():
     history = fit(CrossEntropy(net(1)), blobs(), 2, validation=0, test=False, progress=False)
     assert (
