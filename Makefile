@@ -3,6 +3,7 @@ VENV ?= .venv
 PYTHON ?=
 LAB_ARGS ?=
 TEST_ARGS ?=
+JOBS ?= 3
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 ROOT_USER := $(if $(filter 0,$(shell id -u)),--allow-root)
 
@@ -40,10 +41,11 @@ quick:
 	$(call prepare,test)
 	@exec env OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n 2 --dist loadfile -m "not slow and not thorough" $(TEST_ARGS)
 
-# Two processes, a file of tests at a time: the suite is made for two cores, and files share their servers and browsers.
+# A file of tests at a time, since files share their servers and browsers; the long files first (tests/conftest.py).
+# Three processes for two cores: browsers and kernels wait for one another often enough.
 test:
 	$(call prepare,test)
-	@exec env OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n 2 --dist loadfile $(TEST_ARGS)
+	@exec env OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(TEST_ARGS)
 
 doctor:
 	$(call prepare,)

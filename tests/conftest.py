@@ -22,23 +22,30 @@ hypothesis.settings.load_profile("kdtutor")
 
 REPO = Path(__file__).resolve().parents[1]
 # What `make quick` leaves out, as folders and files under tests/; a new test is in it by default.
+# The longest come first, and begin first, so that no process is left alone with one at the end.
 THOROUGH = (
-    "ablation/test_background.py",
-    "ablation/test_executors.py",
-    "contributing",
-    "course",
-    "test_benchmarks.py",
-    "test_packaging.py",
-    "test_style.py",
     "workbook/test_browser.py",
     "workbook/test_notebooks.py",
+    "ablation/test_executors.py",
+    "course/test_assignments.py",
+    "test_benchmarks.py",
+    "ablation/test_background.py",
+    "course",
+    "contributing",
+    "test_packaging.py",
+    "test_style.py",
 )
 
 
 def pytest_collection_modifyitems(items):
+    def place(item) -> int:
+        inside = (item.path.is_relative_to(REPO / "tests" / name) for name in THOROUGH)
+        return next((i for i, found in enumerate(inside) if found), len(THOROUGH))
+
     for item in items:
-        if any(item.path.is_relative_to(REPO / "tests" / name) for name in THOROUGH):
+        if place(item) < len(THOROUGH):
             item.add_marker("thorough")
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")

@@ -11,15 +11,22 @@ grid = Grid(
 )
 results = run(grid, store="runs/first")
 results.table()
+
+What reads results needs pandas and scipy and loads when it is used: a worker only computes.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from .choice import MethodChoice, sweep
 from .estimate import estimate
 from .grid import Cell, Grid
 from .grid_file import read_grid, write_grid
-from .results import Results, forecast, load, status
 from .runner import run
 from .store import Store
+
+if TYPE_CHECKING:
+    from .results import Results, forecast, load, status
 
 __all__ = [
     "Cell",
@@ -36,3 +43,9 @@ __all__ = [
     "sweep",
     "write_grid",
 ]
+
+
+def __getattr__(name: str):
+    if name in __all__:
+        return getattr(import_module(".results", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

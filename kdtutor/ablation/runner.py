@@ -22,6 +22,7 @@ from concurrent.futures import (
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -30,9 +31,11 @@ from ..runs import CannotWrite
 from ..training import NonFiniteError, fit
 from .columns import ACCURACY, is_share, measured, word
 from .grid import Cell, Grid
-from .results import Results
 from .store import Store
 from .teacher_cache import fill, planned, teacher_of, with_logit_cache
+
+if TYPE_CHECKING:
+    from .results import Results
 
 MAX_DEATHS = 3  # processes over which a run may die, alone, before it is given up
 _ONE = threading.Lock()  # seeds and numbers of threads belong to the process, so threads take turns
@@ -122,7 +125,7 @@ def run(
     retry: bool = False,
     progress: bool = True,
     since: float | None = None,
-) -> Results:
+) -> "Results":
     """Runs what a store does not hold yet of a grid.
 
     Everything is checked before anything runs; teachers come first, and their accuracy is printed.
@@ -176,6 +179,8 @@ def run(
     except KeyboardInterrupt:
         home.stop()  # workers end within one epoch
         print(f"Interrupted. Call run again with store={str(home.path)!r} to continue.")
+    from .results import Results  # pandas and scipy: not for workers
+
     return Results(home, cells)
 
 
