@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from .course.cli import app as course
+from .course.commands import app as course
 from .errors import unknown
 from .workbook.budget import BUDGETS
 

@@ -20,7 +20,7 @@ from ..datasets import Data, GeneratedData
 from ..datasets.data import leaves
 from ..methods import Composition, Distiller
 from ..runs import describe, named, short_hash
-from ..runs.network import architecture, weights
+from ..runs.architecture import architecture, weights
 from ..teacher import Teacher
 
 

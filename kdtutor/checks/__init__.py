@@ -9,7 +9,7 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 
-from .grading import expect, require
+from .marks import expect, require
 from .verdict import Verdict
 
 __all__ = ["Verdict", "expect", "require"]

@@ -6,8 +6,8 @@ from .composition import Composition
 from .distiller import Distiller
 from .offline import Layers, Offline, check_weight, label_term
 from .outputs import Outputs
-from .plan import OptimizerFactory, Player, Schedule, Stage, Terms, check_terms
 from .requirements import as_teacher, check_batch, check_classes
+from .stages import OptimizerFactory, Player, Schedule, Stage, Terms, check_terms
 
 __all__ = [
     "Composition",

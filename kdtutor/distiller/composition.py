@@ -13,8 +13,8 @@ from ..teacher import Teacher
 from .distiller import Distiller
 from .offline import Offline, label_term
 from .outputs import Outputs
-from .plan import Player, Stage, Terms
 from .shared import SharedRuns
+from .stages import Player, Stage, Terms
 
 
 class Composition(Distiller):

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from ..datasets import Batch, Split
 from ..tasks import Classification, Task
 from ..teacher import Teacher
-from .plan import Player, Stage, Terms
 from .shared import SharedRuns
+from .stages import Player, Stage, Terms
 from .tensors import precise
 
 

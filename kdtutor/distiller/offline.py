@@ -15,8 +15,8 @@ from ..taps.default_layers import levels
 from ..teacher import Teacher
 from .distiller import Distiller
 from .outputs import Outputs
-from .plan import Terms
 from .requirements import as_teacher, check_apart, check_batch, check_same_answers
+from .stages import Terms
 
 Layers = str | tuple[str, str] | Sequence[Any] | None
 

@@ -9,7 +9,7 @@ from ..datasets import Batch
 from ..taps import eval_mode, example_input, logits_of
 from ..teacher import Teacher
 from .distiller import Distiller, _inside
-from .plan import Stage
+from .stages import Stage
 
 
 def as_teacher(teacher: Teacher | nn.Module) -> Teacher:

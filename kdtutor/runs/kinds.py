@@ -24,9 +24,9 @@ from torch import Tensor, nn
 
 from ..datasets import Data, Split
 from ..datasets.data import digest
+from .architecture import network_parts
 from .code import class_parts, code_parts, function_parts
 from .dataset import data_parts, split_parts
-from .network import network_parts
 
 
 @functools.singledispatch

@@ -2,8 +2,8 @@
 
 from .cut import cut
 from .inputs import example_input, input_gradient, shapes
+from .logits import call, logits_of
 from .modes import eval_mode, twice_differentiable
-from .outputs import call, logits_of
 from .read import Taps, check_same_features, layers
 
 __all__ = [

@@ -15,8 +15,8 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
 from .inputs import example_input
+from .logits import call
 from .modes import eval_mode
-from .outputs import call
 from .read import Taps
 from .steps import NotTraceable, forward_steps
 

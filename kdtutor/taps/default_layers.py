@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from .inputs import example_input
+from .logits import call
 from .modes import eval_mode
-from .outputs import call
 from .read import Taps
 
 _RECTIFIERS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Hardswish)

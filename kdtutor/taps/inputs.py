@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from .logits import logits_of
 from .modes import eval_mode
-from .outputs import logits_of
 from .read import Taps
 
 

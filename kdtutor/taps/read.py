@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from ..errors import unknown
 from .attention import SIDES, check_attention, watch
+from .logits import call
 from .modes import eval_mode, unpacked_attention
-from .outputs import call
 
 
 class _Read(Exception):

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import map_aggregate
 
+from .logits import call
 from .modes import eval_mode
-from .outputs import call
 
 
 class NotTraceable(Exception):

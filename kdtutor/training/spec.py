@@ -9,8 +9,8 @@ from ..datasets import Data, Split
 from ..datasets.data import digest, leaves
 from ..distiller import Distiller, Player
 from ..runs import describe, named, parts, short_hash
+from ..runs.architecture import BASE, architecture, weights
 from ..runs.code import is_own
-from ..runs.network import BASE, architecture, weights
 from ..teacher import Teacher
 
 # A teacher is its networks and how they agree; its cache holds what they would say anyway.

@@ -71,7 +71,7 @@ def test_the_page_s_test_and_those_of_the_catalog(house):
         house, "-m", "pytest", "-q", "tests/methods/test_catalog.py", "-k", "Cosine and not cuda"
     )
     assert "3 passed" in catalog
-    python(house, "-m", "pytest", "-q", "tests/distiller/test_plan.py", "-k", "catalog")
+    python(house, "-m", "pytest", "-q", "tests/distiller/test_stages.py", "-k", "catalog")
 
 
 def test_a_grid_knows_it_by_name(house):

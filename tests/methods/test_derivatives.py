@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from losses import rand
 
-from kdtutor.distiller.gradients import directions, gram, squared_distance, unit_vectors
+from kdtutor.distiller.autograd import directions, gram, squared_distance, unit_vectors
 from kdtutor.methods.feature.activation_boundary import activation_boundary_loss
 from kdtutor.methods.feature.attention_transfer import (
     attention_loss,

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...distiller import Layers, Offline, Outputs, check_weight, label_term
-from ...distiller.gradients import HandMade, directions
+from ...distiller.autograd import HandMade, directions
 from ...distiller.tensors import check_maps, precise, readable, same_size
 from ...errors import check_same_shape, check_variant, unknown
 from ...teacher import Teacher

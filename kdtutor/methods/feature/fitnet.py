@@ -12,7 +12,7 @@ from torch.optim import RMSprop
 
 from ...datasets import Batch
 from ...distiller import Layers, Offline, Outputs, Player, Stage, check_weight, label_term
-from ...distiller.gradients import squared_distance
+from ...distiller.autograd import squared_distance
 from ...distiller.tensors import same_size
 from ...errors import check_same_shape, check_temperature, check_variant
 from ...softening import distillation_kl

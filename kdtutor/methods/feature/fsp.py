@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ...datasets import Batch
 from ...distiller import Layers, Offline, Outputs, Player, Stage, check_weight, label_term
-from ...distiller.gradients import HandMade
+from ...distiller.autograd import HandMade
 from ...distiller.tensors import check_maps, full_precision, precise, same_size
 from ...errors import check_same_device, check_same_shape, check_variant
 from ...taps.default_layers import levels, parameters_before

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...distiller import Layers, Offline, Outputs, check_weight, label_term
-from ...distiller.gradients import HandMade, directions, gram, unit_vectors, unit_vectors_backward
+from ...distiller.autograd import HandMade, directions, gram, unit_vectors, unit_vectors_backward
 from ...distiller.tensors import check_relations, full_precision, precise, rescaled
 from ...errors import check_variant, check_weights
 from ...taps.default_layers import embedding

@@ -6,7 +6,7 @@ similarities within a batch is the knowledge."""
 from torch import Tensor, nn
 
 from ...distiller import Layers, Offline, Outputs, check_weight, label_term
-from ...distiller.gradients import directions, gram
+from ...distiller.autograd import directions, gram
 from ...distiller.tensors import check_relations, precise, rescaled, rows
 from ...taps.default_layers import levels
 from ...teacher import Teacher
