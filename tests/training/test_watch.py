@@ -3,15 +3,19 @@
 import warnings
 
 import pytest
+from torch import nn
 
-from kdtutor.distiller import Stage
+from kdtutor.distiller import Player, Stage
 from kdtutor.training.watch import warn_if_worse
+
+
+STAGE = Stage("hint", 1, [Player("student", lambda batch: {}, list(nn.Linear(1, 1).parameters()))])
 
 
 def warned(*losses: float) -> list[str]:
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
-        warn_if_worse(Stage("hint", 1, []), [{"loss": loss} for loss in losses])
+        warn_if_worse(STAGE, [{"loss": loss} for loss in losses])
     return [str(w.message) for w in seen]
 
 
