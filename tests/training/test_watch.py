@@ -8,7 +8,6 @@ from torch import nn
 from kdtutor.distiller import Player, Stage
 from kdtutor.training.watch import warn_if_worse
 
-
 STAGE = Stage("hint", 1, [Player("student", lambda batch: {}, list(nn.Linear(1, 1).parameters()))])
 
 
