@@ -178,7 +178,17 @@ def test_ensemble_logits_stand_in_for_a_single_teacher(mean):
     )
 
 
+def test_ensemble_logits_are_t_times_the_logarithm_of_the_mean_and_t_is_1_unless_stated():
+    z = torch.randn(3, 4, 5, dtype=torch.float64) * 5
+    for stated, T in (((), 1.0), ((2.5,), 2.5)):
+        mean = torch.softmax(z / T, -1).mean(0)
+        torch.testing.assert_close(ensemble_targets(z, *stated), mean)
+        torch.testing.assert_close(ensemble_logits(z, *stated), T * mean.log())
+
+
 def test_ensemble_errors():
+    with pytest.raises(ValueError, match=r"\(0, 3, 4\).*teachers, batch, classes"):
+        ensemble_targets(torch.randn(0, 3, 4))
     with pytest.raises(ValueError, match="arithmetic"):
         ensemble_targets(torch.randn(2, 3, 4), 1.0, mean="aritmetic")
     with pytest.raises(ValueError, match=r"\(3, 4\).*teachers, batch, classes"):
@@ -196,7 +206,7 @@ def slow_places(zs, zt, T, axis, mask=None):
 PLACES = [((4, 5), 1), ((4, 5), -1), ((2, 3, 4), -1), ((2, 3, 4), 1), ((2, 5, 3, 4), 1)]
 
 
-@pytest.mark.parametrize("shape, axis", [*PLACES, ((3, 4, 2), 0), ((3, 4, 2), -2)])
+@pytest.mark.parametrize("shape, axis", [*PLACES, ((3, 4, 2), 0), ((3, 4, 2), -2), ((3, 4, 2), -3)])
 @pytest.mark.parametrize("masked", [False, True])
 def test_kl_is_the_mean_over_all_places(shape, axis, masked):
     rng = np.random.default_rng(0)
