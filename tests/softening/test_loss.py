@@ -65,6 +65,12 @@ def test_kl_is_zero_at_equality_and_at_a_shift():
     assert distillation_kl(z + 5, z, 3.0).item() == pytest.approx(0, abs=1e-12)
 
 
+def test_the_temperature_is_4_unless_stated():
+    zs, zt = torch.randn(4, 5), torch.randn(4, 5)
+    assert torch.equal(distillation_kl(zs, zt), distillation_kl(zs, zt, 4.0))
+    assert torch.equal(soften(zs), soften(zs, 1.0)) and torch.equal(soften(zs), zs.softmax(-1))
+
+
 def test_gradient_reaches_the_student_only():
     zs, zt = torch.randn(4, 5, requires_grad=True), torch.randn(4, 5, requires_grad=True)
     distillation_kl(zs, zt, 2.0).backward()
