@@ -230,3 +230,18 @@ def test_only_the_papers_fitnet_needs_the_teachers_answers():
     torch.manual_seed(3)
     other = resnet8(classes=7, channels=1)
     assert set(FitNet(small(), other, variant="code").terms(batch())) == {"ce", "hint"}
+
+
+@pytest.mark.parametrize(
+    "make_distiller, only",
+    [
+        (Hinton, True),
+        (FitNet, False),  # answers in its second stage, a layer in its first
+        (AttentionTransfer, False),
+        (GradientAttentionTransfer, False),
+        (JacobianMatching, False),
+        (lambda s, t: FitNet(s, t, variant="code"), False),
+    ],
+)
+def test_answers_alone_are_all_that_may_be_stored(make_distiller, only):
+    assert make_distiller(small(0), taught()).logits_only is only
