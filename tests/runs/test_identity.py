@@ -410,3 +410,20 @@ def test_another_process_and_another_hash_seed_tell_the_same(tmp_path):
     here = module()
     mine = [here[n] for n in ("function", "Own", "closure")] + [here["Own"]()]
     assert told[0] == told[1] == describe([*mine, {"c", "b", "a"}, {"y": 2, "x": 1}])
+
+
+def test_tied_weights_a_name_without_value_and_a_lambda_of_the_library_are_told():
+    tied, apart = (nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)) for _ in range(2))
+    for module in [*tied, *apart]:
+        nn.init.constant_(module.weight, 0.5), nn.init.constant_(module.bias, 0)
+    tied[1].weight = tied[0].weight
+    assert short_hash(describe(tied)) != short_hash(describe(apart))
+
+    def early():
+        return later
+
+    assert describe(early)  # `later` is closed over, but has no value yet
+    later = 1
+    own = lambda p: p
+    own.__module__ = "kdtutor.training.schedules"
+    assert named(own).startswith("<lambda>/")

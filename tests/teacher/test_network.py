@@ -1,5 +1,6 @@
 """Teacher: frozen, ensembles, and the exact cache."""
 
+import importlib
 from types import SimpleNamespace
 
 import pytest
@@ -100,6 +101,26 @@ def test_of_a_mapping_only_the_missing_images_are_computed():
     ask(1, 4)
     assert ask(4, 5, 1, 0)[0].tolist() == [[44, 4], [55, 5], [11, 1], [0, 0]]
     assert seen == [{"a": [1, 4], "b": [10, 40]}, {"a": [5, 0], "b": [50, 0]}]
+
+
+def test_the_cache_of_a_single_image_and_the_count_of_what_is_missing(tmp_path):
+    cache = LogitCache(torch.arange(1), 3, torch.zeros(3, 1, 2), "one")
+    zero = torch.zeros(1, dtype=torch.long)
+    batch = Batch(torch.ones(1, 2), None, zero, zero, source="one")
+    assert cache(batch, lambda x: x[None]).tolist() == [[[1, 1]]]
+    with pytest.raises(ValueError, match="2 of 3 answers are missing"):
+        cache.save(tmp_path / "a", "weights")
+
+
+def test_the_bar_of_the_cache_counts_every_view(monkeypatch):
+    totals, progress = [], importlib.import_module("kdtutor.display.progress")
+    usual = progress.bar
+    monkeypatch.setattr(
+        progress, "bar", lambda *args, **kw: totals.append(kw["total"]) or usual(*args, **kw)
+    )
+    data = blobs(augment=Flip())
+    Teacher(net(7)).cached(data, fill=True)
+    assert totals == [2 * len(data.train)]
 
 
 def test_the_cache_refuses_what_would_not_be_exact():
