@@ -218,3 +218,18 @@ def test_known_names_are_read_as_they_were():
     assert spec["schedule"] == "cosine" and spec["metric"] == spec["metric_code"] == "accuracy"
     assert spec["optimizer"] == "sgd(lr=0.1, momentum=0.9, weight_decay=0.0005)"
     assert spec["code"] == "CrossEntropy" and spec["augment"] == "None"
+
+
+def test_notes_under_an_underscore_are_no_part_of_a_run(tmp_path):
+    """What a distiller remembers for itself may differ when the run is continued."""
+
+    class Noted(CrossEntropy):
+        def __init__(self, student, note, asked=1):
+            super().__init__(student)
+            self._note, self.asked = note, asked
+
+    settings = dict(run_dir=tmp_path, progress=False)
+    first = fit(Noted(net(1), "a"), blobs(), 1, **settings)
+    assert fit(Noted(net(1), "b"), blobs(), 1, **settings).result == first.result
+    with pytest.raises(ValueError, match="asked: 1 there, 2 now"):
+        fit(Noted(net(1), "a", asked=2), blobs(), 1, **settings)

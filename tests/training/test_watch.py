@@ -3,10 +3,11 @@
 import warnings
 
 import pytest
+import torch
 from torch import nn
 
 from kdtutor.distiller import Player, Stage
-from kdtutor.training.watch import warn_if_worse
+from kdtutor.training.watch import _answers_finitely, warn_if_worse
 
 STAGE = Stage("hint", 1, [Player("student", lambda batch: {}, list(nn.Linear(1, 1).parameters()))])
 
@@ -40,3 +41,9 @@ def test_a_stage_that_ends_more_than_a_percent_above_its_start_is_named(first, l
 
 def test_one_epoch_is_no_course():
     assert warned(3.0) == warned() == []
+
+
+def test_what_holds_no_logits_tells_nothing_about_where_a_nan_came_from():
+    nan = torch.tensor([float("nan")])
+    assert _answers_finitely(lambda: {"a": nan, "b": nan})  # which of them is the answer?
+    assert _answers_finitely(lambda: torch.ones(2)) and not _answers_finitely(lambda: nan)

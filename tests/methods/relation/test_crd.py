@@ -315,3 +315,10 @@ def test_an_index_that_is_none_is_refused():
 def test_what_is_no_data_is_refused():
     with pytest.raises(ValueError, match="data is a str"):
         CRD(small(2), taught(), "digits")
+
+
+def test_the_order_of_the_images_is_no_part_of_its_state():
+    """It is made anew from the data; saved, it would only be as large as they are."""
+    distiller = CRD(small(0), taught(), negatives=1)  # one negative is enough
+    distiller.prepare(Split(torch.zeros(12, 1), torch.arange(12) % 3))
+    assert len(distiller.by_class) == 12 and "by_class" not in distiller.state_dict()
