@@ -32,6 +32,8 @@ THOROUGH = (
     "ablation/test_background.py",
     "course",
     "contributing",
+    "distiller/test_eight.py",
+    "taps/test_cut_networks.py",
     "test_packaging.py",
     "test_style.py",
 )

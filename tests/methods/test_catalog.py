@@ -61,6 +61,7 @@ def test_a_method_of_the_catalog_goes_through_fit(name, device):
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", NAMES)
 def test_a_method_of_the_catalog_continues_bit_for_bit(name, tmp_path, monkeypatch):
     whole = make(name, network(9))
