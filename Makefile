@@ -58,7 +58,7 @@ clean:
 help:
 	@echo 'make lab     install once, then open the lessons in JupyterLab (127.0.0.1, with a token)'
 	@echo 'make check   install once, then ruff, mypy and the direction of imports'
-	@echo 'make quick   install once, then the tests for work in between (three minutes on two cores)'
+	@echo 'make quick   install once, then the tests for work in between: all but the long ones'
 	@echo 'make test    install once, then run the whole suite'
 	@echo 'make doctor  say what a lesson needs and whether it is here'
 	@echo 'make clean   remove the environment and build products; data and runs stay'
