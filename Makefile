@@ -42,7 +42,7 @@ quick:
 	@exec env OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n 2 --dist loadfile -m "not slow and not thorough" $(TEST_ARGS)
 
 # A file of tests at a time, since files share their servers and browsers; the long files first (tests/conftest.py).
-# Three processes for two cores: browsers and kernels wait for one another often enough.
+# More processes than two cores, because browsers and kernels wait for one another; JOBS=2 needs less memory.
 test:
 	$(call prepare,test)
 	@exec env OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(TEST_ARGS)
@@ -62,4 +62,4 @@ help:
 	@echo 'make test    install once, then run the whole suite'
 	@echo 'make doctor  say what a lesson needs and whether it is here'
 	@echo 'make clean   remove the environment and build products; data and runs stay'
-	@echo 'Options: PYTHON=/path/to/python3.12  VENV=/path/with/room  LAB_ARGS="--no-browser --port=8899"  TEST_ARGS="-k name"  NEED_GB=4'
+	@echo 'Options: PYTHON=/path/to/python3.12  VENV=/path/with/room  LAB_ARGS="--no-browser --port=8899"  TEST_ARGS="-k name"  JOBS=2  NEED_GB=4'
