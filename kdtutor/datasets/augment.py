@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .batch import sent
+
 
 @dataclass(frozen=True)
 class CropFlip:
@@ -158,7 +160,7 @@ class CropFlip:
             >>> Flip().move_boxes(box, torch.tensor([1]), (4, 6))[0]
             tensor([[[4., 0., 6., 2.]]])
         """
-        view = view.to(boxes.device)
+        view = sent(view, boxes.device)
         view, mirrored = (view // 2, view % 2) if self.flip else (view, torch.zeros_like(view))
         # The crop's corner is the new origin; pad pixels lie before the image's own.
         shift = torch.stack([self.pad - view % self.places, self.pad - view // self.places], 1)
@@ -182,11 +184,8 @@ class CropFlip:
         places = torch.stack([plain.flatten(), plain.flip(1).flatten()])
         view, mirrored = (view // 2, view % 2) if self.flip else (view, torch.zeros_like(view))
         offset = view // self.places * step + view % self.places
-        where = (
-            places.to(images.device)
-            .index_select(0, mirrored.to(images.device))
-            .add_(offset.to(images.device)[:, None])
-        )
+        places, mirrored, offset = (sent(t, images.device) for t in (places, mirrored, offset))
+        where = places.index_select(0, mirrored).add_(offset[:, None])
         return (
             padded.flatten(2)
             .gather(2, where[:, None].expand(-1, images.shape[1], -1))

@@ -56,6 +56,26 @@ def tree_map(function, value):
     )
 
 
+def sent(t: Tensor, device: torch.device | str | None) -> Tensor:
+    """The tensor on a device, without waiting for a GPU to take it.
+
+    The loop may so run ahead of the GPU. The other way, from a GPU, it waits: values that a CPU
+    may read must be there.
+
+    Args:
+        t: Any tensor.
+        device: As ``Tensor.to`` takes it.
+
+    Returns:
+        ``t`` itself where it lies there already, else a copy.
+
+    Example:
+        >>> sent(torch.ones(2), "meta").device
+        device(type='meta')
+    """
+    return t.to(device, non_blocking=t.device.type == "cpu")
+
+
 def leaves(value) -> list[Tensor]:
     """The tensors of a tensor or of a mapping of tensors; none of None.
 

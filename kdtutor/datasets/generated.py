@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..tasks import NoLabels, Task
-from .batch import Batch, tree_map
+from .batch import Batch, sent, tree_map
 from .data import Data
 from .pixels import inputs
 from .split import Split
@@ -205,5 +205,5 @@ class GeneratedData:
             if not step:
                 where = f"{self.name}: the made batch's"
                 self.task.check_labels(made[1], len(self.classes), where)
-            x, y = (tree_map(lambda t: t.to(device), v) for v in made)
+            x, y = (tree_map(lambda t: sent(t, device), v) for v in made)
             yield Batch(inputs(x, self.mean, self.std), y, None, None, split.source)

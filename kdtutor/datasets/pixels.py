@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from .batch import sent
+
 
 def is_image(name: str, t: Tensor) -> bool:
     """Whether an entry of a mapping x holds images: uint8 of shape (N, C, H, W), and no "mask" in
@@ -47,8 +49,10 @@ def normalised(images: Tensor, mean=(), std=()) -> Tensor:
     x = images.float()
     if mean:
         shape = (1, -1) + (1,) * (x.ndim - 2)
-        mean, std = (torch.tensor(v, device=x.device).view(shape) for v in (mean, std))
-        x.mul_(1 / (255 * std)).sub_(mean / std)
+        # Made here and sent: made there, every batch would wait for the GPU.
+        mean, std = (torch.tensor(v).view(shape) for v in (mean, std))
+        scale, shift = (sent(t, x.device) for t in (1 / (255 * std), mean / std))
+        x.mul_(scale).sub_(shift)
     else:
         x.mul_(1 / 255)
     # Channels last comes at the end: per-channel arithmetic in that layout has an inner loop of

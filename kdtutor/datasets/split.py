@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..tasks.task import described, is_integer
-from .batch import digest, leaves, tree_map
+from .batch import digest, leaves, sent, tree_map
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +66,23 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.index)
+
+    def to(self, device: torch.device | str | None) -> "Split":
+        """The split with inputs and labels on a device; ``index`` and ``extra`` stay.
+
+        Args:
+            device: As ``Tensor.to`` takes it.
+
+        Returns:
+            The split itself where all lie there already.
+
+        Example:
+            >>> Split(torch.zeros(2, 3, dtype=torch.uint8), None).to("meta").x.device
+            device(type='meta')
+        """
+        x, y = (tree_map(lambda t: sent(t, device), v) for v in (self.x, self.y))
+        same = all(a is b for a, b in zip(leaves(x) + leaves(y), leaves(self.x) + leaves(self.y)))
+        return self if same else Split(x, y, self.index, self.extra, self.source)
 
     def select(self, positions) -> "Split":
         """The split with only these positions; ``index`` keeps pointing home.

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..datasets import Batch
+from ..datasets.batch import sent
 from ..runs import replace_file
 
 
@@ -74,9 +75,9 @@ class LogitCache:
             )
         slots = rows * self.views + batch.view
         absent = ~self.filled[slots]
-        there = slots.to(self.logits.device, non_blocking=True)
+        there = sent(slots, self.logits.device)
         if absent.any():
-            part = absent.nonzero().flatten().to(self.logits.device)
+            part = sent(absent.nonzero().flatten(), self.logits.device)
             x = (
                 {k: v[part] for k, v in batch.x.items()}
                 if isinstance(batch.x, Mapping)

@@ -17,7 +17,7 @@ from .prepare import check_settings, pick_device, prepare
 from .record import Record
 from .schedules import cosine, sgd
 from .spec import run_spec
-from .watch import warn_if_worse
+from .watch import out_of_memory, warn_if_worse
 from .weight_path import WeightPath
 
 
@@ -56,7 +56,8 @@ def fit(
         seed: decides data order, views and dropout; same seed, same machine, same result (on CPU
             bit for bit).
         device: where to train; by default CUDA where there is one.
-        precision: "float32", or "bf16" for mixed precision.
+        precision: "float32", or "bf16" for mixed precision. What float32 means in a GPU's
+            convolutions is torch's setting, by default TF32 (``torch.backends``).
         validation: fraction of the training set held out, the same examples for every seed; 0
             trains on everything. Without a metric nothing is held out.
         metric: ``(net, batches) -> number``, or a mapping of numbers of which the first decides;
@@ -78,6 +79,7 @@ def fit(
 
     Raises:
         NonFiniteError: for a NaN or Inf loss.
+        torch.OutOfMemoryError: where the GPU's memory does not suffice, with what to lower.
         ValueError: for settings, data, networks or a metric that cannot work, before training.
         OSError: for a run_dir that cannot be written.
 
@@ -118,7 +120,7 @@ def fit(
     )
     steps = trainer.steps
     show = bar(progress, total=epochs * steps, initial=record.done * steps, unit="step", leave=True)
-    with torch.random.fork_rng([device.index or 0] if device.type == "cuda" else []), show:
+    with torch.random.fork_rng([device.index] if device.type == "cuda" else []), show:
         try:
             for part in plan:
                 end = part.first + part.count
@@ -136,4 +138,6 @@ def fit(
                 warn_if_worse(part.stage, record.history.rows[part.first : end])
         except KeyboardInterrupt:
             return record.interrupted(epochs)
+        except torch.OutOfMemoryError as error:
+            raise out_of_memory(error, batch_size, precision, record) from error
     return record.finish(test)

@@ -19,9 +19,29 @@ PRECISIONS = ("float32", "bf16")
 
 
 def pick_device(device: str | torch.device | None = None) -> torch.device:
-    """The device asked for, else CUDA where there is one, else the CPU."""
-    there = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(device if device is not None else there)
+    """The device asked for, else CUDA where there is one, else the CPU.
+
+    A GPU comes with its number, so that its state can be asked for by device.
+
+    Raises:
+        ValueError: for what is no device of torch, and for a GPU that is not there.
+    """
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    try:
+        found = torch.device(device if device is not None else "cuda" if there else "cpu")
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"device={device!r} is no device of torch: expected 'cpu', 'cuda' or 'cuda:1', or "
+            "nothing, for a GPU where there is one."
+        ) from error
+    if found.type != "cuda":
+        return found
+    if not there or (found.index or 0) >= there:
+        raise ValueError(
+            f"device={device!r}: torch sees {there or 'no'} GPU{'s' * (there > 1)} here. Leave "
+            "device out, or see `kdtutor doctor` for what is wrong with the driver."
+        )
+    return torch.device("cuda", torch.cuda.current_device() if found.index is None else found.index)
 
 
 def check_settings(epochs: int, batch_size: int, precision: str, snapshots, run_dir) -> None:
@@ -87,7 +107,9 @@ def prepare(
     key = measured.name if measured else "accuracy"
     if measured and shown is not None and len(shown):
         key = _try_metric(measured, distiller.deploy(), data, shown, device)
-    return Ready(train, held_out, stages, measured, key)
+    # Once for the run, where they will be asked for in every epoch.
+    there = lambda split: split.to(device) if isinstance(split, Split) else split
+    return Ready(there(train), there(held_out), stages, measured, key)
 
 
 def _move(net: nn.Module, device: torch.device) -> None:

@@ -8,6 +8,7 @@ from ..datasets import Batch
 from ..datasets.batch import leaves
 from ..distiller import Distiller
 from ..taps import call, logits_of
+from ..teacher import GIB
 
 
 class NonFiniteError(ValueError):
@@ -45,6 +46,43 @@ def _answers_finitely(ask) -> bool:
         return bool(torch.isfinite(logits_of(ask())).all())
     except (ValueError, TypeError, RuntimeError):
         return True
+
+
+def out_of_memory(error: Exception, batch_size: int, precision: str, record) -> Exception:
+    """The error of a GPU whose memory does not suffice, of the same type: how far the run came and
+    what to lower. ``record``: the run's ``Record``.
+    """
+    lower = [f"batch_size (it is {batch_size})"]
+    if precision == "float32":
+        lower.append("precision to 'bf16'")
+    held = sum(
+        t.numel() * t.element_size()
+        for split in (record.data.train, record.data.test)
+        for t in leaves(getattr(split, "x", None))
+    )
+    if held > GIB:
+        lower.append(
+            f"the number of examples (those of {record.data.name} take {held / GIB:.1f} GiB)"
+        )
+    cached = sum(
+        t._cache.logits.numel() * t._cache.logits.element_size()
+        for t in record.distiller.teachers()
+        if t._cache is not None
+    )
+    if cached > GIB:
+        lower.append(f"the teacher's cache, by leaving it out (it takes {cached / GIB:.1f} GiB)")
+    again = (
+        ""
+        if not record.run
+        else (
+            f" Call fit with run_dir={str(record.run.path)!r} again to continue once something "
+            "else has left the GPU; other settings are another run."
+        )
+    )
+    return torch.OutOfMemoryError(
+        f"the GPU's memory does not suffice in epoch {record.done + 1}: lower "
+        f"{', or '.join(lower)}, or take a smaller network.{again} ({str(error).splitlines()[0]})"
+    )
 
 
 def warn_if_worse(stage, rows: list[dict]) -> None:

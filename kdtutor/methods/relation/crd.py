@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...datasets import Data, Split
+from ...datasets.batch import sent
 from ...distiller import Layers, Offline, Outputs, check_weight, label_term
-from ...distiller.tensors import full_precision
+from ...distiller.tensors import full_precision, readable
 from ...errors import check_temperature, unknown
 from ...taps.default_layers import embedding
 from ...teacher import Teacher
@@ -89,14 +90,10 @@ def draw_negatives(
         >>> sorted(rows[mask[0]].tolist())
         [2, 3]
     """
+    order = _order(labels, generator)
     classes, which = y.unique(return_inverse=True)
-    order = torch.randperm(
-        len(labels),
-        generator=generator,
-        device=labels.device if generator is None else generator.device,
-    )
     # Of C equal classes 1 - 1/C of the rows are of others: nearly always as many suffice.
-    order, take = order.to(labels.device), min(len(labels), int(k * (1 + 2 / len(classes))) + 64)
+    take = min(len(labels), int(k * (1 + 2 / len(classes))) + 64)
     while True:
         other = labels[order[:take]] != classes[:, None]
         count = other.cumsum(1, dtype=torch.int32)
@@ -111,6 +108,21 @@ def draw_negatives(
     mask = other & (count <= k)
     used = int(mask.any(0).nonzero()[-1]) + 1
     return order[:used], mask[:, :used][which]
+
+
+def _draw_unread(labels: Tensor, y: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """``draw_negatives`` for a GPU, of which no value is read, so that nobody waits: it looks at
+    the whole memory, and each class must leave k rows of others.
+    """
+    order = _order(labels)
+    other = labels[order] != y[:, None]
+    return order, other & (other.cumsum(1, dtype=torch.int32) <= k)
+
+
+def _order(labels: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """A random order of the memory's rows."""
+    device = labels.device if generator is None else generator.device
+    return torch.randperm(len(labels), generator=generator, device=device).to(labels.device)
 
 
 class CRD(Offline):
@@ -293,7 +305,7 @@ class CRD(Offline):
                 f"{len(self.memory_student)} training "
                 "examples that CRD was prepared for."
             )
-        return rows.to(self.memory_student.device)
+        return sent(rows, self.memory_student.device)
 
     def losses(self, outputs: Outputs):
         ((own, theirs),) = self.pairs(outputs)
@@ -301,7 +313,8 @@ class CRD(Offline):
         student = F.normalize(self.embed_student(own.flatten(1)).float(), dim=1)
         teacher = F.normalize(self.embed_teacher(theirs.flatten(1)).float(), dim=1)
         k = min(self.negatives, self._others)
-        drawn, mask = draw_negatives(self.labels, y, k)
+        draw = draw_negatives if readable(y) else _draw_unread
+        drawn, mask = draw(self.labels, y, k)
         positives = rows if self.mode == "exact" else self._classmates(y)
         total = sum(
             self._side(i, v, memory, positives, drawn, mask, k)
@@ -333,13 +346,16 @@ class CRD(Offline):
             (v * memory[positives]).sum(1).exp(),
             (v @ memory.index_select(0, drawn).T).exp(),
         )
-        if not self.z[i]:
-            self.z[i] = (
+        read = readable(self.z)  # a GPU would have to be waited for in every step
+        if not read or not self.z[i]:
+            first = (
                 (positive.detach().sum() + (negative.detach() * mask).sum())
                 / (len(v) * (k + 1))
                 * len(memory)
             )
-        return contrast_loss(positive, negative, mask, k, len(memory), float(self.z[i]))
+            self.z[i] = torch.where(self.z[i] == 0, first, self.z[i])
+        z = float(self.z[i]) if read else self.z[i]
+        return contrast_loss(positive, negative, mask, k, len(memory), z)
 
     def _classmates(self, y: Tensor) -> Tensor:
         """A random row of the memory of each image's own class."""

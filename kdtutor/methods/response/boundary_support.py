@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ...distiller import Offline, Outputs, check_weight, label_term
+from ...distiller.tensors import readable
 from ...errors import check_temperature
 from ...softening import distillation_kl, soften
 from ...taps import call, input_gradient
@@ -73,34 +74,45 @@ def boundary_samples(
             "samples: there is no "
             "boundary of a class with itself."
         )
+    asked = torch.cat([base, target])
+    low, high = (int(asked.min()), int(asked.max())) if len(asked) else (0, 0)
+    return _walk(net, x, base, target, (low, high), steps, step_size, overshoot, bounds)
+
+
+def _walk(net, x, base, target, asked, steps, step_size, overshoot, bounds) -> Tensor:
+    """The walk of ``boundary_samples``, whose classes lie between the two numbers ``asked``.
+
+    On a CPU samples that have crossed leave the batch, which saves their gradients; of a GPU no
+    value is read, so that nobody waits, and they stay in it unmoved.
+    """
 
     def pick(z: Tensor, c: Tensor) -> Tensor:
-        if len(c) and not 0 <= int(c.min()) <= int(c.max()) < z.shape[1]:
+        if not 0 <= asked[0] <= asked[1] < z.shape[1]:
             raise ValueError(
                 f"base_class and target_class must be among the teacher's {z.shape[1]} classes, 0 "
                 f"to {z.shape[1] - 1}; "
-                f"got {int(c.min())} to {int(c.max())}."
+                f"got {asked[0]} to {asked[1]}."
             )
         return z.gather(1, c[:, None])[:, 0]
 
-    walking = torch.arange(len(x), device=x.device)
+    leave, each = readable(x), [1] * (x.ndim - 1)
+    walking, crossed = torch.arange(len(x), device=x.device), torch.zeros_like(base).bool()
     for _ in range(steps):
         b, t = base[walking], target[walking]
         gradient, logits, _ = input_gradient(net, x[walking], lambda z, _: pick(z, t) - pick(z, b))
-        inside = logits.argmax(1) == b
-        walking, gradient, gap = (
-            walking[inside],
-            gradient[inside],
-            (pick(logits, b) - pick(logits, t))[inside],
-        )
-        if not len(walking):
-            break
+        inside, gap = logits.argmax(1) == b, pick(logits, b) - pick(logits, t)
+        if leave:
+            walking, gradient, gap = walking[inside], gradient[inside], gap[inside]
+            if not len(walking):
+                break
         length = gradient.flatten(1).norm(dim=1).clamp_min(1e-12)  # where the logits are flat
-        moved = (
-            x[walking]
-            + (step_size * (gap + overshoot) / length).view(-1, *[1] * (x.ndim - 1)) * gradient
-        )
-        x[walking] = moved if bounds is None else moved.clamp(*bounds)
+        moved = x[walking] + (step_size * (gap + overshoot) / length).view(-1, *each) * gradient
+        moved = moved if bounds is None else moved.clamp(*bounds)
+        if leave:
+            x[walking] = moved
+        else:
+            crossed = crossed | ~inside
+            x = torch.where(crossed.view(-1, *each), x, moved)
     return x
 
 
