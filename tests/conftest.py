@@ -21,6 +21,8 @@ hypothesis.settings.register_profile("kdtutor", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("kdtutor")
 
 REPO = Path(__file__).resolve().parents[1]
+# Where the tests run that ask for a GPU. "cpu" shows without one that they run at all.
+GPU = os.environ.get("KDTUTOR_TEST_GPU", "cuda")
 # What `make quick` leaves out, as folders and files under tests/; a new test is in it by default.
 # The longest come first, and begin first, so that no process is left alone with one at the end.
 THOROUGH = (
@@ -47,6 +49,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if place(item) < len(THOROUGH):
             item.add_marker("thorough")
+        if "gpu" in getattr(item, "fixturenames", ()):
+            item.add_marker("gpu")
     items.sort(key=place)
 
 
@@ -54,6 +58,14 @@ def pytest_collection_modifyitems(items):
 def repo() -> Path:
     """The root of the checkout, wherever pytest was started."""
     return REPO
+
+
+@pytest.fixture
+def gpu() -> torch.device:
+    """The GPU, for a test that waits for one."""
+    if GPU == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
+    return torch.device(GPU, 0) if GPU == "cuda" else torch.device(GPU)
 
 
 @pytest.fixture

@@ -68,7 +68,7 @@ def test_the_page_s_test_and_those_of_the_catalog(house):
     own = python(house, "-m", "pytest", "-q", "tests/methods/feature/test_cosine.py")
     assert "5 passed" in own
     catalog = python(
-        house, "-m", "pytest", "-q", "tests/methods/test_catalog.py", "-k", "Cosine and not cuda"
+        house, "-m", "pytest", "-q", "tests/methods/test_catalog.py", "-k", "Cosine and not gpu"
     )
     assert "3 passed" in catalog
     python(house, "-m", "pytest", "-q", "tests/distiller/test_stages.py", "-k", "catalog")

@@ -165,9 +165,8 @@ def test_bad_input(make, message):
         make()
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("mode", ["constant", "reflect"])
-def test_gpu_gives_the_same_pixels(mode):
+def test_a_gpu_gives_the_same_pixels(mode, gpu):
     change, batch = CropFlip(mode=mode), images(64, 3, 32, 32)
     view = change.sample(64, torch.Generator().manual_seed(0))
-    assert torch.equal(change(batch.cuda(), view).cpu(), change(batch, view))
+    assert torch.equal(change(batch.to(gpu), view).cpu(), change(batch, view))

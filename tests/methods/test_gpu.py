@@ -1,0 +1,111 @@
+"""On a GPU every method of the catalog computes what it computes on the CPU, and waits for nothing
+within a step.
+"""
+
+import copy
+import warnings
+
+import pytest
+import torch
+from losses import images
+from small import weights
+
+from kdtutor import Teacher, fit
+from kdtutor.distiller import Distiller
+from kdtutor.methods import CRD
+from tests.methods.test_catalog import NAMES, make, network
+
+# Its first question decides how many images are walked to the boundary.
+READS = {"BSS"}
+
+
+@pytest.fixture(autouse=True)
+def exact():
+    """No TF32: what a GPU computes may differ from a CPU by rounding alone."""
+    convolutions, products = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    before = convolutions.fp32_precision, products.fp32_precision
+    convolutions.fp32_precision = products.fp32_precision = "ieee"
+    yield
+    convolutions.fp32_precision, products.fp32_precision = before
+
+
+def first_batch(data, device):
+    order = torch.Generator().manual_seed(0)
+    return next(data.batches(data.train, 30, shuffle=order, augment=True, device=device))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_terms_are_those_of_the_cpu(name, gpu):
+    found = []
+    for device in ("cpu", gpu):
+        torch.manual_seed(0)
+        teacher = Teacher(network(9))
+        distiller, data = make(name, teacher), images()
+        if isinstance(distiller, CRD):
+            distiller.negatives = len(data.train)  # all of them: what is drawn does not matter
+        distiller.prepare(data.train)
+        for net in (distiller, *teacher.nets):
+            net.to(device)
+        distiller.train()
+        batch = first_batch(data, device)
+        found.append(
+            {
+                (stage.name, player.name, term): value.detach().cpu()
+                for stage in distiller.stages()
+                for player in stage.players
+                for term, value in player.terms(batch).items()
+            }
+        )
+    here, there = found
+    # Which images BSS walks towards which class is drawn from the device's own numbers.
+    drawn = {key for key in here if key[2] == "bss"}
+    assert here.keys() == there.keys()
+    for key in here.keys() - drawn:
+        assert torch.allclose(here[key], there[key], rtol=1e-3, atol=1e-5), key
+    assert all(torch.isfinite(there[key]) for key in drawn)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in READS])
+def test_no_step_waits(name, gpu, monkeypatch):
+    """From an epoch's second step to its last; the first and the end may look at values."""
+    if gpu.type != "cuda":
+        pytest.skip("only CUDA can say so")
+    after, count = Distiller.after_step, [0]
+
+    def watched(self, batch):
+        after(self, batch)
+        count[0] += 1
+        # 4 steps an epoch: from the end of the first step to the end of the second
+        torch.cuda.set_sync_debug_mode("error" if count[0] % 4 == 1 else "default")
+
+    monkeypatch.setattr(Distiller, "after_step", watched)
+    monkeypatch.setattr("kdtutor.training.record.Record.reporter", lambda *_: lambda *_: None)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # so short a stage may end worse than it began
+            fit(
+                make(name, Teacher(network(9))),
+                images(),
+                3,
+                batch_size=30,
+                validation=0,
+                test=False,
+                progress=False,
+                device=gpu,
+            )
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert count[0] == 12
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bf16_trains(name, gpu):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        distiller = make(name, Teacher(network(9)))
+        before = weights(copy.deepcopy(distiller.deploy()))
+        history = fit(
+            distiller, images(), 3, batch_size=30, progress=False, device=gpu, precision="bf16"
+        )
+    assert history.status == "finished"
+    assert not torch.equal(before, weights(distiller.deploy()).cpu())
