@@ -17,7 +17,6 @@ import tempfile
 import time
 from pathlib import Path
 
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from paired import compare, take_turns
@@ -41,11 +40,13 @@ def loop(
             load_weights(net, file).eval()
             feature = lambda z: Taps(net, [layer], stop=True)(z)[1][layer].relu()
             generator = torch.Generator(x.device).manual_seed(0)
-            draw = lambda: torch.randn(noise, *x.shape[1:], generator=generator, device=x.device)
+            draw = lambda: torch.randn(
+                noise, *x.shape[1:], generator=generator, device=x.device, dtype=x.dtype
+            )
             with torch.no_grad():
                 clean = feature(x).expand(noise, *[-1] * (feature(x).ndim - 1))
                 scale = F.mse_loss(feature(x + SIGMA_0 * draw()), clean)
-            sigma = torch.full((1, 1, grid, grid), SIGMA_0, device=x.device, requires_grad=True)
+            sigma = torch.full((1, 1, grid, grid), SIGMA_0).to(x).requires_grad_()
             optimizer, weight, iterates, levels = torch.optim.SGD([sigma], RATE), WEIGHT, [], []
             for step in range(iterations):
                 sigma.data.clamp_(1e-3, 1)
@@ -87,11 +88,15 @@ def main():
     parser.add_argument("--iterations", type=int, default=80)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument(
+        "--float64", action="store_true", help="compare the maps without float32's rounding"
+    )
     parser.add_argument("--out", help="folder for concepts_speed.csv")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     data = datasets.load("scenes", n_train=1000, n_test=max(8, args.images))
-    images = data.normalised(data.test.x[: args.images]).to(args.device)
+    dtype = torch.float64 if args.float64 else torch.float32
+    images = data.normalised(data.test.x[: args.images]).to(args.device, dtype)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for name in args.networks:
@@ -107,12 +112,15 @@ def main():
                 device=args.device,
                 progress=False,
             )
+            net.to(dtype)
             files = dict(list(checkpoints(run).items())[-args.checkpoints :])
             for layer in args.layers:
                 rows += [
                     {"network": name, "layer": layer} | row
                     for row in race(net, files, images, layer, args)
                 ]
+    import pandas as pd  # not for the functions above, which others use
+
     frame = pd.DataFrame(rows).assign(device=args.device, threads=args.threads)
     print(frame.to_string(index=False))
     if args.out:

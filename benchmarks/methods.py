@@ -15,16 +15,14 @@ torch's profiler. Images are random and CIFAR-shaped, 100 classes; ResNet-56 tea
 
 import argparse
 import copy
-import gc
 import os
 import statistics
-import time
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # the profiler's own chatter
 
-import pandas as pd
 import torch
 import torch.nn.functional as F
+from clock import peak, timed
 from paired import compare, take_turns
 from peers import N_DATA, Seen, losses
 from provenance import write_csv
@@ -32,13 +30,14 @@ from training import calibrated, random_data
 
 from kdtutor import Teacher, models
 from kdtutor.datasets import Batch, Split
-from kdtutor.methods import CRD, DML, ONE, catalog
+from kdtutor.methods import CRD, DML, ONE
 from kdtutor.methods.feature.activation_boundary import activation_boundary_loss
 from kdtutor.methods.feature.attention_transfer import attention_loss
 from kdtutor.methods.feature.fitnet import hint_loss
 from kdtutor.methods.feature.fsp import fsp_loss
 from kdtutor.methods.relation.rkd import angle_loss, distance_loss
 from kdtutor.methods.relation.similarity import similarity_loss
+from kdtutor.methods.rows import ROWS
 from kdtutor.softening import distillation_kl
 from kdtutor.taps import Taps
 from kdtutor.taps.default_layers import before_relu
@@ -74,45 +73,46 @@ LOSSES = {
 }
 
 
-def networks():
+def networks(device="cpu"):
+    """(teacher, student), fresh."""
     torch.manual_seed(0)
-    teacher, student = models.resnet56(CLASSES), models.resnet20(CLASSES)
+    teacher, student = models.resnet56(CLASSES).to(device), models.resnet20(CLASSES).to(device)
     return calibrated(teacher, random_data(64)).to(memory_format=torch.channels_last), student.to(
         memory_format=torch.channels_last
     )
 
 
 def build(row, student, teacher):
-    if row["distiller"] is DML:
-        return DML([student, models.resnet20(CLASSES).to(memory_format=torch.channels_last)])
-    if row["distiller"] is ONE:
+    """A method of the catalog around the student."""
+    if row.distiller is DML:
+        other = models.resnet20(CLASSES).to(next(student.parameters()).device)
+        return DML([student, other.to(memory_format=torch.channels_last)])
+    if row.distiller is ONE:
         return ONE(student)
-    if row["distiller"].__name__ == "CrossEntropy":
-        return row["distiller"](student)
-    return row["distiller"](student, teacher, **row["settings"])
+    if row.distiller.__name__ == "CrossEntropy":
+        return row.distiller(student)
+    return row.distiller(student, teacher, **row.settings)
 
 
 def player_step(distiller, batch):
-    """() -> seconds of one step of the first stage: every player in turn, as in ``fit``."""
+    """One step of the first stage, as a function: every player in turn, as in ``fit``."""
     if isinstance(distiller, CRD):
         distiller.prepare(Split(torch.zeros(N_DATA, 1), torch.arange(N_DATA) % CLASSES))
-    distiller.to(memory_format=torch.channels_last).train()
+    distiller.to(batch.x.device, memory_format=torch.channels_last).train()
     players = [(p, sgd(1e-4)(p.parameters)) for p in distiller.stages()[0].players]
 
-    def run() -> float:
-        began = time.perf_counter()
+    def step() -> None:
         for player, optimizer in players:
             loss = sum(player.terms(batch).values())
             optimizer.zero_grad()
             loss.backward(inputs=player.parameters if len(players) > 1 else None)
             optimizer.step()
-        return time.perf_counter() - began
 
-    return run
+    return step
 
 
 def bare_step(student, teacher, batch, loss_of=None, before=(), theirs_before=()):
-    """() -> seconds: the limit, or with ``loss_of`` a peer's loss on what both networks
+    """One step, as a function: the limit, or with ``loss_of`` a peer's loss on what both networks
     computed."""
     teacher.requires_grad_(False).eval()
     optimizer, paths = sgd(1e-4)(list(student.parameters())), MAPS + list(before) + ["fc:input"]
@@ -121,8 +121,7 @@ def bare_step(student, teacher, batch, loss_of=None, before=(), theirs_before=()
         out, [f[p] for p in MAPS], [f[p] for p in b], f["fc:input"]
     )
 
-    def run() -> float:
-        began = time.perf_counter()
+    def step() -> None:
         if loss_of is None:
             with torch.no_grad():
                 teacher(batch.x)
@@ -138,43 +137,26 @@ def bare_step(student, teacher, batch, loss_of=None, before=(), theirs_before=()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        return time.perf_counter() - began
 
-    return run
+    return step
 
 
 def loss_alone(make, own, theirs):
-    """() -> seconds of the loss and its gradient with respect to the student's features."""
+    """The loss and its gradient with respect to the student's features, as a function."""
     leaf = lambda t: t.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+    student = Seen(
+        leaf(own.logits),
+        list(map(leaf, own.maps)),
+        list(map(leaf, own.before)),
+        leaf(own.embedding),
+    )
 
-    def run() -> float:
-        student = Seen(
-            leaf(own.logits),
-            list(map(leaf, own.maps)),
-            list(map(leaf, own.before)),
-            leaf(own.embedding),
-        )
-        began = time.perf_counter()
+    def step() -> None:
+        for t in (student.logits, *student.maps, *student.before, student.embedding):
+            t.grad = None
         make(student, theirs).sum().backward()
-        return time.perf_counter() - began
 
-    return run
-
-
-def peak(run) -> float:
-    """MiB that one call holds at most beyond what was there before."""
-    run()
-    gc.collect()
-    with torch.profiler.profile(
-        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
-    ) as profile:
-        run()
-    held = most = 0
-    for event in profile.profiler.kineto_results.events():
-        if event.name() == "[memory]":
-            held += event.nbytes()
-            most = max(most, held)
-    return round(most / 2**20, 1)
+    return step
 
 
 def main():
@@ -191,14 +173,16 @@ def main():
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", help="folder for methods_speed.csv")
     args = parser.parse_args()
+    import pandas as pd  # not for the functions above, which others use
+
     torch.set_num_threads(args.threads)
     keep_freed_memory()
     peers, rows = losses(args.repdistiller, args.mdistiller, args.torchdistill), []
     for size in args.batches:
         data = random_data(size)
         batch: Batch = next(data.batches(data.train, size))
-        for _, entry in catalog().iterrows():
-            name = entry["name"]
+        for entry in ROWS:
+            name = entry.name
             if name == "CrossEntropy" or (args.methods and name not in args.methods):
                 continue
             teacher, student = networks()
@@ -223,7 +207,7 @@ def main():
                     *((before, theirs_before) if name == "AB" else ()),
                 )
             rounds = max(3, args.rounds * 64 // size)
-            times = take_turns(contenders, rounds)
+            times = take_turns({who: timed(step) for who, step in contenders.items()}, rounds)
             ms = lambda who, times=times: round(1e3 * statistics.median(times[who]), 1)
             rows.append(
                 {
@@ -319,7 +303,7 @@ def loss_rows(name, peers, teacher, student, batch, before, theirs_before, round
         contenders[peer] = loss_alone(
             lambda s, t, loss=loss: loss(s, t, batch.y, batch.index), plain(own), plain(theirs)
         )
-    times = take_turns(contenders, rounds)
+    times = take_turns({who: timed(step) for who, step in contenders.items()}, rounds)
     aims = {("CRD", "RepDistiller"): 10.0, ("FSP", "RepDistiller"): 20.0}
     return [
         {

@@ -6,14 +6,17 @@ import datetime
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import torch
 
 from kdtutor.runs import environment, replace_file
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-def write_csv(frame: pd.DataFrame, path: str | Path, *notes: str) -> None:
+
+def write_csv(frame: "pd.DataFrame", path: str | Path, *notes: str) -> None:
     """Writes a table under ``# …`` lines that say where it comes from."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +56,7 @@ def cpu_name() -> str:
     return f"{fields.get('model name', 'unknown')} x{text.count('processor')} ({', '.join(sets)})"
 
 
-def mean_std(frame: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:
+def mean_std(frame: "pd.DataFrame", by: list[str], value: str) -> "pd.DataFrame":
     """Mean, sample standard deviation and number of seeds per group, in the order of appearance."""
     return (
         frame.groupby(by, sort=False)[value]

@@ -18,7 +18,6 @@ import sys
 import time
 from pathlib import Path
 
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from paired import compare, take_turns
@@ -78,14 +77,18 @@ class SameTensors(Data):
         return iter(self.prepared)
 
 
-def same_tensors(data: Data) -> SameTensors:
+def same_tensors(data: Data, batch_size: int = BATCH, device="cpu") -> SameTensors:
     fixed = SameTensors(
         data.name, data.classes, data.train, data.test, data.augment, data.mean, data.std
     )
     object.__setattr__(
         fixed,
         "prepared",
-        list(data.batches(data.train, BATCH, shuffle=torch.Generator(), augment=True)),
+        list(
+            data.batches(
+                data.train, batch_size, shuffle=torch.Generator(), augment=True, device=device
+            )
+        ),
     )
     return fixed
 
@@ -97,8 +100,9 @@ def calibrated(net: torch.nn.Module, data: Data) -> torch.nn.Module:
     norms = [m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = 1.0
+    device = next(net.parameters()).device
     with torch.no_grad():
-        net.train()(next(iter(data.batches(data.train, 64))).x)
+        net.train()(next(iter(data.batches(data.train, 64, device=device))).x)
     for norm in norms:
         norm.momentum = 0.1
     return net.eval()
@@ -297,6 +301,8 @@ def main(arguments: list[str] | None = None) -> list[dict]:
             rows += against_peer(
                 pair, options.steps, options.rounds, options.peer, options.threads, options.workers
             )
+    import pandas as pd  # not for the functions above, which others use
+
     table = pd.DataFrame(rows)
     print(table.to_string(index=False, na_rep=""))
     if options.out:

@@ -295,6 +295,7 @@ def test_speed_of_entropy_maps(repo, tmp_path):
         "60",
         "--threads",
         "1",
+        "--float64",  # in float32 rounding alone grows to 1e-5 on some processors
         "--out",
         str(tmp_path),
     )
@@ -304,7 +305,7 @@ def test_speed_of_entropy_maps(repo, tmp_path):
         and (table.ratio > 0).all()
     )
     assert (
-        table.largest_difference["same recipe"] < 1e-5 < table.largest_difference["closed form"]
+        table.largest_difference["same recipe"] < 1e-8 < table.largest_difference["closed form"]
     )  # the loop's maps, draw for draw
 
 
