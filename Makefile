@@ -2,6 +2,7 @@
 VENV ?= .venv
 PYTHON ?=
 LAB_ARGS ?=
+GPU_ARGS ?=
 TEST_ARGS ?=
 JOBS ?= 3
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
@@ -19,7 +20,7 @@ exit 1
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: lab check quick test doctor clean help
+.PHONY: lab check quick test gpu doctor clean help
 
 # On PATH too, so that a terminal in JupyterLab finds `kdtutor`.
 lab:
@@ -47,6 +48,11 @@ test:
 	$(call prepare,test)
 	@exec env OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(TEST_ARGS)
 
+# On a bare machine with a GPU nothing can be installed: the Python at hand will do, if it has torch.
+gpu:
+	@python="$(BIN)/python"; test -x "$$python" || python="$(if $(PYTHON),$(PYTHON),python3)"; \
+	"$$python" benchmarks/gpu.py $(GPU_ARGS) && "$$python" benchmarks/gpu_page.py
+
 doctor:
 	$(call prepare,)
 	@exec "$(BIN)/python" -m kdtutor.cli doctor
@@ -60,6 +66,7 @@ help:
 	@echo 'make check   install once, then ruff, mypy and the direction of imports'
 	@echo 'make quick   install once, then the tests for work in between: all but the long ones'
 	@echo 'make test    install once, then run the whole suite'
+	@echo 'make gpu     measure what waits for a GPU, nine minutes a call, with the Python at hand'
 	@echo 'make doctor  say what a lesson needs and whether it is here'
 	@echo 'make clean   remove the environment and build products; data and runs stay'
-	@echo 'Options: PYTHON=/path/to/python3.12  VENV=/path/with/room  LAB_ARGS="--no-browser --port=8899"  TEST_ARGS="-k name"  JOBS=2  NEED_GB=4'
+	@echo 'Options: PYTHON=/path/to/python3.12  VENV=/path/with/room  LAB_ARGS="--no-browser --port=8899"  GPU_ARGS="--parts speed"  TEST_ARGS="-k name"  JOBS=2  NEED_GB=4'

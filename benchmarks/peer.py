@@ -25,7 +25,15 @@ class Peer:
     are its own: resnet20, wrn_16_2.
     """
 
-    def __init__(self, checkout: str | Path, images: int, threads: int, batch_size: int = 64):
+    def __init__(
+        self,
+        checkout: str | Path,
+        images: int,
+        threads: int,
+        batch_size: int = 64,
+        device: str = "cpu",
+        tf32: bool = True,
+    ):
         self._process = subprocess.Popen(
             [
                 sys.executable,
@@ -34,6 +42,8 @@ class Peer:
                 str(images),
                 str(threads),
                 str(batch_size),
+                device,
+                str(int(tf32)),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -96,11 +106,15 @@ def _fake_cifar100(folder: Path, images: int) -> None:
     (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": [str(c) for c in range(100)]}))
 
 
-def _serve(checkout: str, images: int, threads: int, batch_size: int) -> None:
+def _serve(
+    checkout: str, images: int, threads: int, batch_size: int, device: str, tf32: int
+) -> None:
     import torch
     import torchvision.datasets.cifar as cifar
 
     torch.set_num_threads(threads)
+    for place in (torch.backends.cudnn.conv, torch.backends.cuda.matmul):
+        place.fp32_precision = "tf32" if tf32 else "ieee"
     warnings.filterwarnings("ignore")
     cifar.check_integrity = lambda *args, **kwargs: (
         True
@@ -127,7 +141,7 @@ def _serve(checkout: str, images: int, threads: int, batch_size: int) -> None:
             if (student, teacher) not in built:
                 nets = torch.nn.ModuleList(
                     [model_dict[name](num_classes=100) for name in (student, teacher)]
-                )
+                ).to(device)
                 losses = torch.nn.ModuleList(
                     [torch.nn.CrossEntropyLoss(), DistillKL(4), DistillKL(4)]
                 )
@@ -145,6 +159,8 @@ def _serve(checkout: str, images: int, threads: int, batch_size: int) -> None:
                 _FromFirstBatch(loaders[workers]),
             )
             train_distill(1, loader, nets, losses, optimizer, options)
+            if device != "cpu":
+                torch.cuda.synchronize()
             seconds = time.perf_counter() - loader.began
             sizes = [sum(p.numel() for p in net.parameters()) for net in nets]
             print(
@@ -155,4 +171,4 @@ def _serve(checkout: str, images: int, threads: int, batch_size: int) -> None:
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1], *map(int, sys.argv[2:5]))
+    _serve(sys.argv[1], *map(int, sys.argv[2:5]), sys.argv[5], int(sys.argv[6]))

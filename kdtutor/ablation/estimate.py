@@ -16,7 +16,7 @@ from .store import Store
 BATCHES = 8
 
 
-def estimate(cells: list[Cell], store: Store | None = None) -> list[dict]:
+def estimate(cells: list[Cell], store: Store | None = None, batches: int = BATCHES) -> list[dict]:
     """How long the pending runs will take, from one short training of each kind.
 
     The timed training has a few batches, its own network and no store; evaluation is left out.
@@ -24,6 +24,7 @@ def estimate(cells: list[Cell], store: Store | None = None) -> list[dict]:
     Args:
         cells: All runs of students, as ``Grid.cells`` gives them.
         store: Where finished runs are known; None: all are pending.
+        batches: How many an epoch of the short training has; more where they are fast.
 
     Returns:
         A dictionary per kind of run, the teacher's first: role, net, method, runs, pending, and
@@ -50,11 +51,11 @@ def estimate(cells: list[Cell], store: Store | None = None) -> list[dict]:
     for row in rows.values():
         cell = row.pop("cell")
         if row["pending"]:
-            row["seconds"] = row["pending"] * cell.spec["epochs"] * _epoch_seconds(cell)
+            row["seconds"] = row["pending"] * cell.spec["epochs"] * _epoch_seconds(cell, batches)
     return list(rows.values())
 
 
-def _epoch_seconds(cell: Cell) -> float:
+def _epoch_seconds(cell: Cell, batches: int) -> float:
     threads = torch.get_num_threads()
     torch.set_num_threads(cell.spec["threads"])
     try:
@@ -63,10 +64,10 @@ def _epoch_seconds(cell: Cell) -> float:
             data, settings = cell.data(), {"batch_size": 64, **cell.spec["fit"], "validation": 0}
             size = settings["batch_size"]
             if isinstance(data, GeneratedData):
-                few = min(data.steps_per_epoch, BATCHES)
+                few = min(data.steps_per_epoch, batches)
                 small = replace(data, steps_per_epoch=few)
             else:
-                few = min(len(data.train), BATCHES * size)
+                few = min(len(data.train), batches * size)
                 small = replace(data, train=data.train.select(torch.arange(few)))
             teacher = (
                 Teacher(network(cell.teacher.objects["net"], data, 0)) if cell.teacher else None
