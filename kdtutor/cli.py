@@ -103,6 +103,45 @@ def fetch_data(name: str, root: Root = Path("data")):
     typer.echo(f"{name} is in {where}." if where else f"{name} needs no files: nothing to fetch.")
 
 
+@data.command("pack")
+def pack_data(
+    name: str,
+    pieces: Annotated[
+        bool, typer.Option("--pieces/--whole", help="In pieces, or all in one file.")
+    ] = True,
+    mib: Annotated[int, typer.Option(help="The most MiB of a piece.")] = 48,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the pieces; without it DATA/packed.")
+    ] = None,
+    root: Root = Path("data"),
+):
+    """Write a dataset's files as pieces with digests, to bring them to a machine without a
+    network.
+    """
+    import json
+
+    from . import datasets
+
+    listed = datasets.pack(name, out, root, mib if pieces else None)
+    made = json.loads(listed.read_text())["pieces"]
+    typer.echo(
+        f"{name}: {len(made)} piece{'s' * (len(made) != 1)}, "
+        f"{sum(p['bytes'] for p in made) / 2**20:.0f} MiB. Bring them and {listed}, then: "
+        f"kdtutor data unpack {listed.name}"
+    )
+
+
+@data.command("unpack")
+def unpack_data(
+    listed: Annotated[Path, typer.Argument(help="NAME.json beside the pieces, or its folder.")],
+    root: Root = Path("data"),
+):
+    """Put a dataset together from its pieces, if all of them are there and whole."""
+    from . import datasets
+
+    typer.echo(f"{datasets.unpack(listed, root)} is complete.")
+
+
 @lessons.command("list")
 def list_lessons():
     """The lessons, in order."""

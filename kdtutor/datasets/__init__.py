@@ -9,6 +9,7 @@ from .corruption import imbalanced_counts, with_imbalance, with_label_noise
 from .data import Data
 from .generated import GeneratedData
 from .load import available, fetch, load, names
+from .pack import pack, unpack
 from .split import Split
 
 __all__ = [
@@ -24,7 +25,9 @@ __all__ = [
     "imbalanced_counts",
     "load",
     "names",
+    "pack",
     "pad_boxes",
+    "unpack",
     "with_imbalance",
     "with_label_noise",
 ]
