@@ -8,7 +8,7 @@ from kdtutor.ablation.estimate import estimate
 from kdtutor.datasets import CropFlip, Data, Split
 
 from .cells import Cell, Options
-from .study import METHODS, STUDENTS, grid
+from .study import METHODS, STUDENTS, grids
 
 COLUMNS = ("method", "student")
 NOTE = (
@@ -26,7 +26,8 @@ def cells(options: Options):
 
 
 def run(method: str, student: str, options: Options) -> list[dict]:
-    asked = grid(blank(options.pick(50_000, 64)), method, student, seeds=[0], quick=options.quick)
+    data = blank(options.pick(50_000, 64))
+    (asked,) = grids(data, [method], [student], [0], quick=options.quick)
     row = next(
         r for r in estimate(asked.cells(), batches=options.pick(24, 1)) if r["role"] == "student"
     )

@@ -35,17 +35,26 @@ SEEDS = (0, 10, 20, 30, 40)
 TEACHERS = {"resnet": "resnet26", "wrn": "wrn40_2"}
 
 
-def grid(dataset, method: str, student: str, seeds=SEEDS, quick: bool = False, **further) -> Grid:
-    """The runs of one method and student. ``quick``: a look whether they run."""
-    family = student.rstrip("0123456789_")
-    return Grid(
-        dataset=dataset,
-        teacher="resnet8" if quick else TEACHERS[family],
-        students=[student],
-        methods=[method],
-        seeds=list(seeds),
-        epochs=2 if quick else 300 if method == "ONE" else 200,
-        teacher_epochs=2 if quick else 200,
-        fit={"lr": 0.1, "batch_size": 16 if quick else 128, "weight_decay": 5e-4, "validation": 0},
-        **further,
-    )
+def grids(dataset, methods=METHODS, students=STUDENTS, seeds=SEEDS, quick=False, **further):
+    """The grids of these methods and students: one a family and number of epochs. ``quick``: a
+    look whether they run.
+    """
+    found = []
+    for family, teacher in TEACHERS.items():
+        some = [s for s in students if s.startswith(family)]
+        for names, epochs in (([m for m in methods if m != "ONE"], 200), (["ONE"], 300)):
+            if some and set(names) & set(methods):
+                fit = {"lr": 0.1, "batch_size": 128, "weight_decay": 5e-4, "validation": 0}
+                one = Grid(
+                    dataset=dataset,
+                    teacher="resnet8" if quick else teacher,
+                    students=some,
+                    methods=names,
+                    seeds=list(seeds),
+                    epochs=2 if quick else epochs,
+                    teacher_epochs=2 if quick else 200,
+                    fit=fit | ({"batch_size": 16} if quick else {}),
+                    **further,
+                )
+                found.append(one)
+    return found

@@ -14,7 +14,7 @@ from kdtutor.datasets import load
 
 from .cells import Cell, Options, Unavailable
 from .minutes import blank
-from .study import METHODS, SEEDS, STUDENTS, grid
+from .study import METHODS, SEEDS, STUDENTS, grids
 
 COLUMNS = ("method", "student", "seed")
 NOTE = (
@@ -58,21 +58,18 @@ def images(options: Options):
 
 
 def ordered(dataset, methods, students, seeds, options: Options) -> list[Run]:
-    """Teachers first, because most wait for them; then by student, seed and method."""
-    found: dict[str, Run] = {}
+    """By student, seed and method, cheapest first, each teacher before the first that needs it."""
     rank = lambda r: (
         students.index(r.spec["net"]),
         seeds.index(r.spec["seed"]),
         methods.index(r.label),
     )
-    about = dict(seeds=seeds, quick=options.quick, root=options.data)
-    grids = [grid(dataset, m, s, **about) for s in students for m in methods]
-    listed = [cell for g in grids for cell in g.cells()]
-    for cell in listed:
-        if cell.teacher:
-            found.setdefault(cell.teacher.key, cell.teacher)
-    for cell in sorted(listed, key=rank):
-        found.setdefault(cell.key, cell)
+    about = dict(quick=options.quick, root=options.data)
+    listed = [r for g in grids(dataset, methods, students, seeds, **about) for r in g.cells()]
+    found: dict[str, Run] = {}
+    for run in sorted(listed, key=rank):
+        for one in (run.teacher, run) if run.teacher else (run,):
+            found.setdefault(one.key, one)
     return list(found.values())
 
 
