@@ -13,6 +13,7 @@ os.environ.update(
 import hypothesis
 import pytest
 import torch
+from elsewhere import DEVICE, Elsewhere
 
 torch.set_num_threads(1)
 # The same examples in every run, and no deadline: how long one takes says more about a busy machine
@@ -21,8 +22,6 @@ hypothesis.settings.register_profile("kdtutor", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("kdtutor")
 
 REPO = Path(__file__).resolve().parents[1]
-# Where the tests run that ask for a GPU. "cpu" shows without one that they run at all.
-GPU = os.environ.get("KDTUTOR_TEST_GPU", "cuda")
 # What `make quick` leaves out, as folders and files under tests/; a new test is in it by default.
 # The longest come first, and begin first, so that no process is left alone with one at the end.
 THOROUGH = (
@@ -49,8 +48,6 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if place(item) < len(THOROUGH):
             item.add_marker("thorough")
-        if "gpu" in getattr(item, "fixturenames", ()):
-            item.add_marker("gpu")
     items.sort(key=place)
 
 
@@ -60,12 +57,16 @@ def repo() -> Path:
     return REPO
 
 
-@pytest.fixture
-def gpu() -> torch.device:
-    """The GPU, for a test that waits for one."""
-    if GPU == "cuda" and not torch.cuda.is_available():
+@pytest.fixture(params=["stand-in", pytest.param("cuda", marks=pytest.mark.gpu)])
+def gpu(request):
+    """The GPU, for a test that waits for one; and a device that stands in for it everywhere."""
+    if request.param == "stand-in":
+        with Elsewhere():
+            yield DEVICE
+    elif torch.cuda.is_available():
+        yield torch.device("cuda", 0)
+    else:
         pytest.skip("needs a GPU")
-    return torch.device(GPU, 0) if GPU == "cuda" else torch.device(GPU)
 
 
 @pytest.fixture

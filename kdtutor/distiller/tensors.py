@@ -49,8 +49,8 @@ def full_precision(formula: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(formula)
     def run(*args, **kwargs):
         device = next(a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)).device.type
-        # Asking is cheaper than a context; device meta has no autocast, and does not answer.
-        if device == "meta" or not torch.is_autocast_enabled(device):
+        # Asking is cheaper than a context; a device without autocast does not answer.
+        if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
             return formula(*args, **kwargs)
         with torch.autocast(device, enabled=False):
             return formula(*args, **kwargs)

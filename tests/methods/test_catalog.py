@@ -43,12 +43,8 @@ def test_a_method_of_the_catalog_goes_through_fit(name):
     goes_through_fit(name, "cpu")
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_method_of_the_catalog_goes_through_fit_on_a_gpu(name, gpu):
-    goes_through_fit(name, gpu)
-
-
 def goes_through_fit(name, device):
+    """What holds of a method on every device (tests/methods/test_gpu.py)."""
     net = network(9).train()
     before = weights(net)
     distiller = make(name, Teacher(net))

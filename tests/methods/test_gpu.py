@@ -7,13 +7,13 @@ import warnings
 
 import pytest
 import torch
+from elsewhere import free_steps
 from losses import images
 from small import weights
 
 from kdtutor import Teacher, fit
-from kdtutor.distiller import Distiller
 from kdtutor.methods import CRD
-from tests.methods.test_catalog import NAMES, make, network
+from tests.methods.test_catalog import NAMES, goes_through_fit, make, network
 
 # Its first question decides how many images are walked to the boundary.
 READS = {"BSS"}
@@ -65,41 +65,19 @@ def test_the_terms_are_those_of_the_cpu(name, gpu):
     assert all(torch.isfinite(there[key]) for key in drawn)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in READS])
-def test_no_step_waits(name, gpu, monkeypatch):
-    """From an epoch's second step to its last; the first and the end may look at values."""
-    if gpu.type != "cuda":
-        pytest.skip("only CUDA can say so")
-    after, count = Distiller.after_step, [0]
-
-    def watched(self, batch):
-        after(self, batch)
-        count[0] += 1
-        # 4 steps an epoch: from the end of the first step to the end of the second
-        torch.cuda.set_sync_debug_mode("error" if count[0] % 4 == 1 else "default")
-
-    monkeypatch.setattr(Distiller, "after_step", watched)
-    monkeypatch.setattr("kdtutor.training.record.Record.reporter", lambda *_: lambda *_: None)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # so short a stage may end worse than it began
-            fit(
-                make(name, Teacher(network(9))),
-                images(),
-                3,
-                batch_size=30,
-                validation=0,
-                test=False,
-                progress=False,
-                device=gpu,
-            )
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    assert count[0] == 12
+@pytest.mark.parametrize("name", NAMES)
+def test_a_method_goes_through_fit_and_no_step_waits(name, gpu, monkeypatch):
+    if name in READS:
+        return goes_through_fit(name, gpu)
+    with free_steps(monkeypatch, gpu, per_epoch=3) as steps:
+        goes_through_fit(name, gpu)
+    assert len(steps) == 9
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_bf16_trains(name, gpu):
+    if not torch.amp.is_autocast_available(gpu.type):
+        pytest.skip("the stand-in has no mixed precision")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         distiller = make(name, Teacher(network(9)))

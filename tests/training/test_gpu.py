@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from elsewhere import free_steps
 from small import blobs, net, weights
 
 from kdtutor import Teacher, evaluate, fit
@@ -35,8 +36,9 @@ def test_the_same_seed_gives_the_same_run(gpu):
     assert evaluate(one.deploy(), data) == pytest.approx(evaluate(two.deploy(), data), abs=0.05)
 
 
-def test_an_interrupted_run_continues(gpu, tmp_path, monkeypatch):
-    whole, _, _ = distilled(gpu, run_dir=tmp_path / "whole")
+@pytest.mark.parametrize("then", ["there", "on the CPU"])
+def test_an_interrupted_run_continues(then, gpu, tmp_path, monkeypatch):
+    whole, _, _ = distilled(gpu)
 
     class Killed(Exception):
         pass
@@ -50,27 +52,19 @@ def test_an_interrupted_run_continues(gpu, tmp_path, monkeypatch):
 
     monkeypatch.setattr(RunDirectory, "checkpoint", once)
     with pytest.raises(Killed):
-        distilled(gpu, run_dir=tmp_path / "parts")
+        distilled(gpu, run_dir=tmp_path)
     monkeypatch.undo()
-    again, _, history = distilled(gpu, run_dir=tmp_path / "parts")
+    again, _, history = distilled(gpu if then == "there" else "cpu", run_dir=tmp_path)
     assert history.status == "finished" and len(history.rows) == 3
-    assert torch.allclose(weights(whole.deploy()), weights(again.deploy()), atol=1e-3)
-
-
-def test_a_run_of_a_gpu_is_not_taken_for_one_of_a_cpu(gpu, tmp_path):
-    if gpu.type == "cpu":
-        pytest.skip("there is one device only")
-    distilled(gpu, run_dir=tmp_path)
-    with pytest.raises(ValueError, match="device"):
-        distilled("cpu", run_dir=tmp_path)
+    assert torch.allclose(weights(whole.deploy()).cpu(), weights(again.deploy()).cpu(), atol=1e-3)
 
 
 def test_the_global_random_numbers_stay(gpu):
-    state = lambda: torch.cuda.get_rng_state(gpu) if gpu.type == "cuda" else torch.get_rng_state()
-    before = state()
+    if gpu.type != "cuda":
+        pytest.skip("the stand-in draws the CPU's numbers")
+    before = torch.cuda.get_rng_state(gpu)
     distilled(gpu, 1)
-    # building networks draws from the CPU's numbers, training from the device's
-    assert gpu.type == "cpu" or torch.equal(before, state())
+    assert torch.equal(before, torch.cuda.get_rng_state(gpu))
 
 
 def test_a_teacher_s_answers_from_the_cache_are_those_it_gives(gpu):
@@ -98,3 +92,15 @@ def test_a_batch_that_does_not_fit_says_what_to_lower(gpu):
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0, gpu)
         torch.cuda.empty_cache()
+
+
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize("mode", ["constant", "reflect"])
+def test_the_way_of_a_batch_makes_nobody_wait(mode, cached, gpu, monkeypatch):
+    """Cropped, flipped and normalised on the device; its answers looked up in the cache."""
+    data = blobs(side=8, augment=CropFlip(1, mode=mode), mean=(0.5,), std=(0.2,))
+    teacher = Teacher(student(9).to(gpu))
+    teacher = teacher.cached(data, fill=True) if cached else teacher
+    with free_steps(monkeypatch, gpu, per_epoch=6) as steps:
+        fit(Hinton(student(), teacher), data, 2, device=gpu, validation=0, **SETTINGS)
+    assert len(steps) == 12
