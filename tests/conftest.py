@@ -13,7 +13,7 @@ os.environ.update(
 import hypothesis
 import pytest
 import torch
-from elsewhere import DEVICE, Elsewhere
+from stand_in import DEVICE, StandIn
 
 torch.set_num_threads(1)
 # The same examples in every run, and no deadline: how long one takes says more about a busy machine
@@ -61,7 +61,7 @@ def repo() -> Path:
 def gpu(request):
     """The GPU, for a test that waits for one; and a device that stands in for it everywhere."""
     if request.param == "stand-in":
-        with Elsewhere():
+        with StandIn():
             yield DEVICE
     elif torch.cuda.is_available():
         yield torch.device("cuda", 0)

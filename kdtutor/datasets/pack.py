@@ -22,7 +22,7 @@ from .vision import PUBLISHED
 MIB = 2**20
 PIECE = 48  # MiB
 CHUNK = 4 * MIB
-LISTED = {"name": str, "folder": str, "files": int, "bytes": int, "pieces": list}
+LISTED = {"name": str, "folders": list, "files": int, "bytes": int, "pieces": list}
 
 
 def pack(
@@ -51,7 +51,7 @@ def pack(
     if piece_mib is not None and piece_mib < 1:
         raise ValueError(f"piece_mib={piece_mib}: a piece holds at least 1 MiB.")
     root = resolve(root)
-    folder, files = _files(name, root)
+    folders, files = _files(name, root)
     out = root / "packed" if out is None else Path(out).expanduser()
     out.mkdir(parents=True, exist_ok=True)
     start = f"{name}.tar.gz.part"
@@ -69,7 +69,7 @@ def pack(
             (out / file).write_bytes(content)
             digest = hashlib.sha256(content).hexdigest()
             pieces.append({"file": file, "bytes": len(content), "sha256": digest})
-    about = dict(zip(LISTED, (name, folder, len(files), total, pieces)))
+    about = dict(zip(LISTED, (name, folders, len(files), total, pieces)))
     (out / f"{name}.json").write_text(json.dumps(about, indent=1) + "\n")
     return out / f"{name}.json"
 
@@ -94,31 +94,35 @@ def unpack(listed: str | Path, root: str | Path = "data") -> Path:
     """
     path, about = _read(Path(listed).expanduser())
     root = resolve(root)
-    target = root / about["folder"]
-    if target.exists() and any(target.iterdir()):
-        raise ValueError(f"{target} is there already: remove it first if it shall be replaced.")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    for folder in about["folders"]:
+        if (root / folder).exists() and any((root / folder).iterdir()):
+            raise ValueError(
+                f"{root / folder} is there already: remove it first if it shall be replaced."
+            )
+    root.mkdir(parents=True, exist_ok=True)
     place = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=root))
     try:
         with open(place / "whole", "w+b") as whole:
             _join(path, about, whole)
             whole.seek(0)
-            found = _extract(whole, place / "files", about["folder"])
+            found = _extract(whole, place / "files", about["folders"])
         if found != (about["files"], about["bytes"]):
             raise ValueError(
                 f"{path.name} promises {about['files']} files of {about['bytes']} bytes in all, "
                 f"and the pieces hold {found[0]} of {found[1]}: pack the dataset anew."
             )
-        if target.exists():
-            target.rmdir()
-        os.replace(place / "files" / about["folder"], target)
+        for folder in reversed(about["folders"]):  # the one that it is known by comes last
+            (root / folder).parent.mkdir(parents=True, exist_ok=True)
+            if (root / folder).exists():
+                (root / folder).rmdir()
+            os.replace(place / "files" / folder, root / folder)
     finally:
         shutil.rmtree(place, ignore_errors=True)
-    return target
+    return root / about["folders"][0]
 
 
-def _files(name: str, root: Path) -> tuple[str, list[str]]:
-    """A dataset's folder and its files, both relative to ``root``."""
+def _files(name: str, root: Path) -> tuple[list[str], list[str]]:
+    """A dataset's folders, its own first, and its files, all relative to ``root``."""
     if name in EMBEDDED:
         raise ValueError(f"{name} is embedded: every machine that has kdtutor has it.")
     published = PUBLISHED.get(name)
@@ -133,7 +137,9 @@ def _files(name: str, root: Path) -> tuple[str, list[str]]:
     else:
         raise unknown("dataset", name, available(root))
     files = {f for p in places for f in ([p] if p.is_file() else p.rglob("*")) if f.is_file()}
-    return folder, sorted(os.path.relpath(f, root).replace(os.sep, "/") for f in files)
+    listed = sorted(os.path.relpath(f, root).replace(os.sep, "/") for f in files)
+    beside = {f.split("/")[0] for f in listed if not _below(f, folder)}
+    return [folder, *sorted(beside)], listed
 
 
 def _archive(root: Path, files: list[str], stream, progress) -> None:
@@ -169,7 +175,8 @@ def _read(path: Path) -> tuple[Path, dict]:
         about = json.loads(path.read_text())
         names = [p["file"] for p in about["pieces"]]
         good = all(type(about[k]) is kind for k, kind in LISTED.items()) and bool(names)
-        good = good and all(_below(n) and "/" not in n for n in names) and _below(about["folder"])
+        good = good and all(_below(n) and "/" not in n for n in names)
+        good = good and bool(about["folders"]) and all(map(_below, about["folders"]))
     except (ValueError, KeyError, TypeError):
         good = False
     if not good:
@@ -203,16 +210,16 @@ def _join(path: Path, about: dict, whole) -> None:
         )
 
 
-def _extract(stream, place: Path, folder: str) -> tuple[int, int]:
+def _extract(stream, place: Path, folders: list[str]) -> tuple[int, int]:
     """Writes the archive's files; how many there were, and of how many bytes in all."""
     count = size = 0
     with tarfile.open(fileobj=stream, mode="r:gz") as archive:
         for entry in archive:
             content = archive.extractfile(entry) if entry.isfile() else None
-            if content is None or not _below(entry.name, folder):
+            if content is None or not any(_below(entry.name, folder) for folder in folders):
                 raise ValueError(
-                    f"the pieces hold {entry.name!r}, which is no file of {folder}: they were not "
-                    "made by `kdtutor data pack`."
+                    f"the pieces hold {entry.name!r}, which is no file of {' or '.join(folders)}: "
+                    "they were not made by `kdtutor data pack`."
                 )
             (place / entry.name).parent.mkdir(parents=True, exist_ok=True)
             with open(place / entry.name, "wb") as file:

@@ -109,7 +109,24 @@ def test_what_is_there_stays(root, tmp_path):
     assert contents(tmp_path / "there" / "mine") == contents(root / "mine")
 
 
-def forged(tmp_path, *entries, folder="mine", **changes):
+def test_a_dataset_of_two_folders(tmp_path):
+    """CUB-200-2011's segmentations come in an archive of their own, and lie beside it."""
+    root = tmp_path / "here"
+    for name in ("images.txt", "image_class_labels.txt", "train_test_split.txt",
+                 "bounding_boxes.txt", "classes.txt", "images/a/1.jpg"):  # fmt: skip
+        (root / "CUB_200_2011" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "CUB_200_2011" / name).write_text(name)
+    (root / "segmentations").mkdir()
+    (root / "segmentations" / "1.png").write_text("mask")
+    listed, there = pack("cub200", tmp_path / "out", root), tmp_path / "there"
+    assert unpack(listed, there) == there / "CUB_200_2011"
+    assert contents(there) == contents(root) and len(contents(there)) == 7
+    (there / "CUB_200_2011").rename(there / "elsewhere")
+    with pytest.raises(ValueError, match="segmentations is there already"):
+        unpack(listed, there)
+
+
+def forged(tmp_path, *entries, **changes):
     """A list and a piece with these entries of a tar, digests right."""
     import hashlib
 
@@ -124,7 +141,7 @@ def forged(tmp_path, *entries, folder="mine", **changes):
         "bytes": len(content),
         "sha256": hashlib.sha256(content).hexdigest(),
     }
-    about = {"name": "mine", "folder": folder, "files": 1, "bytes": 1, "pieces": [piece]}
+    about = {"name": "mine", "folders": ["mine"], "files": 1, "bytes": 1, "pieces": [piece]}
     (tmp_path / "mine.json").write_text(json.dumps(about | changes))
     return tmp_path / "mine.json"
 
@@ -165,9 +182,12 @@ def test_an_archive_of_another_size_than_promised(tmp_path):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"folder": "../x"},
-        {"folder": "/x"},
-        {"folder": ""},
+        {"folders": ["../x"]},
+        {"folders": ["mine", "/x"]},
+        {"folders": [""]},
+        {"folders": [1]},
+        {"folders": []},
+        {"folders": "mine"},
         {"pieces": []},
         {"pieces": [{"file": "../p"}]},
         {"pieces": [{}]},

@@ -13,7 +13,7 @@ import functools, sys, warnings
 from pathlib import Path
 warnings.simplefilter("ignore")
 import torch
-from elsewhere import DEVICE, Elsewhere, There
+from stand_in import DEVICE, StandIn, There
 from on_gpu import lesson
 from kdtutor.ablation import teacher_cache
 from kdtutor.training import loop
@@ -22,7 +22,7 @@ pick = lambda device=None: DEVICE if device is None else torch.device(device)
 loop.pick_device = teacher_cache.pick_device = pick
 adam = torch.optim.Adam  # a fused one asks for devices that torch knows
 torch.optim.Adam = lambda *args, fused=None, **kwargs: adam(*args, **kwargs)
-with Elsewhere():
+with StandIn():
     lesson.main(Path(sys.argv[1]))
     assert There.made > 1000, "nothing was computed on the other device"
 """

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from elsewhere import free_steps
 from small import blobs, net, weights
+from stand_in import free_steps
 
 from kdtutor import Teacher, evaluate, fit
 from kdtutor.datasets import CropFlip

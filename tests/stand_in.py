@@ -136,7 +136,7 @@ def waits(func, args, kwargs) -> bool:
     return isinstance(args[0], There) and (packet in READING or masked)
 
 
-class Elsewhere(TorchDispatchMode):
+class StandIn(TorchDispatchMode):
     """Within it ``device="lazy"`` works."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
