@@ -30,6 +30,7 @@ from on_gpu import BROKEN, PARTS
 from on_gpu.table import Table
 
 REPO = Path(__file__).resolve().parents[1]
+PATIENCE = 180  # seconds, at least, before a cell counts as hanging
 
 
 def arguments(given: list[str] | None = None) -> argparse.Namespace:
@@ -70,6 +71,8 @@ def main(given: list[str] | None = None) -> int:
     call = Call(child, told, set(args.again))
     try:
         return call.run()
+    except KeyboardInterrupt:
+        return 130
     finally:
         print(call.summary())
 
@@ -103,6 +106,7 @@ class Call:
         """One process, to its end: "done", "late", "died" (another can go on) or "failed"."""
         self.notes.clear()
         begun: tuple[str, dict] | None = None
+        hung = float("inf")  # when a cell that takes far longer than it should is given up
         process = subprocess.Popen(
             [*self.child, json.dumps(self.told)],
             stdin=subprocess.PIPE,
@@ -121,22 +125,28 @@ class Call:
         threading.Thread(target=pump, args=(process.stdout, lines), daemon=True).start()
         try:
             while True:
-                left = self.told["deadline"] - time.monotonic()
+                until = min(self.told["deadline"], hung)
                 try:
-                    line = lines.get(timeout=max(0.0, left))
+                    line = lines.get(timeout=max(0.0, until - time.monotonic()))
                 except queue.Empty:
-                    return "late"
+                    if until < hung or not begun:
+                        return "late"
+                    part, key = begun
+                    self.put(part, [key | {"error": "given up: it did not end"}])
+                    return "died"
                 if line is None:
                     break
                 heard = json.loads(line)
                 if "begun" in heard:
                     begun = heard["part"], heard["begun"]
+                    hung = time.monotonic() + max(PATIENCE, 4 * heard["about"])
+                    hung = hung if heard["begun"] else float("inf")
                 answer = self.hear(heard)
                 if answer is not None:
                     process.stdin.write(json.dumps(answer) + "\n")
                     process.stdin.flush()
                 if "rows" in heard or "lack" in heard:
-                    begun = None
+                    begun, hung = None, float("inf")
             status = process.wait()
         finally:
             stop(process)
@@ -166,19 +176,19 @@ class Call:
             self.tables[name] = table
             return sorted(table.known(self.machine))
         elif "rows" in heard:
-            self.put(heard["part"], heard["rows"])
-            failed = [r["error"] for r in heard["rows"] if r.get("error")]
-            named = self.tables[heard["part"]].name(heard["rows"][0]) if heard["rows"] else ()
-            said = failed[0] if failed else f"{heard['seconds']:.0f} s"
-            print(f"  {heard['part']}: {', '.join(named)}: {said}", flush=True)
+            self.put(heard["part"], heard["rows"], f"{heard['seconds']:.0f} s")
         elif "lack" in heard:
             self.notes.append(f"{heard['part']}: {heard['lack']}")
         elif "later" in heard:
             self.notes.append(f"{heard['part']}: too little time was left for {heard['later']}")
         return None
 
-    def put(self, part: str, rows: list[dict]) -> None:
+    def put(self, part: str, rows: list[dict], said: str = "") -> None:
+        """Writes a cell's rows, and says so."""
         self.new += self.tables[part].put(rows, self.machine)
+        failed = [r["error"] for r in rows if r.get("error")]
+        named = ", ".join(self.tables[part].name(rows[0])) if rows else "nothing yet"
+        print(f"  {part}: {named}: {failed[0] if failed else said}", flush=True)
 
     def command(self) -> dict:
         """What was called, without the folders of this machine."""

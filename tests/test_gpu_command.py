@@ -119,7 +119,7 @@ MEASURE = """
 for what in "abc":
     if what in known:
         continue
-    say(part="speed", begun={"what": what})
+    say(part="speed", begun={"what": what}, about=1)
     if what == "b":
         %s
     say(part="speed", rows=[{"what": what, "ms": 1}], seconds=1.0)
@@ -161,6 +161,13 @@ def test_when_the_time_is_over_all_processes_end_and_the_next_call_goes_on(call,
     assert not [p for p in processes() if str(tmp_path) in p]
     assert call(MEASURE % "pass").run() == 0
     assert [r["what"] for r in rows(tmp_path / "gpu_speed.csv")] == ["a", "b", "c"]
+
+
+def test_a_cell_that_hangs_is_given_up_and_the_others_measured(call, tmp_path, monkeypatch):
+    monkeypatch.setattr("gpu.PATIENCE", 5)
+    assert call(MEASURE % "time.sleep(600)").run() == 0
+    found = [(r["what"], r["error"]) for r in rows(tmp_path / "gpu_speed.csv")]
+    assert found == [("a", ""), ("b", "given up: it did not end"), ("c", "")]
 
 
 def processes() -> list[str]:

@@ -79,7 +79,7 @@ def test_figures_over_several_rows(tables):
         sharing=(("how", "runs"), [{"how": "processes", "runs": n, "images_per_s": s}
                                    for n, s in ((1, 100), (2, 180), (4, 170), (8, ""))]),
         lessons=(("lesson",), [{"lesson": "00", "outcome": "finished", "seconds": 90},
-                               {"lesson": "01", "outcome": "more than 170 s", "seconds": ""}]),
+                               {"lesson": "01", "outcome": "more than 100 s", "seconds": ""}]),
         minutes=(("method", "student"), [{"method": m, "student": s, "hours": 0.5}
                                          for m in range(12) for s in range(8)]),
         cache=(("pair",), [{"pair": "resnet56 -> resnet20", "ratio": 1.8}]),

@@ -42,6 +42,8 @@ def main(told: dict) -> None:
             "--quick shows on the CPU that every part runs"
         )
         raise SystemExit(1)
+    if options.quick:
+        torch.set_num_threads(1)
     say(machine=machine(options.device))
     for name in told["parts"]:
         try:
@@ -58,7 +60,7 @@ def main(told: dict) -> None:
             if cell.seconds > options.left():
                 say(part=name, later=cell.key)
                 continue
-            say(part=name, begun=cell.key)
+            say(part=name, begun=cell.key, about=cell.seconds)
             began = time.perf_counter()
             try:
                 rows = [cell.key | row for row in cell.run()]

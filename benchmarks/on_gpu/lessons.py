@@ -17,7 +17,7 @@ NOTE = (
     "data folder a lesson takes what it takes instead."
 )
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
-LIMIT = 170  # seconds, for one lesson
+LIMIT = 100  # seconds, for one lesson
 
 
 def cells(options: Options):
