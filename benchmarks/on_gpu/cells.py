@@ -119,10 +119,13 @@ def busy(work: Callable[[], float], device: str) -> float | str:
     """
     if torch.device(device).type != "cuda":
         return ""
+    from torch.autograd import DeviceType
     from torch.profiler import ProfilerActivity, profile
 
     with profile(activities=[ProfilerActivity.CUDA]) as found:
         seconds = work()
         torch.cuda.synchronize()
-    spent = sum(e.self_device_time_total for e in found.key_averages())
+    # Its calls on the CPU carry their kernels' times, too.
+    events = [e for e in found.key_averages() if e.device_type == DeviceType.CUDA]
+    spent = sum(e.self_device_time_total for e in events)
     return round(spent / 1e6 / seconds, 3)
