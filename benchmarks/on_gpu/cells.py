@@ -83,6 +83,7 @@ def graphed(step: Callable, x, y) -> Callable:
         y.copy_(given_y)
         graph.replay()
 
+    replay.keeps = step  # the graph knows the weights' addresses only: they must stay alive
     return replay
 
 
