@@ -230,3 +230,36 @@ def test_a_table_keeps_what_a_reader_needs(tmp_path):
     assert again.known(MACHINE) == {("a, b", "64"), ("c", "64")}
     assert not again.known(MACHINE | {"card": "another"})
     assert json.dumps(sorted(again.known(MACHINE)))
+
+
+SEEDS = """
+import torch
+from on_gpu.sharing import CLASSES, stacked_step
+from on_gpu.speed import bare_step
+from kdtutor.models import resnet8
+
+torch.manual_seed(9)
+teacher = resnet8(CLASSES).eval().requires_grad_(False)
+x, y = torch.randn(3, 4, 3, 16, 16), torch.randint(CLASSES, (3, 4))
+together = stacked_step(teacher, 2, "cpu")
+for step in range(3):
+    together(x[step], y[step])
+for seed in range(2):
+    torch.manual_seed(seed)
+    student = resnet8(CLASSES).train()
+    alone = bare_step(teacher, student, "float32")
+    for step in range(3):
+        alone(x[step], y[step])
+    for name, w in student.named_parameters():
+        assert torch.allclose(together.weights[name][seed], w, rtol=1e-3, atol=1e-5), name
+    for name, b in student.named_buffers():
+        assert torch.allclose(together.buffers[name][seed].float(), b.float(), rtol=1e-3), name
+assert not torch.equal(together.weights["fc.weight"][0], together.weights["fc.weight"][1])
+"""
+
+
+def test_seeds_in_one_program_are_the_seeds_alone():
+    """What part ``sharing`` compares computes the same."""
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(REPO), str(BENCHMARKS)])}
+    done = subprocess.run([sys.executable, "-c", SEEDS], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

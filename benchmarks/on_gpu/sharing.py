@@ -137,4 +137,5 @@ def stacked_step(teacher, runs: int, device: str):
             velocity[name].mul_(0.9).add_(g)
             w.sub_(g.add(velocity[name], alpha=0.9), alpha=LR)
 
+    step.weights, step.buffers = weights, buffers
     return step
