@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import check_same_device, check_same_shape, check_temperature, unknown
+from .divergence import Divergence, log_softmax
 
 MEANS = ("arithmetic", "geometric")
 
@@ -24,9 +25,7 @@ def _precise(logits: Tensor) -> Tensor:
 
 
 def _log_soften(logits: Tensor, temperature: float, axis: int = -1) -> Tensor:
-    # The floor keeps 0 * log 0 = 0 when a probability underflows so far that its logarithm would
-    # be -inf.
-    return F.log_softmax(_precise(logits) / temperature, dim=axis).clamp_min(-1e30)
+    return log_softmax(_precise(logits) / temperature, axis)
 
 
 def soften(logits: Tensor, temperature: float = 1.0) -> Tensor:
@@ -111,9 +110,10 @@ def distillation_kl(
             student_logits.where(keep, 0),
             teacher_logits.where(keep, 0),
         )
-    log_p = _log_soften(teacher_logits, temperature, axis)
-    log_q = _log_soften(student_logits, temperature, axis)
-    total = F.kl_div(log_q, log_p, reduction="sum", log_target=True)
+    student, teacher = (_precise(z) / temperature for z in (student_logits, teacher_logits))
+    if student.dtype != teacher.dtype:
+        student, teacher = student.double(), teacher.double()
+    total, _ = Divergence.apply(teacher, student, axis)
     if mask is None:
         return temperature**2 / places * total
     return temperature**2 * total / mask.sum().clamp_min(1)

@@ -274,3 +274,78 @@ def test_a_wrong_axis_is_an_error_and_never_a_number():
         distillation_kl(torch.zeros(2, 6, 4), torch.zeros(2, 6, 4))
     with pytest.raises(ValueError, match="axis=3.*no such axis"):
         distillation_kl(torch.zeros(2, 6, 4), torch.zeros(2, 6, 4), axis=3)
+
+
+def exact_kl(zs, zt, T):
+    """In 60 digits."""
+    from decimal import Decimal, getcontext
+
+    getcontext().prec = 60
+    total = Decimal(0)
+    for s, t in zip(zs.tolist(), zt.tolist()):
+        u, v = ([Decimal(z) / Decimal(T) for z in row] for row in (t, s))
+        p = [z.exp() for z in u]
+        log_sums = [sum(z.exp() for z in row).ln() for row in (u, v)]
+        total += sum(
+            a / sum(p) * ((x - log_sums[0]) - (y - log_sums[1])) for a, x, y in zip(p, u, v)
+        )
+    return float(Decimal(T) ** 2 * total / len(zs))
+
+
+@pytest.mark.parametrize("dtype, rel", [(torch.float32, 2e-5), (torch.float64, 1e-11)])
+@pytest.mark.parametrize("T", [0.5, 4.0, 50.0, 1e3, 1e4, 1e5])
+def test_kl_keeps_its_digits_at_every_temperature(T, dtype, rel):
+    g = torch.Generator().manual_seed(0)
+    zs, zt = (3 * torch.randn(6, 10, generator=g, dtype=dtype) for _ in range(2))
+    assert distillation_kl(zs, zt, T).item() == pytest.approx(exact_kl(zs, zt, T), rel=rel)
+    leaf, double = zs.clone().requires_grad_(), zs.double().requires_grad_()
+    distillation_kl(leaf, zt, T).backward()
+    (T**2 / 6 * (zt.double() / T).softmax(1) * -(double / T).log_softmax(1)).sum().backward()
+    if T < 1e3:  # beyond, the plain form has no digits left in float64 either
+        assert torch.allclose(leaf.grad.double(), double.grad, rtol=1e-3, atol=1e-5)
+    # to first order it is logit matching, whatever T
+    matching = zs - zt - (zs - zt).mean(1, keepdim=True)
+    if T >= 1e3:
+        assert torch.allclose(leaf.grad, matching / 60, rtol=2e-2, atol=2e-3)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0])
+def test_kl_of_near_logits_is_right_and_never_negative(scale):
+    g = torch.Generator().manual_seed(1)
+    for _ in range(20):
+        zt = 4 * torch.randn(3, 7, generator=g)
+        zs = zt + scale * torch.randn(3, 7, generator=g)
+        value = distillation_kl(zs, zt, 4.0).item()
+        assert value >= 0
+        assert value == pytest.approx(exact_kl(zs, zt, 4.0), rel=1e-4)
+
+
+def test_kl_where_one_place_is_far_and_another_near():
+    zt = torch.tensor([[1.0, 2.0, 3.0], [0.0, 1.0, 2.0], [9.0, 0.0, 0.0]])
+    zs = torch.tensor([[500.0, 0.0, -500.0], [0.0, 1.0, 2.0001], [1.0, 1.0, 1.0]])
+    leaf = zs.clone().requires_grad_()
+    value = distillation_kl(leaf, zt, 1.0)
+    value.backward()
+    assert value.item() == pytest.approx(exact_kl(zs, zt, 1.0), rel=1e-5)
+    expected = (zs.double().softmax(1) - zt.double().softmax(1)) / 3
+    assert torch.allclose(leaf.grad.double(), expected, rtol=1e-3, atol=1e-7)
+
+
+def test_kl_can_be_differentiated_again_and_mapped():
+    g = torch.Generator().manual_seed(2)
+    zs, zt = (torch.randn(2, 4, 3, generator=g, dtype=torch.float64) for _ in range(2))
+    loss = lambda s, t: distillation_kl(s, t, 2.0)
+    assert torch.autograd.gradgradcheck(lambda s: loss(s, zt[0]), zs[0].requires_grad_())
+    zs = zs.detach()
+    assert torch.allclose(
+        torch.func.vmap(loss)(zs, zt), torch.stack([loss(s, t) for s, t in zip(zs, zt)])
+    )
+    plain = lambda s: (
+        4
+        * torch.nn.functional.kl_div(
+            (s / 2).log_softmax(1), (zt[0] / 2).softmax(1), reduction="batchmean"
+        )
+    )
+    assert torch.allclose(
+        torch.func.hessian(lambda s: loss(s, zt[0]))(zs[0]), torch.func.hessian(plain)(zs[0])
+    )

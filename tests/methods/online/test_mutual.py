@@ -90,6 +90,7 @@ def by_hand(nets, data, epochs, lr, batch_size, weight=1.0):
     """Algorithm 1: update network 1, compute its answers again, update network 2, and so on; in the
     order that fit draws.
     """
+    from kdtutor.softening import distillation_kl
     from kdtutor.training import cosine
     from kdtutor.training.epoch import mix as _mix
 
@@ -108,12 +109,11 @@ def by_hand(nets, data, epochs, lr, batch_size, weight=1.0):
             for k, (n, optimizer) in enumerate(zip(nets, optimizers)):
                 for group in optimizer.param_groups:
                     group["lr"] = lr * cosine((epoch + step / steps) / epochs)
-                log_q = F.log_softmax(answers[k], 1)
                 loss = F.cross_entropy(answers[k], some.y)
-                peers = [F.log_softmax(answers[j].detach(), 1) for j in range(len(nets)) if j != k]
-                loss = loss + weight * sum(
-                    (p.exp() * (p - log_q)).sum(1).mean() for p in peers
-                ) / len(peers)
+                peers = [answers[j].detach() for j in range(len(nets)) if j != k]
+                # By the library's own formula, tested elsewhere: here the order of things is.
+                far = [distillation_kl(answers[k], peer, 1.0) for peer in peers]
+                loss = loss + weight * sum(far) / len(peers)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
