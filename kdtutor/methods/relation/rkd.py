@@ -140,11 +140,11 @@ class _AngleError(HandMade):
 
     @staticmethod
     @full_precision
-    def forward(student, teacher, vertices_at_once: int, wanted: bool):
+    def forward(student, teacher, vertices_at_once: int, wanted: bool, distinct: bool):
         total = student.new_zeros(())
         gradient = torch.zeros_like(student) if wanted else student.new_empty(0)
         for at in _blocks(len(student), vertices_at_once):
-            difference, clamped, edges, inverse = _at_vertices(student, teacher, at)
+            difference, clamped, edges, inverse = _at_vertices(student, teacher, at, distinct)
             if wanted:
                 back = _by_edges(clamped, edges, inverse)
                 gradient += back.sum(0)
@@ -154,7 +154,7 @@ class _AngleError(HandMade):
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        student, teacher, ctx.vertices_at_once, ctx.wanted = inputs
+        student, teacher, ctx.vertices_at_once, ctx.wanted, ctx.distinct = inputs
         ctx.mark_non_differentiable(output[1])
         ctx.save_for_backward(student, teacher, output[1])
 
@@ -165,20 +165,18 @@ class _AngleError(HandMade):
         if torch.is_grad_enabled() or not ctx.wanted:
             at_ends, at_vertices = [], []
             for at in _blocks(len(student), ctx.vertices_at_once):
-                back = _by_edges(*_at_vertices(student, teacher, at)[1:])
+                back = _by_edges(*_at_vertices(student, teacher, at, ctx.distinct)[1:])
                 at_ends.append(back.sum(0))
                 at_vertices.append(back.sum(1))
             gradient = sum(at_ends) - torch.cat(at_vertices)
-        return gradient * by_total, None, None, None
+        return gradient * by_total, None, None, None, None
 
     @staticmethod
-    def vmap(info, in_dims, student, teacher, vertices_at_once, wanted):
+    def vmap(info, in_dims, student, teacher, *settings):
         # One after the other: the cosines of one batch are as many as memory should hold.
         of = lambda x, dim, i: x if dim is None else x.select(dim, i)
         results = [
-            _AngleError.apply(
-                of(student, in_dims[0], i), of(teacher, in_dims[1], i), vertices_at_once, wanted
-            )
+            _AngleError.apply(of(student, in_dims[0], i), of(teacher, in_dims[1], i), *settings)
             for i in range(info.batch_size)
         ]
         return tuple(map(torch.stack, zip(*results))), (0, 0)
@@ -188,15 +186,20 @@ def _blocks(count: int, size: int) -> list[slice]:
     return [slice(first, first + size) for first in range(0, count, size)]
 
 
-def _at_vertices(student: Tensor, teacher: Tensor, at: slice) -> tuple[Tensor, ...]:
+def _at_vertices(student: Tensor, teacher: Tensor, at: slice, distinct: bool) -> tuple[Tensor, ...]:
     """Differences d of the cosines at some vertices, clamp(d), and the student's edges with 1 /
-    their lengths.
+    their lengths. ``distinct``: an edge with itself is no triplet. It differs where one of the two
+    has rows that coincide and no direction between them.
     """
     edges, inverse = unit_vectors(student[None] - student[at][:, None])
     targets, _ = unit_vectors(teacher[None] - teacher[at][:, None])
     # In place saves a block; not in a graph, where vmap may have one teacher for many students.
-    subtract = torch.sub if torch.is_grad_enabled() else Tensor.sub_
+    kept = torch.is_grad_enabled()
+    subtract, fill = (torch.sub, torch.masked_fill) if kept else (Tensor.sub_, Tensor.masked_fill_)
     difference = subtract(edges @ edges.mT, targets @ targets.mT)
+    if distinct:
+        itself = torch.eye(len(student), dtype=torch.bool, device=student.device)
+        difference = fill(difference, itself, 0)
     return difference, difference.clamp(-1, 1), edges, inverse
 
 
@@ -216,7 +219,9 @@ def angle_loss(student: Tensor, teacher: Tensor, variant: str = "paper") -> Tens
     Args:
         student: (B, ...) embeddings, flattened.
         teacher: (B, ...); the widths may differ.
-        variant: "paper", or "code": the mean over all B^3 entries, smaller by (B-1)(B-2)/B^2.
+        variant: "paper", or "code": the mean over all B^3 entries, smaller by (B-1)(B-2)/B^2
+            where no rows coincide. (An edge with itself counts there: its cosine is 1, but 0 for
+            a row that coincides with the vertex.)
 
     Returns:
         A scalar in [0, 1.5].
@@ -234,6 +239,7 @@ def angle_loss(student: Tensor, teacher: Tensor, variant: str = "paper") -> Tens
         True
     """
     check_relations(student, teacher, 3, "triplets")
+    check_variant(variant)
     b = len(student)
     student, teacher = (
         rescaled(precise(student).flatten(1)),
@@ -247,8 +253,9 @@ def angle_loss(student: Tensor, teacher: Tensor, variant: str = "paper") -> Tens
         teacher,
         max(1, block // (b * max(b, student.shape[1], teacher.shape[1]))),
         student.requires_grad and torch.is_grad_enabled(),
+        variant == "paper",
     )[0]
-    return total / (b**3 if check_variant(variant) == "code" else b * (b - 1) * (b - 2))
+    return total / (b**3 if variant == "code" else b * (b - 1) * (b - 2))
 
 
 class RKD(Offline):

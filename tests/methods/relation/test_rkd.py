@@ -55,8 +55,9 @@ def slow_angle(s, t):
     """The mean over triplets of distinct examples of Huber(cos_t - cos_s) at the vertex i."""
     b, total, count = len(s), 0.0, 0
     s, t = s.reshape(b, -1), t.reshape(b, -1)
+    # Where two rows coincide there is no direction between them, and no angle: 0.
     cosine = lambda x, i, j, k: (
-        (x[j] - x[i]) @ (x[k] - x[i]) / math.dist(x[i], x[j]) / math.dist(x[i], x[k])
+        (x[j] - x[i]) @ (x[k] - x[i]) / (math.dist(x[i], x[j]) * math.dist(x[i], x[k]) or 1)
     )
     for i in range(b):
         for j in range(b):
@@ -113,6 +114,26 @@ def test_duplicates_in_a_batch_have_a_moderate_gradient(loss):
         copies = copies.clone().requires_grad_()
         loss(copies, T.float()).backward()
         assert copies.grad.abs().max() < 1e3, copies.grad
+
+
+@pytest.mark.parametrize("block", [2**22, 8])
+def test_only_triplets_of_distinct_examples_count_where_rows_coincide(block, monkeypatch):
+    """A duplicate has no angle with its original, also not one of an edge with itself."""
+    monkeypatch.setattr("kdtutor.methods.relation.rkd.BLOCK", block)
+    t = rand(6, 3, seed=1)
+    duplicates, dead = rand(6, 3, seed=2), torch.zeros(6, 3, dtype=torch.float64)
+    duplicates[3:] = duplicates[:3]
+    for s in (duplicates, dead):
+        for student, teacher in ((s, t), (t, s)):
+            expected = slow_angle(student.numpy(), teacher.numpy())
+            close(angle_loss(student, teacher), expected, rel=1e-9)
+            leaf = student.clone().requires_grad_()
+            angle_loss(leaf, teacher).backward()
+            assert torch.isfinite(leaf.grad).all()
+    # of dead students every cosine is 0: what is left is the teacher's own
+    own = triplet_angles(t)
+    own = own.masked_fill(torch.eye(6, dtype=torch.bool), 0)
+    close(angle_loss(dead, t), sum(huber(c) for c in own.flatten().tolist()) / (6 * 5 * 4))
 
 
 def test_angles_at_a_copy_of_the_vertex_are_zero():
