@@ -15,7 +15,7 @@ from .history import History
 from .plan import optimizers_of, restore, share_epochs
 from .prepare import check_settings, pick_device, prepare
 from .record import Record
-from .schedules import cosine, sgd
+from .schedules import Unsaid, cosine, optimizer_factory
 from .spec import run_spec
 from .watch import out_of_memory, warn_if_worse
 from .weight_path import WeightPath
@@ -27,8 +27,8 @@ def fit(
     epochs: int,
     *,
     batch_size: int = 64,
-    lr: float = 0.05,
-    weight_decay: float = 5e-4,
+    lr: float = Unsaid(0.05),
+    weight_decay: float = Unsaid(5e-4),
     optimizer: OptimizerFactory | None = None,
     schedule: Schedule = cosine,
     seed: int = 0,
@@ -50,8 +50,10 @@ def fit(
         data: what it learns from; the data's task says what a label is.
         epochs: of all stages together.
         batch_size: examples per step; a last, smaller batch of an epoch is left out.
-        lr, weight_decay: of the default optimiser, SGD with Nesterov momentum 0.9.
-        optimizer: replaces it: parameters -> torch optimiser.
+        lr, weight_decay: of the default optimiser, SGD with Nesterov momentum 0.9, or of the class
+            ``optimizer``.
+        optimizer: replaces it: a class, as torch.optim.AdamW (with lr and weight_decay where they
+            are stated, else its own), or a function, parameters -> torch optimiser.
         schedule: progress of the stage in [0, 1) -> factor of the learning rate.
         seed: decides data order, views and dropout; same seed, same machine, same result (on CPU
             bit for bit).
@@ -92,7 +94,7 @@ def fit(
         'finished'
     """
     check_settings(epochs, batch_size, precision, snapshots, run_dir)
-    device, usual = pick_device(device), optimizer or sgd(lr, weight_decay=weight_decay)
+    device, usual = pick_device(device), optimizer_factory(optimizer, lr, weight_decay)
     ready = prepare(distiller, data, device, validation, metric, test)
     walked = None if weight_path is None else WeightPath(distiller.deploy(), weight_path)
     plan = share_epochs(ready.stages, epochs)

@@ -4,6 +4,7 @@ optimiser.
 
 import math
 from collections.abc import Callable
+from typing import cast
 
 import torch
 
@@ -47,3 +48,53 @@ def sgd(lr: float, momentum: float = 0.9, weight_decay: float = 5e-4) -> Optimiz
 
     make.__name__ = f"sgd(lr={lr!r}, momentum={momentum!r}, weight_decay={weight_decay!r})"
     return make
+
+
+class Unsaid(float):
+    """A default that the caller did not state, told apart from the same number that was."""
+
+
+def optimizer_factory(
+    optimizer: OptimizerFactory | None, lr: float, weight_decay: float
+) -> OptimizerFactory:
+    """What makes the optimisers of a run, from what ``fit`` was given.
+
+    Args:
+        optimizer: a factory, a class of ``torch.optim``, or None for ``sgd``.
+        lr: of the default optimiser or of the class.
+        weight_decay: the same.
+
+    Returns:
+        A factory.
+
+    Raises:
+        ValueError: for a rate or decay beside a factory, which would not be used, and for what is
+            no factory.
+    """
+    if optimizer is None:
+        return sgd(float(lr), weight_decay=float(weight_decay))
+    stated = {
+        name: float(value)
+        for name, value in (("lr", lr), ("weight_decay", weight_decay))
+        if not isinstance(value, Unsaid)
+    }
+    given = ", ".join(f"{name}={value!r}" for name, value in stated.items())
+    if isinstance(optimizer, type) and issubclass(optimizer, torch.optim.Optimizer):
+        kind: Callable = optimizer
+        make = lambda parameters: kind(parameters, **stated)
+        make.__name__ = f"{optimizer.__name__}({given})"
+        return make
+    if not callable(optimizer):
+        raise ValueError(
+            f"optimizer is a {type(optimizer).__name__} object; fit makes the optimisers itself, "
+            "for it knows which parameters each player trains. Pass a class, such as "
+            "torch.optim.AdamW, or a function: lambda parameters: torch.optim.AdamW(parameters, "
+            "lr=1e-3)."
+        )
+    if stated:
+        raise ValueError(
+            f"{given} would not be used: a function that makes the optimiser sets its own. Say it "
+            "there, lambda parameters: torch.optim.AdamW(parameters, lr=1e-3), or pass the class "
+            "torch.optim.AdamW."
+        )
+    return cast(OptimizerFactory, optimizer)
