@@ -47,6 +47,9 @@ NAMES = (
     "alexnet",
     "vgg",
 )
+# Under these names tables have ImageNet's networks, which are others.
+IMAGENET = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+SAME_DEPTH = ("resnet50", "resnet152")  # CIFAR's family has networks as deep
 FORMS = (
     "Forms: resnet<depth>, resnet<depth>x<width>, wrn<depth>_<width>, densenet<depth>_<growth>, "
     "alexnet, vgg, mlp<units>x<units>..."
@@ -103,6 +106,12 @@ def build(
     if name in ("alexnet", "vgg"):
         return (alexnet if name == "alexnet" else vgg)(
             classes=classes, channels=channels, image_size=(height, width), **kwargs
+        )
+    if name in IMAGENET:
+        raise ValueError(
+            f"{name} is ImageNet's network in the field's tables: torchvision.models.{name}. Here "
+            f"are CIFAR's, with 6n + 2 layers: resnet20, resnet56, resnet110 and the like"
+            + (f"; of {name[6:]} layers cifar_resnet({name[6:]})." if name in SAME_DEPTH else ".")
         )
     net: CifarResNet | WideResNet | DenseNet
     if found := numbers(r"resnet\d+"):

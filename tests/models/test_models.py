@@ -740,3 +740,15 @@ def test_models_import_torch_and_the_standard_library_only():
             roots = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             roots += [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
             assert {r.partition(".")[0] for r in roots} <= {"torch", *sys.stdlib_module_names}, file
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"])
+def test_a_name_of_the_tables_never_gives_another_network(name):
+    """resnet50 would be one of 0.76 million parameters here, and is one of 23.7 million there."""
+    with pytest.raises(ValueError, match=rf"ImageNet's.*torchvision\.models\.{name}"):
+        build(name)
+    parameters = {"resnet50": 758_554, "resnet152": 2_411_226}.get(name)
+    if parameters:  # the network itself is still there
+        with pytest.raises(ValueError, match=rf"cifar_resnet\({name[6:]}\)"):
+            build(name)
+        assert sum(p.numel() for p in cifar_resnet(int(name[6:])).parameters()) == parameters
