@@ -47,9 +47,8 @@ NAMES = (
     "alexnet",
     "vgg",
 )
-# Under these names tables have ImageNet's networks, which are others.
-IMAGENET = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
-SAME_DEPTH = ("resnet50", "resnet152")  # CIFAR's family has networks as deep
+# Under these names tables have ImageNet's networks; CIFAR's family has others as deep.
+IMAGENET = ("resnet50", "resnet152")
 FORMS = (
     "Forms: resnet<depth>, resnet<depth>x<width>, wrn<depth>_<width>, densenet<depth>_<growth>, "
     "alexnet, vgg, mlp<units>x<units>..."
@@ -109,9 +108,8 @@ def build(
         )
     if name in IMAGENET:
         raise ValueError(
-            f"{name} is ImageNet's network in the field's tables: torchvision.models.{name}. Here "
-            f"are CIFAR's, with 6n + 2 layers: resnet20, resnet56, resnet110 and the like"
-            + (f"; of {name[6:]} layers cifar_resnet({name[6:]})." if name in SAME_DEPTH else ".")
+            f"{name} is ImageNet's network in the field's tables: torchvision.models.{name}. That "
+            f"of CIFAR's family with as many layers is cifar_resnet({name[6:]})."
         )
     net: CifarResNet | WideResNet | DenseNet
     if found := numbers(r"resnet\d+"):
