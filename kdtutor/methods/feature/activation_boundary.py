@@ -5,6 +5,8 @@ What a hidden ReLU neuron decides is whether it fires. The student first learns 
 the teacher, neuron by neuron, with a margin; then the task, from the labels alone. All features are
 taken before the ReLU."""
 
+import math
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -47,7 +49,7 @@ def activation_boundary_loss(
 
     Example:
         >>> import torch
-    >>> s, t = torch.tensor([[0.5, -2.0]]), torch.tensor([[3.0, -0.1]])
+        >>> s, t = torch.tensor([[0.5, -2.0]]), torch.tensor([[3.0, -0.1]])
         >>> activation_boundary_loss(s, t).item()
         0.25
     """
@@ -64,9 +66,10 @@ class ActivationBoundary(Offline):
     """Two stages: the student learns where the teacher's neurons fire, then the task.
 
     Stage "boundaries": sum over layers of ab_weight / 2^(layers above) *
-    ``activation_boundary_loss`` trains the student up to its last layer, and connectors (1x1
-    convolution and batch norm) from its channels to the teacher's. Stage "task": CE alone. The
-    larger of two maps is average-pooled to the smaller.
+    ``activation_boundary_loss`` trains the student up to its last layer, and where a layer's
+    channels are more or fewer than the teacher's a connector (1x1 convolution and batch norm)
+    between them, as in the authors' code. Stage "task": CE alone. The larger of two maps is
+    average-pooled to the smaller.
 
     Args:
         student: the network to train.
@@ -170,13 +173,20 @@ class ActivationBoundary(Offline):
         a, b = student.shape[1], teacher.shape[1]
         if student.ndim not in (2, 4) or student.ndim != teacher.ndim:
             raise ValueError("choose two maps (C, H, W) or two vectors (D,).")
-        made = (
-            nn.Sequential(nn.Linear(a, b, bias=False), nn.BatchNorm1d(b))
-            if student.ndim == 2
-            else nn.Sequential(nn.Conv2d(a, b, 1, bias=False), nn.BatchNorm2d(b))
-        ).to(student)
+        made = _between(a, b, maps=student.ndim == 4).to(student)
         with eval_mode(made):
             activation_boundary_loss(
                 *same_size("student", made(student), "teacher", teacher), self.margin
             )
         return made
+
+
+def _between(a: int, b: int, maps: bool) -> nn.Module:
+    """What leads from a channels to b: nothing where they are as many. There the boundaries would
+    be learned in the part that is thrown away.
+    """
+    if a == b:
+        return nn.Identity()
+    step = nn.Conv2d(a, b, 1, bias=False) if maps else nn.Linear(a, b, bias=False)
+    nn.init.normal_(step.weight, std=math.sqrt(2 / b))  # as in the authors' code
+    return nn.Sequential(step, nn.BatchNorm2d(b) if maps else nn.BatchNorm1d(b))

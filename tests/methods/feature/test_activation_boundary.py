@@ -2,6 +2,8 @@
 stages.
 """
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -29,6 +31,7 @@ from small import weights
 from kdtutor import fit
 from kdtutor.methods import ActivationBoundary
 from kdtutor.methods.feature.activation_boundary import activation_boundary_loss
+from kdtutor.models import build
 from kdtutor.taps import Taps
 
 S, T = rand(3, 2, 2, 2), rand(3, 2, 2, 2, seed=1)
@@ -103,20 +106,55 @@ def test_the_terms_halve_with_every_layer_below_and_read_before_the_relu():
     own, theirs = (Taps(net, paths)(some.x)[1] for net in (distiller.student, teacher))
     assert min(f.min() for f in theirs.values()) < 0
     total = sum(
-        factor * slow(connect(own[p]).detach(), theirs[p].detach(), 0.7)
-        for connect, p, factor in zip(distiller.connectors, paths, (1 / 4, 1 / 2, 1))
+        factor * slow(own[p].detach(), theirs[p].detach(), 0.7)
+        for p, factor in zip(paths, (1 / 4, 1 / 2, 1))
     )
     close(distiller.boundary_terms(some)["ab"], 0.01 * total, rel=1e-4)
     assert list(distiller.terms(some)) == ["ce"]
     close(distiller.terms(some)["ce"], F.cross_entropy(distiller.student(some.x), some.y), rel=1e-5)
-    assert all(
+    assert not list(distiller.connectors.parameters()), "equal widths: nothing between"
+
+
+def test_a_connector_stands_only_where_the_widths_differ():
+    """Where they are equal the boundaries would be learned in the part that is thrown away."""
+    wide = build("resnet8x2", classes=3, channels=1, stem=16)
+    distiller = ActivationBoundary(wide, taught()).eval()
+    paths, some = distiller.student_layers, batch()
+    assert [
         [type(m).__name__ for m in c] == ["Conv2d", "BatchNorm2d"] and c[0].bias is None
         for c in distiller.connectors
+    ] == [True] * 3
+    deviations = [float(c[0].weight.std()) for c in distiller.connectors]
+    expected = [math.sqrt(2 / n) for n in (16, 32, 64)]  # of the teacher's channels
+    assert deviations == pytest.approx(expected, rel=0.15)
+    own, theirs = (Taps(n, paths)(some.x)[1] for n in (wide, distiller.teacher.net))
+    total = sum(
+        factor * slow(connect(own[p]).detach(), theirs[p].detach(), 1.0)
+        for connect, p, factor in zip(distiller.connectors, paths, (1 / 4, 1 / 2, 1))
     )
+    close(distiller.boundary_terms(some)["ab"], 0.003 * total, rel=1e-4)
+
+
+def test_the_first_stage_teaches_the_student_s_own_neurons():
+    """With a needless connector they agree with the teacher's like a coin, and it is thrown away.
+
+    Compared with the habit: for each neuron its more frequent decision."""
+    teacher = taught().eval()
+    student = small(2)
+    distiller = ActivationBoundary(student, teacher, boundary_share=0.9)
+    fit(distiller, images(), 20, batch_size=30, validation=0, test=False, progress=False)
+    student, x = distiller.deploy().eval(), images().test.x.float() / 255
+    paths = distiller.student_layers
+    own, theirs = (Taps(n, paths)(x)[1] for n in (student, teacher))
+    for path in paths:
+        fires = theirs[path] > 0
+        agree = ((own[path] > 0) == fires).float().mean()
+        assert agree > 0.65, (path, float(agree))
 
 
 def test_the_first_stage_trains_the_student_up_to_its_last_layer_and_the_connectors():
-    distiller = ActivationBoundary(small(2), taught(), ["layer1", "layer2"], boundary_share=0.5)
+    wide = build("resnet8x2", classes=3, channels=1, stem=16)
+    distiller = ActivationBoundary(wide, taught(), ["layer1", "layer2"], boundary_share=0.5)
     before, connectors, first, terms = (
         state_of(distiller.student),
         weights(distiller.connectors),
