@@ -154,11 +154,13 @@ def test_when_the_time_is_over_all_processes_end_and_the_next_call_goes_on(call,
         "        time.sleep(600)"
     )
     began = time.monotonic()
-    one = call(MEASURE % hang, minutes=0.1)
-    assert one.run() == 0 and time.monotonic() - began < 60
+    one = call(MEASURE % hang, minutes=0.2)
+    assert one.run() == 0 and time.monotonic() - began < 120
     assert "call again" in one.summary() and "1 rows more" in one.summary()
     assert [r["what"] for r in rows(tmp_path / "gpu_speed.csv")] == ["a"]
-    assert not [p for p in processes() if str(tmp_path) in p]
+    while [p for p in processes() if str(tmp_path) in p]:
+        assert time.monotonic() - began < 120, "what the process started goes on"
+        time.sleep(0.1)
     assert call(MEASURE % "pass").run() == 0
     assert [r["what"] for r in rows(tmp_path / "gpu_speed.csv")] == ["a", "b", "c"]
 
