@@ -139,9 +139,10 @@ def concept_metrics(
         distance: (M,) how far the weights had come at each checkpoint, the sum of
             ||w_k - w_(k-1)|| / ||w_0|| (``weight_distance``); without it D_mean and D_std are NaN.
         threshold: b, in nats.
-        variant: "paper": D and rho look at checkpoints after training began (epoch > 0), D_std is
-            the standard deviation over images, and ``distance`` should add up epochs. "code": all
-            checkpoints given, D_std is the variance, ``distance`` adds up steps.
+        variant: "paper": D and rho look at checkpoints after training began (epoch > 0), and
+            ``distance`` should add up epochs. "code": all checkpoints given, ``distance`` adds up
+            steps. In both D_std is what the paper prints, the variance over images in squared
+            units, whatever its name says.
         resamples, confidence, seed: Of the bootstrap intervals over images (H-bar held fixed).
 
     Returns:
@@ -278,13 +279,12 @@ def _bootstrap(
 
     def summary(rows):
         far = images["distance"][rows]
-        spread = far.var(-1, correction=0)
         return {
             "n_fg": images["n_fg"][rows].mean(-1),
             "n_bg": images["n_bg"][rows].mean(-1),
             "lambda": images["lambda"][rows].mean(-1),
             "d_mean": far.mean(-1),
-            "d_std": spread if variant == "code" else spread.sqrt(),
+            "d_std": far.var(-1, correction=0),  # in the paper, too, "std" is a variance
             "rho": images["rho"][rows].mean(-1),
         }
 

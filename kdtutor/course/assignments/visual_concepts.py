@@ -42,7 +42,7 @@ def learning_speed(n_fg: Tensor, weights: Tensor) -> tuple[float, float]:
     1, P) after epochs 0..M.
     """
     way = ((weights[1:] - weights[:-1]).norm(dim=1) / weights[0].norm()).cumsum(0)[richest(n_fg)]
-    return float(way.mean()), float(way.std(correction=0))
+    return float(way.mean()), float(way.var(correction=0))
 
 
 def _numbers(got, want, what: str, mistakes: dict, names: str) -> str | None:
@@ -313,8 +313,8 @@ def check_learning_speed(function: Callable) -> Verdict:
     def step(what, n_fg, w):
         hop, base, best = (w[1:] - w[:-1]).norm(dim=1), w[0].norm(), richest(n_fg)
         path = (hop / base).cumsum(0)
-        both = lambda way, std=lambda d: d.std(correction=0): torch.stack(
-            [way.mean(), std(way)]
+        both = lambda way, spread=lambda d: d.var(correction=0): torch.stack(
+            [way.mean(), spread(way)]
         ).double()
         before = torch.cat([path.new_zeros(1), path])
         mistakes = {
@@ -334,10 +334,10 @@ def check_learning_speed(function: Callable) -> Verdict:
             "one step too few: n_fg[0] stands after epoch 1, when the weights have moved "
             "once.": both(before[best]),
             "one step only: add up all steps until m̂.": both((hop / base)[best]),
-            "D_std is the variance here: take the root.": both(
-                path[best], lambda d: d.var(correction=0)
+            "D_std is a variance, as the paper prints it: this is its root.": both(
+                path[best], lambda d: d.std(correction=0)
             ),
-            "D_std divides by N − 1 here: divide by N.": both(path[best], lambda d: d.std()),
+            "D_std divides by N − 1 here: divide by N.": both(path[best], lambda d: d.var()),
             "these are epochs: return the way of the weights.": both(best + 1.0),
             "each image has its own m̂; this is the whole way.": both(
                 path[-1].expand(n_fg.shape[1])

@@ -174,11 +174,11 @@ def check_counts_of_concepts(function: Callable) -> Verdict:
 
 
 def course(concepts: Tensor, distance: Sequence[float]) -> tuple[float, float, float]:
-    """The solution: D_mean, D_std (a standard deviation) and rho from foreground concepts (M, N, g,
-    g) and distances (M,).
+    """The solution: D_mean, D_std (the paper's, a variance) and rho from foreground concepts (M, N,
+    g, g) and distances (M,).
     """
     at = torch.as_tensor(distance, dtype=torch.float64)[richest(concepts.sum((2, 3)))]
-    return float(at.mean()), float(at.std(correction=0)), float(stability(concepts).double().mean())
+    return float(at.mean()), float(at.var(correction=0)), float(stability(concepts).double().mean())
 
 
 def check_course(function: Callable) -> Verdict:
@@ -193,21 +193,21 @@ def check_course(function: Callable) -> Verdict:
             c.sum((1, 2)).double() for c in (concepts.any(0), concepts[-1], concepts.all(0))
         )
         rho = (final / union.clamp(min=1)).mean()
-        d = torch.stack([at.mean(), at.std(correction=0)])
+        d = torch.stack([at.mean(), at.var(correction=0)])
         want = torch.tensor(course(concepts, distance), dtype=torch.float64)
         mistakes = {
             "of several epochs with most concepts take the *first*.": torch.stack(
-                [last.mean(), last.std(correction=0), rho]
+                [last.mean(), last.var(correction=0), rho]
             ),
-            "D_std is the variance, as in the authors' code: take the root.": torch.stack(
-                [d[0], d[1] ** 2, rho]
+            "D_std is a variance, as the paper prints it: this is its root.": torch.stack(
+                [d[0], d[1] ** 0.5, rho]
             ),
-            "divide by N, not by N - 1 (`correction=0`).": torch.stack([d[0], at.std(), rho]),
+            "divide by N, not by N - 1 (`correction=0`).": torch.stack([d[0], at.var(), rho]),
             "m-hat belongs to each image: this takes one epoch for all.": torch.stack(
                 [distance[n.mean(1).argmax()], torch.zeros(()).double(), rho]
             ),
             "D_mean looks up the *distance* at the epoch m-hat, this is the number of the "
-            "epoch.": torch.stack([(r := richest(n).double()).mean(), r.std(correction=0), rho]),
+            "epoch.": torch.stack([(r := richest(n).double()).mean(), r.var(correction=0), rho]),
             "rho is averaged over images: this divides the sums.": torch.stack(
                 [*d, final.sum() / union.sum()]
             ),

@@ -119,7 +119,7 @@ def speed(
     base=lambda w: w[0].norm(),
     add=lambda h: h.cumsum(0),
     shift=0,
-    std=lambda d: d.std(correction=0),
+    std=lambda d: d.var(correction=0),
 ):
     """D_mean and D_std, right by default, with a switch for each mistake."""
 
@@ -147,7 +147,7 @@ def speed_by_loop(n_fg, weights):
             )
         )
     mean = sum(found) / len(found)
-    return mean, (sum((d - mean) ** 2 for d in found) / len(found)) ** 0.5
+    return mean, sum((d - mean) ** 2 for d in found) / len(found)
 
 
 def kept(top=lambda s: s[-1].sum((1, 2)), bottom=lambda s: s.any(0).sum((1, 2)), safe=True):
@@ -282,8 +282,8 @@ WRONG = {
         ),
         "one step too few": speed(shift=1),
         "one step only": speed(add=lambda h: h),
-        "variance": speed(std=lambda d: d.var(correction=0)),
-        "divided by N − 1": speed(std=lambda d: d.std()),
+        "root": speed(std=lambda d: d.std(correction=0)),
+        "divided by N − 1": speed(std=lambda d: d.var()),
         "epochs, not the way": speed(hop=lambda w: torch.ones(len(w) - 1), base=lambda w: 1.0),
         "the last epoch": speed(pick=lambda n: torch.full((n.shape[1],), len(n) - 1)),
         "the maximum of the mean curve": speed(

@@ -120,7 +120,7 @@ def test_counts_wrong(wrong, word):
 
 def walked(
     best=lambda n: (n == n.max(0).values).int().argmax(0),
-    spread=lambda d: d.std(correction=0),
+    spread=lambda d: d.var(correction=0),
     above=lambda c: c[-1],
     below=lambda c: c.any(0).sum((1, 2)).clamp(min=1),
     look=lambda d, k: d[k],
@@ -152,8 +152,8 @@ def test_course_right(right):
             walked(best=lambda n: len(n) - 1 - n.flip(0).eq(n.max(0).values).int().argmax(0)),
             "\\*first\\*",
         ),
-        (walked(spread=lambda d: d.var(correction=0)), "variance"),
-        (walked(spread=lambda d: d.std()), "divide by N"),
+        (walked(spread=lambda d: d.std(correction=0)), "root"),
+        (walked(spread=lambda d: d.var()), "divide by N"),
         (
             walked(best=lambda n: n.double().mean(1).argmax().expand(n.shape[1])),
             "one epoch for all",
