@@ -2,7 +2,7 @@
 ``fetch`` is called.
 """
 
-from .augment import CropFlip, Flip, Jitter
+from .augment import CropFlip, Flip, Jitter, per_image
 from .batch import Batch
 from .boxes import pad_boxes
 from .corruption import imbalanced_counts, with_imbalance, with_label_noise
@@ -27,6 +27,7 @@ __all__ = [
     "names",
     "pack",
     "pad_boxes",
+    "per_image",
     "unpack",
     "with_imbalance",
     "with_label_noise",

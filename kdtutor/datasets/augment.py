@@ -7,6 +7,7 @@ view)``, a pure function: the same image and the same id give the same pixels, a
 teacher's answers can therefore be stored once per (image, id) and used by every student. Its
 ``repr`` names it completely, because it is part of the key of that store."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -234,3 +235,31 @@ def Flip() -> CropFlip:
         (2, 0)
     """
     return CropFlip(pad=0)
+
+
+@dataclass(frozen=True)
+class PerImage:
+    """A transform of single images, for a batch (``per_image``)."""
+
+    transform: Callable
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return torch.stack([self.transform(image) for image in images])
+
+
+def per_image(transform: Callable) -> PerImage:
+    """An augmentation that calls a transform once for each image of a batch.
+
+    Transforms of torchvision and many others draw one crop for all that they are given at once.
+
+    Args:
+        transform: (C, H, W) -> (C, H, W); all of one size.
+
+    Returns:
+        For ``Data(augment=)``. It is slower than ``CropFlip``, and its views have no id.
+
+    Example:
+        >>> per_image(lambda image: image.flip(-1))(torch.tensor([[[[1, 2]]]])).tolist()
+        [[[[2, 1]]]]
+    """
+    return PerImage(transform)

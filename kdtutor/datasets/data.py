@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from ..tasks import Classification, Task
+from .augment import per_image
 from .batch import Batch, digest, leaves, sent, tree_map
 from .moving import check_movable, moved
-from .pixels import inputs, normalised
+from .pixels import check_view, inputs, normalised
 from .split import Split, class_indices, held_out, stratified
 
 __all__ = ["Batch", "Data", "Split", "digest", "leaves", "tree_map"]
@@ -31,8 +32,11 @@ class Data:
         train: The training split.
         test: The test split; None: nothing to test on.
         augment: None, or an augmentation of ``datasets.augment``, or any callable of a uint8 batch
-            (its views have no id). Masks and boxes move with the pixels, as the task says.
-        mean: Per channel, of pixels scaled to [0, 1]; empty: no normalisation.
+            that returns bytes, or floats in [0, 1] (its views have no id). Transforms of
+            torchvision are called image by image, as ``per_image`` does. Masks and boxes move with
+            the pixels, as the task says.
+        mean: Per channel, of pixels scaled to [0, 1]; empty: no normalisation. Float images count
+            as scaled already.
         std: Per channel; a batch holds (x/255 - mean) / std.
         task: What a label is. Default: one class index per example.
 
@@ -66,6 +70,9 @@ class Data:
             object.__setattr__(self, "test", self.train.select([]))
         for part, split in (("train", self.train), ("test", self.test)):
             self.task.check_labels(split.y, len(self.classes), f"{self.name}: {part}")
+        if type(self.augment).__module__.startswith("torchvision.transforms"):
+            # It draws one crop and one flip for what it is given, and it would be given a batch.
+            object.__setattr__(self, "augment", per_image(self.augment))
         if self.augment is not None:
             check_movable(self.augment, self.train.x, self.train.y, self.task, self.name)
 
@@ -248,5 +255,8 @@ class Data:
                 ids = change.sample(len(rows), shuffle) if view is None else ids
                 x, y = moved(change, ids, x, y, self.task)
             elif change is not None:
-                x, ids = change(x), None
+                made, ids = change(x), None
+                # To look at values a GPU must be waited for: there the first batch is enough.
+                check_view(change, x, made, look=not start or leaves(x)[0].device.type == "cpu")
+                x = made
             yield Batch(inputs(x, self.mean, self.std), y, split.index[rows], ids, source)

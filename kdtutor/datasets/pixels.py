@@ -32,7 +32,8 @@ def normalised(images: Tensor, mean=(), std=()) -> Tensor:
     """uint8 images as float32: (x/255 - mean) / std, in channels-last layout.
 
     Args:
-        images: (B, C, H, W) uint8; inputs of any other type pass unchanged.
+        images: (B, C, H, W) uint8. Floats count as pixels in [0, 1] already: (x - mean) / std;
+            without a mean they pass unchanged, as inputs of any other type do.
         mean: Per channel, of pixels scaled to [0, 1]; empty: only scaled.
         std: Per channel.
 
@@ -44,20 +45,58 @@ def normalised(images: Tensor, mean=(), std=()) -> Tensor:
         >>> float(normalised(white)), float(normalised(white, (0.5,), (0.25,)))
         (1.0, 2.0)
     """
-    if images.dtype != torch.uint8:
+    bytes_ = images.dtype == torch.uint8
+    if not bytes_ and not (mean and images.is_floating_point()):
         return images
-    x = images.float()
+    x = images.float() if bytes_ else images.clone()
     if mean:
         shape = (1, -1) + (1,) * (x.ndim - 2)
         # Made here and sent: made there, every batch would wait for the GPU.
         mean, std = (torch.tensor(v).view(shape) for v in (mean, std))
-        scale, shift = (sent(t, x.device) for t in (1 / (255 * std), mean / std))
+        factor = 1 / (255 * std) if bytes_ else 1 / std
+        scale, shift = (sent(t.to(x.dtype), x.device) for t in (factor, mean / std))
         x.mul_(scale).sub_(shift)
     else:
         x.mul_(1 / 255)
     # Channels last comes at the end: per-channel arithmetic in that layout has an inner loop of
     # three (measured: half as fast).
     return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+
+
+def check_view(change, given, made, look: bool) -> None:
+    """Checks what an augmentation without numbered views made of a batch.
+
+    Args:
+        change: The augmentation.
+        given: The batch before.
+        made: What it returned.
+        look: Look at the values, too.
+
+    Raises:
+        ValueError: For anything but as many examples, and for floats beyond [0, 1] made of bytes:
+            the test images are scaled, so these would be of another kind.
+
+    Example:
+        >>> x = torch.full((1, 1, 2, 2), 255, dtype=torch.uint8)
+        >>> check_view("half", x, x / 255, look=True)
+    """
+    if not isinstance(given, Tensor):
+        return
+    if not isinstance(made, Tensor) or len(made) != len(given):
+        what = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
+        raise ValueError(
+            f"augment={change!r} was given {tuple(given.shape)} and returned {what}: it takes a "
+            "whole batch and returns as many examples. A transform of single images: "
+            "datasets.per_image(transform)."
+        )
+    if look and given.dtype == torch.uint8 and made.is_floating_point() and made.numel():
+        low, high = (float(v) for v in made.aminmax())
+        if low < -1e-6 or high > 1 + 1e-6:
+            raise ValueError(
+                f"augment={change!r} made floats from {low:.3g} to {high:.3g} of bytes; expected "
+                "bytes (uint8), or floats in [0, 1], which Data(mean=, std=) normalises like the "
+                "test images. Divide by 255, and leave normalisation to Data."
+            )
 
 
 def inputs(x, mean=(), std=()):
