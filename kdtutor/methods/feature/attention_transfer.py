@@ -392,7 +392,7 @@ class GradientAttentionTransfer(Offline):
             create_graph=True,
         )
         theirs, *_ = self.teacher.input_gradient(
-            outputs.batch, lambda z, _: F.cross_entropy(z.float(), y, reduction="none")
+            outputs.batch, lambda z, _: F.cross_entropy(precise(z), y, reduction="none")
         )
         return label_term(outputs, self.ce_weight) | {
             "gradient": self.at_weight / 2 * gradient_attention_loss(own, theirs)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ...datasets import Batch
 from ...distiller import Distiller, check_batch
+from ...distiller.tensors import precise
 from ...errors import check_same_device, check_temperature, check_variant, check_weights
 from ...models.common import initialise
 from ...softening import distillation_kl
@@ -126,8 +127,9 @@ class ONE(Distiller):
         """Branches' logits (M, B, C) and the gate (B, M)."""
         first, features = Taps(self.student, [self.split])(x)
         shared = features[self.split]
-        logits = torch.stack([first.float(), *(branch(shared).float() for branch in self.branches)])
-        return logits, self.gate(shared.flatten(2).mean(2) if shared.ndim > 2 else shared).float()
+        logits = torch.stack([precise(z) for z in (first, *(b(shared) for b in self.branches))])
+        gate = self.gate(shared.flatten(2).mean(2) if shared.ndim > 2 else shared)
+        return logits, precise(gate)
 
     def terms(self, batch: Batch):
         check_batch(self.student, batch)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ...datasets import Data, Split
 from ...datasets.batch import sent
 from ...distiller import Layers, Offline, Outputs, check_weight, label_term
-from ...distiller.tensors import full_precision, readable
+from ...distiller.tensors import full_precision, precise, readable
 from ...errors import check_temperature, unknown
 from ...taps.default_layers import embedding
 from ...teacher import Teacher
@@ -240,11 +240,12 @@ class CRD(Offline):
         Raises:
             ValueError: if all examples have one class.
         """
-        device, n, generator = (
-            self.embed_student.weight.device,
+        weight, n, generator = (
+            self.embed_student.weight,
             len(train),
             torch.Generator().manual_seed(0),
         )
+        device = weight.device
         # Uniform numbers of variance 1 / dimensions: rows of length about 1.
         bound = 1 / math.sqrt(self.dimensions / 3)
         for name in ("memory_student", "memory_teacher"):
@@ -252,9 +253,9 @@ class CRD(Offline):
                 name,
                 torch.empty(n, self.dimensions)
                 .uniform_(-bound, bound, generator=generator)
-                .to(device),
+                .to(precise(weight.detach())),
             )
-        self.register_buffer("z", torch.zeros(2, device=device))
+        self.register_buffer("z", torch.zeros(2).to(self.memory_student))
         rows = torch.full((int(train.index.max()) + 1,), -1)
         rows[train.index] = torch.arange(n)
         self._rows = rows  # on the CPU, as a batch's index is
@@ -310,8 +311,8 @@ class CRD(Offline):
     def losses(self, outputs: Outputs):
         ((own, theirs),) = self.pairs(outputs)
         rows, y = self._positions(outputs.batch.index, len(outputs.batch.y)), outputs.batch.y
-        student = F.normalize(self.embed_student(own.flatten(1)).float(), dim=1)
-        teacher = F.normalize(self.embed_teacher(theirs.flatten(1)).float(), dim=1)
+        student = F.normalize(precise(self.embed_student(own.flatten(1))), dim=1)
+        teacher = F.normalize(precise(self.embed_teacher(theirs.flatten(1))), dim=1)
         k = min(self.negatives, self._others)
         draw = draw_negatives if readable(y) else _draw_unread
         drawn, mask = draw(self.labels, y, k)

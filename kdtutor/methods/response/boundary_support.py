@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ...distiller import Offline, Outputs, check_weight, label_term
-from ...distiller.tensors import readable
+from ...distiller.tensors import precise, readable
 from ...errors import check_temperature
 from ...softening import distillation_kl, soften
 from ...taps import call, input_gradient
@@ -269,5 +269,5 @@ class BSS(Offline):
             self.step_size,
             bounds=bounds,
         )
-        term = distillation_kl(call(self.student, x).float(), self.teacher(x), t)
+        term = distillation_kl(precise(call(self.student, x)), self.teacher(x), t)
         return terms | {"bss": bss_weight / t**2 * term}
