@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .inputs import example_input
-from .logits import call
+from .logits import call, logits_of
 from .modes import eval_mode
 from .read import Taps
 
@@ -53,29 +53,55 @@ def levels(net: nn.Module) -> list[str]:
     return names
 
 
-def embedding(net: nn.Module) -> str:
-    """The path of what enters the last linear layer: the pooled features that the classifier sees.
+def embedding(net: nn.Module, example: Tensor | None = None) -> str:
+    """The path of what enters the classifier: the pooled features that it sees.
+
+    The classifier is the linear layer that runs last and gives as many numbers as the network
+    answers, found by watching one dry run. Without an input the linear layer that was defined last
+    stands for it; ``RKD`` checks it on its first batch.
 
     Args:
         net: any torch module.
+        example: an input; None: made from ``net.input_shape``, if it has one.
 
     Returns:
         A path such as "fc:input", whose feature is (B, D).
 
     Raises:
-        ValueError: for a network without a linear layer.
+        ValueError: for a network without a linear layer, and for one whose answers no linear layer
+            gives: one without its head.
 
     Example:
         >>> embedding(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)))
         '2:input'
     """
-    linear = [name for name, module in net.named_modules() if isinstance(module, nn.Linear)]
+    linear = {module: name for name, module in net.named_modules() if isinstance(module, nn.Linear)}
     if not linear:
         raise ValueError(
             f"{type(net).__name__} has no linear layer whose input could be its embedding: pass "
             "layers=, pairs of paths (student, teacher)."
         )
-    return linear[-1] + ":input"
+    if example is None and getattr(net, "input_shape", None) is None:
+        return list(linear.values())[-1] + ":input"
+    ran: list[tuple[str, torch.Size]] = []
+    hooks = [
+        module.register_forward_hook(lambda m, _, out: ran.append((linear[m], out.shape)))
+        for module in linear
+    ]
+    try:
+        with eval_mode(net):
+            answers = logits_of(call(net, example_input(net, example)))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    heads = [name for name, shape in ran if len(shape) == 2 and shape == answers.shape]
+    if not heads:
+        raise ValueError(
+            f"{type(net).__name__} answers with {tuple(answers.shape)}, and no linear layer gives "
+            "that: a network without its head has no default embedding. Pass layers=, pairs of "
+            "paths (student, teacher); kdtutor.taps.layers(net) lists all."
+        )
+    return heads[-1] + ":input"
 
 
 def before_relu(net: nn.Module, layer: str, example: Tensor | None = None) -> str:

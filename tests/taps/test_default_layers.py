@@ -5,10 +5,12 @@ a layer.
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from losses import batch, foreign, small
-from small import net
+from small import blobs, net
 from torch import nn
 
+from kdtutor.methods import RKD
 from kdtutor.models import resnet14, wrn
 from kdtutor.taps import Taps
 from kdtutor.taps.default_layers import before_relu, embedding, levels, parameters_before
@@ -34,6 +36,66 @@ def test_the_embedding_is_what_enters_the_last_linear_layer():
     assert embedding(several) == "4:input"
     with pytest.raises(ValueError, match="no linear layer"):
         embedding(nn.Sequential(nn.Conv2d(3, 3, 1)))
+
+
+class HeadFirst(nn.Module):
+    """Its classifier is defined before the layer that it reads."""
+
+    def __init__(self, inputs=16):
+        super().__init__()
+        self.head, self.body = nn.Linear(8, 3), nn.Linear(inputs, 8)
+
+    def forward(self, x):
+        return self.head(self.body(x.flatten(1)).relu())
+
+
+def vit(**kwargs):
+    return torchvision.models.VisionTransformer(16, 8, 1, 2, 12, 24, num_classes=3, **kwargs)
+
+
+def test_the_classifier_is_the_linear_layer_that_runs_last_not_the_one_defined_last():
+    x = torch.rand(2, 1, 4, 4)
+    assert embedding(HeadFirst(), x) == "head:input"
+    known = HeadFirst()
+    known.input_shape = (1, 4, 4)
+    assert embedding(known) == "head:input"
+    soft = nn.Sequential(nn.Flatten(), HeadFirst(), nn.LogSoftmax(1))
+    assert embedding(soft, x) == "1.head:input"
+    assert embedding(vit(), torch.rand(2, 3, 16, 16)) == "heads.head:input"
+
+
+def test_a_network_without_its_head_has_no_embedding():
+    headless = vit()
+    headless.heads = nn.Identity()
+    with pytest.raises(ValueError, match=r"answers with \(2, 12\).*without its head.*layers="):
+        embedding(headless, torch.rand(2, 3, 16, 16))
+
+
+@pytest.mark.parametrize("which", ["student", "teacher"])
+def test_rkd_never_reads_an_inner_layer_for_the_embedding(which):
+    """Whether it knows an input before, or the first batch shows it."""
+    nets = {"student": plain(), "teacher": plain()} | {which: HeadFirst()}
+    data = blobs()
+    some = next(data.batches(data.train, 8))
+    rkd = RKD(*nets.values())
+    with pytest.raises(ValueError, match="reads 'head:input', not 'body:input'.*example="):
+        rkd.terms(some)
+    rkd = RKD(*nets.values(), example=some.x[:2])
+    assert "head:input" in rkd.layers[0] and rkd.terms(some)["distance"] >= 0
+    headless = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), Halves())
+    with pytest.raises(ValueError, match="without its head"):
+        RKD(*({"student": plain(), "teacher": plain()} | {which: headless}).values()).terms(some)
+
+
+class Halves(nn.Module):
+    """The mean of both halves: what a pooling without a classifier returns."""
+
+    def forward(self, x):
+        return x.unflatten(1, (2, -1)).mean(1)
+
+
+def plain():
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3))
 
 
 def reads(network, layer, x):

@@ -189,6 +189,7 @@ class CRD(Offline):
         ce_weight: float = 1.0,
         example: Tensor | None = None,
     ):
+        self._example = example
         super().__init__(student, teacher, layers, example)
         if mode not in MODES:
             raise unknown("mode of CRD", mode, MODES)
@@ -227,7 +228,7 @@ class CRD(Offline):
             self.prepare(data.train if isinstance(data, Data) else data)
 
     def default_layers(self, net: nn.Module) -> list[str]:
-        return [embedding(net)]
+        return [embedding(net, self._example)]
 
     def prepare(self, train: Split) -> None:
         """Makes a fresh memory for these examples.

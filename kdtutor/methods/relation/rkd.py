@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...datasets import Batch
 from ...distiller import Layers, Offline, Outputs, check_weight, label_term
 from ...distiller.autograd import HandMade, directions, gram, unit_vectors, unit_vectors_backward
 from ...distiller.tensors import check_relations, full_precision, precise, rescaled
@@ -302,7 +303,10 @@ class RKD(Offline):
         variant: str = "paper",
         example: Tensor | None = None,
     ):
+        self._example = example
         super().__init__(student, teacher, layers, example)
+        # Nets of which no input is known are looked at when the first batch is there.
+        self._unseen = layers is None and not self._knows_an_input(example)
         check_weights(distance_weight=distance_weight, angle_weight=angle_weight)
         self.distance_weight, self.angle_weight = float(distance_weight), float(angle_weight)
         self.ce_weight, self.variant = (
@@ -312,7 +316,24 @@ class RKD(Offline):
         self.check_losses(example, distance_loss)
 
     def default_layers(self, net: nn.Module) -> list[str]:
-        return [embedding(net)]
+        return [embedding(net, self._example)]
+
+    def read(self, batch: Batch) -> Outputs:
+        if self._unseen:
+            self._unseen = False
+            for net, (path,) in (
+                (self.student, self.student_layers),
+                (self.teacher.net, self.teacher_layers),
+            ):
+                right = embedding(net, batch.x[:2]) if isinstance(batch.x, Tensor) else path
+                if right != path:
+                    raise ValueError(
+                        f"{type(net).__name__} defines its layers in another order than it runs "
+                        f"them: its classifier reads {right!r}, not {path!r}. Pass "
+                        "example=data.normalised(data.train.x[:2]), with which RKD finds it, or "
+                        "layers=."
+                    )
+        return super().read(batch)
 
     def losses(self, outputs: Outputs):
         terms, pairs = label_term(outputs, self.ce_weight), self.pairs(outputs)
