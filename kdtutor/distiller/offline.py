@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..datasets import Batch
 from ..taps import Taps, eval_mode, example_input
 from ..taps.default_layers import levels
+from ..taps.layout import channels_last
 from ..teacher import Teacher
 from .distiller import Distiller
 from .outputs import Outputs
@@ -30,6 +31,7 @@ class Offline(Distiller):
     for networks that carry no ``input_shape``."""
 
     input_gradient = False  # does a loss differentiate with respect to the pixels?
+    reads_maps = True  # does a loss tell the channels of its features from height and width?
     uses_logits = False  # does a loss compare logits? Then both networks must have the same classes
 
     def __init__(
@@ -98,7 +100,22 @@ class Offline(Distiller):
         with eval_mode(self.student):
             _, student = Taps(self.student, self.student_layers)(x)
         _, teacher = self.teacher.to(x.device).features(x, self.teacher_layers)
+        if self.reads_maps:
+            self._check_layout(x)
         return [(student[s], teacher[t]) for s, t in self.layers]
+
+    def _check_layout(self, x: Tensor) -> None:
+        """Raises ``ValueError`` for maps whose height would be taken for their channels."""
+        for who, net, paths in (
+            ("student", self.student, self.student_layers),
+            ("teacher", self.teacher.net, self.teacher_layers),
+        ):
+            for path in channels_last(net, paths, x):
+                raise ValueError(
+                    f"the {who}'s layer {path!r} gives maps (batch, height, width, channels), and "
+                    f"{type(self).__name__} would take the height for channels: pass it in layers= "
+                    f"as '{path.partition(':')[0]}:channels_last'."
+                )
 
     def _knows_an_input(self, example: Tensor | None) -> bool:
         return example is not None or hasattr(self.student, "input_shape")

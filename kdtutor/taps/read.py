@@ -4,6 +4,8 @@ during the call.
 A path is what ``named_modules()`` prints ("layer2.1"); it means the module's output.
 "layer2.1.relu2:input" means its input: the features before a ReLU. "layer2.1.relu#2" means the
 second time that a module runs in one forward pass (torchvision's blocks use one ReLU twice).
+"features.1:channels_last" is an output (B, H, W, C), as Swin transformers have them, given as
+(B, C, H, W).
 Inside an attention module (nn.MultiheadAttention, transformers' own) "encoder.attn:queries",
 ":keys", ":values" and ":attention" mean what no module returns (``attention.watch``).
 Nothing in the network changes, so one network can serve several readers."""
@@ -20,6 +22,8 @@ from ..errors import unknown
 from .attention import SIDES, check_attention, watch
 from .logits import call
 from .modes import eval_mode, unpacked_attention
+
+LAST = "channels_last"
 
 
 class _Read(Exception):
@@ -77,10 +81,11 @@ class Taps:
                     [m for m in modules if m],
                     "kdtutor.taps.layers(net) lists all of them.",
                 )
-            if side not in ("", "input", "output", *SIDES):
+            if side not in ("", "input", "output", LAST, *SIDES):
                 raise ValueError(
-                    f"layer {layer!r}: after the colon comes 'input' or 'output' (or, inside an "
-                    f"attention module, one of {SIDES}), not {side!r}."
+                    f"layer {layer!r}: after the colon comes 'input' or 'output', {LAST!r} for an "
+                    f"output (B, H, W, C), or, inside an attention module, one of {SIDES}; not "
+                    f"{side!r}."
                 )
             if side in SIDES:
                 check_attention(modules[path], layer)
@@ -134,6 +139,13 @@ class Taps:
                     f"('{layer.partition(':')[0]}#2'), or tap the block around it."
                 )
             features[layer] = value.clone() if copy else value
+            if layer.endswith(f":{LAST}"):
+                if value.ndim != 4:
+                    raise ValueError(
+                        f"layer {layer!r} gives {tuple(value.shape)}: only maps (B, H, W, C) are "
+                        "channels last."
+                    )
+                features[layer] = features[layer].permute(0, 3, 1, 2)
             if not value.is_inference():
                 originals.append((value, value._version))
             if self.stop and len(features) == len(self.layers):

@@ -166,6 +166,8 @@ class CRD(Offline):
         ['ce', 'crd']
     """
 
+    reads_maps = False  # rows of numbers
+
     embed_student: nn.Linear
     embed_teacher: nn.Linear
     memory_student: Tensor  # (n, dimensions), as the other

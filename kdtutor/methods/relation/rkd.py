@@ -292,6 +292,8 @@ class RKD(Offline):
         ['ce', 'distance', 'angle']
     """
 
+    reads_maps = False  # rows of numbers
+
     def __init__(
         self,
         student: nn.Module,

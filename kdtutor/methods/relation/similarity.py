@@ -94,6 +94,8 @@ class SimilarityPreserving(Offline):
         ['ce', 'sp']
     """
 
+    reads_maps = False  # rows of numbers
+
     def __init__(
         self,
         student: nn.Module,

@@ -1,0 +1,56 @@
+"""Which axis of a map holds the channels: a shape alone does not say it."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .modes import eval_mode
+from .read import Taps
+
+
+def channels_last(net: nn.Module, layers: Sequence[str], x: Tensor) -> list[str]:
+    """The layers whose maps are (B, H, W, C), as those of Swin transformers are.
+
+    An image twice as wide has maps twice as wide: the axis that grows is the width. Of a network
+    that takes no other size, a layer that ends in a linear layer or a layer norm has its channels
+    where these have them, last.
+
+    Args:
+        net: any torch module.
+        layers: paths, as ``Taps`` takes them.
+        x: a small batch of images (B, C, H, W).
+
+    Returns:
+        Those of ``layers`` that are channels last; all others are taken to be (B, C, H, W).
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(2))
+        >>> channels_last(net, ["0"], torch.rand(1, 3, 8, 8))
+        []
+    """
+    if x.ndim != 4:
+        return []
+    with torch.no_grad(), eval_mode(net):
+        read = Taps(net, layers)
+        shapes = {k: f.shape for k, f in read(x)[1].items() if f.ndim == 4}
+        if not shapes:
+            return []
+        try:
+            wide = {k: f.shape for k, f in read(torch.cat([x, x], 3))[1].items()}
+        except Exception:  # any network may refuse any size in its own way
+            return [k for k, shape in shapes.items() if _by_kind(net, k, shape)]
+    return [
+        k
+        for k, shape in shapes.items()
+        if len(wide[k]) == 4 and wide[k][2] > shape[2] and wide[k][3] == shape[3]
+    ]
+
+
+def _by_kind(net: nn.Module, layer: str, shape: torch.Size) -> bool:
+    """Does the layer itself say that its last axis holds the channels?"""
+    path, _, side = layer.partition(":")
+    module = net.get_submodule(path.partition("#")[0])
+    if isinstance(module, nn.LayerNorm):
+        return module.normalized_shape == (shape[-1],) and side != "channels_last"
+    return isinstance(module, nn.Linear) and side in ("", "output", "input")
