@@ -28,7 +28,7 @@ class Data:
 
     Args:
         name: What it is called.
-        classes: The names of the classes, () for a task without classes.
+        classes: The names of the classes, or their number; () for a task without classes.
         train: The training split.
         test: The test split; None: nothing to test on.
         augment: None, or an augmentation of ``datasets.augment``, or any callable of a uint8 batch
@@ -66,6 +66,14 @@ class Data:
     task: Task = field(default_factory=Classification)
 
     def __post_init__(self):
+        if isinstance(self.classes, int):
+            object.__setattr__(self, "classes", tuple(map(str, range(self.classes))))
+        elif isinstance(self.classes, str):
+            raise ValueError(
+                f"classes={self.classes!r}: expected the names of the classes, as ('cat', 'dog'), "
+                "or their number."
+            )
+        object.__setattr__(self, "classes", tuple(self.classes))
         if self.test is None:
             object.__setattr__(self, "test", self.train.select([]))
         for part, split in (("train", self.train), ("test", self.test)):

@@ -16,7 +16,8 @@ class Split:
     """The examples of one part of a dataset (train or test).
 
     Args:
-        x: (N, C, H, W) uint8 images, or float features, or a mapping of tensors with N rows.
+        x: (N, C, H, W) uint8 images, or float features, or a mapping of tensors with N rows. Arrays
+            (numpy, pandas) become tensors, here and below.
         y: (N,) int64, or a tensor or a mapping of tensors as the data's task says; None for
             unlabelled data.
         index: (N,) positions in the training set this split was cut from; an example that is
@@ -25,7 +26,8 @@ class Split:
         source: Names the inputs. Default: a digest of x.
 
     Raises:
-        ValueError: For lengths that differ, and for NaN or Inf among float inputs.
+        ValueError: For lengths that differ, NaN or Inf among float inputs, and what is no tensor or
+            array of numbers.
 
     Example:
         >>> split = Split(torch.zeros(3, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 1, 0]))
@@ -40,6 +42,10 @@ class Split:
     source: str = ""
 
     def __post_init__(self):
+        for name in ("x", "y"):
+            made = tree_map(lambda v, name=name: _tensor(name, v), getattr(self, name))
+            object.__setattr__(self, name, made)
+        object.__setattr__(self, "extra", {k: _tensor(k, v) for k, v in self.extra.items()})
         n = len(leaves(self.x)[0])
         for name, t in (
             [("x", t) for t in leaves(self.x)]
@@ -110,6 +116,26 @@ class Split:
             {k: take(v) for k, v in self.extra.items()},
             self.source,
         )
+
+
+def _tensor(name: str, value) -> Tensor:
+    """A tensor as it is, an array or a table (numpy, pandas) as a tensor of its values."""
+    if isinstance(value, Tensor):
+        return value
+    if hasattr(value, "__array__"):
+        import numpy as np
+
+        array = np.ascontiguousarray(value)
+        if array.dtype.kind in "biuf":
+            return torch.from_numpy(array.copy())
+        raise ValueError(
+            f"{name} is an array of {array.dtype}; expected numbers. Class names become indices "
+            "with np.unique(names, return_inverse=True)."
+        )
+    raise ValueError(
+        f"{name} is a {type(value).__name__}; expected a tensor, an array, or a mapping of them: "
+        "torch.stack(images), torch.tensor(labels)."
+    )
 
 
 def class_indices(split: Split, what: str) -> Tensor:

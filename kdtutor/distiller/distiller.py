@@ -45,6 +45,11 @@ class Distiller(nn.Module):
 
     def __init__(self, student: nn.Module):
         super().__init__()
+        if not isinstance(student, nn.Module):
+            raise TypeError(
+                f"student is a {type(student).__name__}; expected a torch.nn.Module, the network "
+                "to train."
+            )
         self.student = student
         self._logged: dict[str, tuple[Any, int]] = {}
         self._frozen: list[nn.Module] = []

@@ -163,8 +163,12 @@ class Teacher:
         for net in self.nets:
             net.to(*args, **kwargs)
         if self._cache is not None:
-            self._cache.to(next(self.nets[0].parameters()).device)
+            self._cache.to(self._device())
         return self
+
+    def _device(self) -> torch.device:
+        """Where its networks lie; the CPU for those without parameters."""
+        return next((p.device for net in self.nets for p in net.parameters()), torch.device("cpu"))
 
     def fingerprint(self) -> str:
         """Names the exact weights of all members and how they are combined: for caches and for a
@@ -210,7 +214,7 @@ class Teacher:
                     2,
                     augment=True,
                     shuffle=torch.Generator().manual_seed(0),
-                    device=next(self.nets[0].parameters()).device,
+                    device=self._device(),
                 )
             )
         )
@@ -263,14 +267,14 @@ class Teacher:
             ValueError: where another teacher gave these answers, or the file is damaged.
         """
         cache = LogitCache.load(path, self.fingerprint())
-        cache.to(next(self.nets[0].parameters()).device)
+        cache.to(self._device())
         self._cache = cache
         return self
 
     def _fill(self, data: Data, views: int) -> None:
         from ..display.progress import bar
 
-        device = next(self.nets[0].parameters()).device
+        device = self._device()
         with bar(total=len(data.train) * views, desc="teacher cache", unit="view") as progress:
             for view in range(views):
                 for batch in data.batches(data.train, 512, augment=True, view=view, device=device):

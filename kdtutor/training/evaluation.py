@@ -46,6 +46,7 @@ def evaluate(
         >>> 0 <= evaluate(mlp([8], inputs=64, classes=10), load("digits")) <= 1
         True
     """
+    check_data(data)
     split = data.test if split is None else split
     if split is None or not len(split):
         raise ValueError(f"{data.name} has no test set: pass split=, the examples to measure on.")
@@ -53,6 +54,16 @@ def evaluate(
         net, data.batches(split, batch_size, device=device_of(net)), chosen(metric, data)
     )
     return next(iter(values.values())) if len(values) == 1 else values
+
+
+def check_data(data) -> None:
+    """Raises ``TypeError`` for anything but kdtutor's data."""
+    if not all(hasattr(data, name) for name in ("batches", "task", "test")):
+        raise TypeError(
+            f"data is a {type(data).__name__}; expected a kdtutor.datasets.Data: "
+            "Data('mine', class_names, Split(x, y), Split(x_test, y_test)) of tensors in memory, "
+            "load('path/to/folder') of images, or a GeneratedData, which makes its batches."
+        )
 
 
 def chosen(metric: Metric | Callable | None, data: Data) -> Metric:

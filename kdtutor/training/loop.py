@@ -11,9 +11,10 @@ from ..distiller import Distiller, OptimizerFactory, Schedule
 from ..runs import environment
 from ..tasks import Metric
 from .epoch import Trainer
+from .evaluation import check_data
 from .history import History
 from .plan import optimizers_of, restore, share_epochs
-from .prepare import check_settings, pick_device, prepare
+from .prepare import check_distiller, check_settings, pick_device, prepare
 from .record import Record
 from .schedules import Unsaid, cosine, optimizer_factory
 from .spec import run_spec
@@ -83,6 +84,7 @@ def fit(
         NonFiniteError: for a NaN or Inf loss.
         torch.OutOfMemoryError: where the GPU's memory does not suffice, with what to lower.
         ValueError: for settings, data, networks or a metric that cannot work, before training.
+        TypeError: for a bare network instead of a method, and for what is no data of kdtutor.
         OSError: for a run_dir that cannot be written.
 
     Example:
@@ -93,7 +95,9 @@ def fit(
         >>> fit(CrossEntropy(net), load("digits"), 1, progress=False).status
         'finished'
     """
-    check_settings(epochs, batch_size, precision, snapshots, run_dir)
+    check_distiller(distiller)
+    check_data(data)
+    check_settings(epochs, batch_size, precision, snapshots, run_dir, validation)
     device, usual = pick_device(device), optimizer_factory(optimizer, lr, weight_decay)
     ready = prepare(distiller, data, device, validation, metric, test)
     walked = None if weight_path is None else WeightPath(distiller.deploy(), weight_path)

@@ -44,8 +44,25 @@ def pick_device(device: str | torch.device | None = None) -> torch.device:
     return torch.device("cuda", torch.cuda.current_device() if found.index is None else found.index)
 
 
-def check_settings(epochs: int, batch_size: int, precision: str, snapshots, run_dir) -> None:
+def check_distiller(distiller) -> None:
+    """Raises ``TypeError`` for anything but a method around its networks."""
+    if not isinstance(distiller, Distiller):
+        raise TypeError(
+            f"distiller is a {type(distiller).__name__}; expected a method around its networks: "
+            "CrossEntropy(net) for labels alone, Hinton(net, teacher), and so on "
+            "(kdtutor.methods.catalog())."
+        )
+
+
+def check_settings(
+    epochs: int, batch_size: int, precision: str, snapshots, run_dir, validation: float
+) -> None:
     """Raises ``ValueError`` for settings that cannot work, whatever the data."""
+    if isinstance(validation, bool) or not isinstance(validation, (int, float)):
+        raise ValueError(
+            f"validation is a {type(validation).__name__}; expected a fraction of the training "
+            "examples, such as 0.1, or 0 for none."
+        )
     if precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)
     if batch_size < 1 or epochs < 1:
@@ -129,7 +146,18 @@ def _check_first_batch(distiller: Distiller, data: Data, train: Split, device) -
     batch = next(iter(data.batches(train, min(2, len(train)), device=device)))
     net = distiller.deploy()
     with eval_mode(net):
-        output = call(net, batch.x)
+        try:
+            output = call(net, batch.x)
+        except RuntimeError as error:
+            kinds = {p.dtype for p in net.parameters()}
+            mine = batch.x.dtype if isinstance(batch.x, torch.Tensor) else None
+            if mine is None or not mine.is_floating_point or not kinds or mine in kinds:
+                raise
+            raise ValueError(
+                f"the inputs of {data.name} are {mine} and the network's weights "
+                f"{' and '.join(map(str, kinds))}: convert the one, x.float(), or the other, "
+                "net.double()."
+            ) from error
     data.task.check_first_batch(output, batch, len(data.classes), data.name)
 
 
