@@ -143,8 +143,9 @@ class Call:
                     hung = hung if heard["begun"] else float("inf")
                 answer = self.hear(heard)
                 if answer is not None:
-                    process.stdin.write(json.dumps(answer) + "\n")
-                    process.stdin.flush()
+                    with contextlib.suppress(BrokenPipeError):  # it died: its status says so
+                        process.stdin.write(json.dumps(answer) + "\n")
+                        process.stdin.flush()
                 if "rows" in heard or "lack" in heard:
                     begun, hung = None, float("inf")
             status = process.wait()

@@ -234,6 +234,15 @@ def test_a_table_keeps_what_a_reader_needs(tmp_path):
     assert json.dumps(sorted(again.known(MACHINE)))
 
 
+def test_why_a_part_without_cells_failed_is_forgotten_once_it_goes_on(tmp_path):
+    table = Table(tmp_path / "t.csv", ["method", "seed"], "Runs.")
+    table.put([{"error": "no data"}], MACHINE)
+    table.put([{"error": "no data"}], MACHINE | {"card": "another"})
+    table.put([{"method": "AT", "seed": 0, "accuracy": 90}], MACHINE)
+    found = rows(tmp_path / "t.csv")
+    assert [(r["card"], r["error"]) for r in found] == [("another", "no data"), ("a card", "")]
+
+
 SEEDS = """
 import torch
 from on_gpu.sharing import CLASSES, stacked_step

@@ -41,6 +41,8 @@ class Table:
         rows = [{k: str(v) for k, v in r.items()} | {c: machine[c] for c in WHERE} for r in rows]
         old = {(self.name(r), r["card"], r["torch"]) for r in rows}
         kept = [r for r in self.rows if (self.name(r), r.get("card"), r.get("torch")) not in old]
+        # Why a part without cells of its own failed: over, now that it is told anew.
+        kept = [r for r in kept if any(self.name(r)) or r.get("card") != machine["card"]]
         self.rows = kept + rows
         self.write(machine)
         return sum(self.name(r) not in known for r in rows)
