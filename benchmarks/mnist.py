@@ -45,12 +45,13 @@ class Study:
         self.cache: dict = {}
 
     def fit(self, name, seed, distiller, data, epochs, batch_size=100, **kwargs):
+        if "optimizer" not in kwargs:
+            kwargs["weight_decay"] = 0
         fit(
             distiller,
             data,
             epochs,
             batch_size=batch_size,
-            weight_decay=0,
             schedule=linear,
             seed=seed,
             validation=0,
