@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .modes import eval_mode
-from .read import Taps
+from .read import LAST, Taps
 
 
 def channels_last(net: nn.Module, layers: Sequence[str], x: Tensor) -> list[str]:
@@ -50,7 +50,9 @@ def channels_last(net: nn.Module, layers: Sequence[str], x: Tensor) -> list[str]
 def _by_kind(net: nn.Module, layer: str, shape: torch.Size) -> bool:
     """Does the layer itself say that its last axis holds the channels?"""
     path, _, side = layer.partition(":")
+    if side == LAST:  # turned already
+        return False
     module = net.get_submodule(path.partition("#")[0])
     if isinstance(module, nn.LayerNorm):
-        return module.normalized_shape == (shape[-1],) and side != "channels_last"
-    return isinstance(module, nn.Linear) and side in ("", "output", "input")
+        return module.normalized_shape == (shape[-1],)
+    return isinstance(module, nn.Linear)
