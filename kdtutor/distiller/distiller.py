@@ -42,6 +42,7 @@ class Distiller(nn.Module):
     progress: float = 0.0
     task: Task = Classification()
     labels_only = False  # does it minimise the label loss and nothing else?
+    relates_examples = False  # does a loss relate the examples of a batch to one another?
 
     def __init__(self, student: nn.Module):
         super().__init__()

@@ -5,7 +5,8 @@ from .files import CannotWrite, replace_file
 from .identity import describe, named, short_hash
 from .kinds import parts
 from .provenance import environment
-from .state import load_state, load_weights, save_state, save_weights
+from .state import load_state, save_state
+from .weights import load_weights, own_name, save_weights
 
 __all__ = [
     "CannotWrite",
@@ -15,6 +16,7 @@ __all__ = [
     "load_state",
     "load_weights",
     "named",
+    "own_name",
     "parts",
     "replace_file",
     "save_state",

@@ -113,6 +113,11 @@ class RunDirectory:
         """Replaces the checkpoint."""
         save_state(self.path / "checkpoint.safetensors", state)
 
+    def reopen(self, spec: dict) -> None:
+        """Makes a finished run one that goes on, with another spec."""
+        (self.path / "result.json").unlink(missing_ok=True)
+        self._write_json("spec.json", spec)
+
     def finish(self, result: dict) -> None:
         """Writes result.json, the last thing a finished run writes."""
         self._write_json("result.json", result)

@@ -8,10 +8,14 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..datasets.data import digest
 from .files import replace_file
+
+
+class ForeignFile(ValueError):
+    """A whole file, but of something else."""
 
 
 def _pack(value, tensors: dict[str, Tensor]):
@@ -79,10 +83,16 @@ def load_state(path: str | Path) -> Any:
         with safe_open(path, framework="pt") as f:
             meta = f.metadata() or {}
             tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 - a file, no dict
+        if tensors and "state" not in meta:
+            raise ForeignFile(
+                f"{path} is a safetensors file with tensors under names of their own "
+                f"({', '.join(list(tensors)[:3])}, ...), not the state of a run: load_weights(net, "
+                "path) reads weights."
+            )
         skeleton = json.loads(meta["state"])
         if digest([tensors[str(i)] for i in range(len(tensors))]) != meta["digest"]:
             raise ValueError("its contents do not match its checksum")
-    except FileNotFoundError:
+    except (FileNotFoundError, ForeignFile):
         raise
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         raise ValueError(
@@ -91,45 +101,3 @@ def load_state(path: str | Path) -> Any:
             "start over, or put back a good copy."
         ) from error
     return _unpack(skeleton, tensors)
-
-
-def save_weights(net: nn.Module, path: str | Path, **about) -> None:
-    """Saves a network's weights to a safetensors file, which appears complete or not at all.
-
-    Args:
-        net: the network.
-        path: the file.
-        about: a few words about them (plain data), kept beside them.
-    """
-    save_state(path, {"weights": dict(net.state_dict()), "about": about})
-
-
-def load_weights(net: nn.Module, path: str | Path) -> nn.Module:
-    """Loads weights saved by ``save_weights`` into a network of the same architecture.
-
-    Args:
-        net: the network, changed in place.
-        path: the file.
-
-    Returns:
-        The network.
-
-    Raises:
-        ValueError: for a damaged file or for weights of another architecture.
-
-    Example:
-        >>> import tempfile
-        >>> net = nn.Linear(2, 2)
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     save_weights(net, f"{folder}/w.safetensors", epoch=1)
-        ...     load_weights(nn.Linear(2, 2), f"{folder}/w.safetensors")
-        Linear(in_features=2, out_features=2, bias=True)
-    """
-    try:
-        net.load_state_dict(load_state(path)["weights"])
-    except RuntimeError as error:
-        raise ValueError(
-            f"the weights in {path} belong to another architecture than {type(net).__name__}: "
-            f"{error}"
-        ) from error
-    return net

@@ -6,18 +6,23 @@ from .evaluation import accuracy, evaluate
 from .history import History
 from .loop import fit
 from .prepare import pick_device
+from .processes import ProcessLost
+from .rates import per_epoch, per_step
 from .schedules import constant, cosine, linear, sgd, steps
 from .watch import NonFiniteError
 
 __all__ = [
     "History",
     "NonFiniteError",
+    "ProcessLost",
     "accuracy",
     "constant",
     "cosine",
     "evaluate",
     "fit",
     "linear",
+    "per_epoch",
+    "per_step",
     "pick_device",
     "sgd",
     "steps",

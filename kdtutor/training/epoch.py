@@ -12,8 +12,11 @@ import torch
 from torch import Tensor
 
 from ..datasets import Batch, Data, Split
-from ..distiller import Distiller, Player, Schedule, Terms, check_terms
-from .plan import Part
+from ..distiller import Distiller, Player, Terms, check_terms
+from ..distiller.processes import count, rank
+from .averaging import Averaged
+from .plan import Learner, Part
+from .processes import average_gradients, same_row, same_statistics, share
 from .watch import NonFiniteError, diagnosis
 from .weight_path import WeightPath
 
@@ -26,18 +29,23 @@ class Trainer:
     data: Data
     train: Split
     batch_size: int
-    schedule: Schedule
     seed: int
     device: torch.device
     precision: str
+    drop_last: bool = True
+    accumulate: int = 1
+    clip_norm: float | None = None
+    average: Averaged | None = None
     walked: WeightPath | None = None
 
     @property
     def steps(self) -> int:
         """How many batches an epoch has."""
-        return self.data.steps(self.train, self.batch_size)
+        full = self.data.steps(self.train, self.batch_size)
+        rest = isinstance(self.train, Split) and len(self.train) > full * self.batch_size
+        return full + (rest and not self.drop_last)
 
-    def epoch(self, part: Part, optimizers, number: int, report: Callable) -> dict:
+    def epoch(self, part: Part, learners: list[Learner], number: int, report: Callable) -> dict:
         """Trains epoch ``number`` (from 0) of a part of the plan; returns the epoch's row."""
         # Seeds belong to epochs, so an epoch is the same whether or not the run was interrupted
         # before it.
@@ -53,32 +61,47 @@ class Trainer:
             shuffle=order,
             augment=True,
             device=self.device,
-            drop_last=True,
+            drop_last=self.drop_last,
         )
-        for step, batch in enumerate(batches):
+        for step, whole in enumerate(batches):
             self.distiller.progress = (number - part.first + step / self.steps) / part.count
-            for player, optimizer in zip(part.stage.players, optimizers):
-                for _ in range(player.steps):
-                    terms = self._step(part, player, optimizer, batch, number, step)
-                    means.add(player, terms)
-            with torch.no_grad():
-                self.distiller.after_step(batch)
-            if self.walked:
-                self.walked.step()
+            batch, weight = share(whole)
+            if count() > 1:  # dropout and the like: each process its own, whatever its batches drew
+                torch.manual_seed(mix(self.seed, number, step, rank()))
+            for learner in learners:
+                for _ in range(learner.player.steps):
+                    terms = self._step(learner, batch, weight, number, step, len(learners) == 1)
+                    means.add(learner.player, terms, weight)
+            if self._ends(step):
+                self._stepped(batch)
             report(step, means)
         row: dict[str, Any] = {"epoch": number + 1, "stage": part.stage.name}
-        row |= means.row(optimizers) | self.distiller.logged()
+        row |= same_row(means.row(learners) | self.distiller.logged())
         row |= self.walked.row() if self.walked else {}
         if not math.isfinite(row["loss"]):
             raise NonFiniteError(diagnosis(self.distiller, batch, terms, number + 1, step + 1))
+        same_statistics(self.distiller)
         return row | {"seconds": time.perf_counter() - began}
 
-    def _step(self, part: Part, player: Player, optimizer, batch: Batch, number: int, step: int):
-        """One step of one player; returns its terms."""
-        schedule = player.schedule or self.schedule
-        for group in optimizer.param_groups:
-            start = group.setdefault("initial_lr", group["lr"])
-            group["lr"] = start * schedule(self.distiller.progress)
+    def _ends(self, step: int) -> bool:
+        """Does this batch end a step of the optimisers?"""
+        return (step + 1) % self.accumulate == 0 or step + 1 == self.steps
+
+    def _stepped(self, batch: Batch) -> None:
+        """After a step of all players."""
+        with torch.no_grad():
+            self.distiller.after_step(batch)
+        if self.average:
+            self.average.step(self.distiller.deploy())
+        if self.walked:
+            self.walked.step()
+
+    def _step(
+        self, learner: Learner, batch: Batch, weight: float, number: int, step: int, alone: bool
+    ) -> Terms:
+        """One batch of one player; returns its terms."""
+        player, optimizer, rate = learner
+        rate.set(self.distiller.progress)
         with self._precision():
             terms = player.terms(batch)
         if not step:
@@ -88,11 +111,20 @@ class Trainer:
         # nothing.
         if (self.device.type == "cpu" or step % 50 == 0) and not math.isfinite(loss.item()):
             raise NonFiniteError(diagnosis(self.distiller, batch, terms, number + 1, step + 1))
-        optimizer.zero_grad(set_to_none=True)
+        first = step - step % self.accumulate  # of the batches whose gradients are one step's
+        if step == first:
+            optimizer.zero_grad(set_to_none=True)
+        weight /= min(self.accumulate, self.steps - first)
         # A player's loss may run through another's network: only its own parameters get gradients.
-        alone = len(part.stage.players) == 1
-        loss.backward(inputs=None if alone else player.parameters)
-        optimizer.step()
+        (loss if weight == 1 else weight * loss).backward(
+            inputs=None if alone else player.parameters
+        )
+        if self._ends(step):
+            average_gradients(player.parameters)
+            if self.clip_norm is not None:
+                torch.nn.utils.clip_grad_norm_(player.parameters, self.clip_norm)
+            optimizer.step()
+            rate.stepped()
         return terms
 
     def _precision(self):
@@ -112,12 +144,13 @@ class Means:
     sums: dict[str, Tensor] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
 
-    def add(self, player: Player, terms: Terms) -> None:
-        """The terms of one step of one player."""
+    def add(self, player: Player, terms: Terms, weight: float = 1.0) -> None:
+        """The terms of one step of one player; ``weight``: of this process's share of the batch."""
         prefix = f"{player.name}." if len(self.players) > 1 else ""
         for name, value in {"loss": total(terms), **terms}.items():
             key = prefix + name
-            self.sums[key] = self.sums.get(key, 0.0) + value.detach()
+            one = value.detach() if weight == 1 else weight * value.detach()
+            self.sums[key] = self.sums.get(key, 0.0) + one
             self.counts[key] = self.counts.get(key, 0) + 1
 
     def values(self) -> dict[str, float]:
@@ -128,9 +161,9 @@ class Means:
             means = {"loss": sum(losses)} | means
         return means
 
-    def row(self, optimizers) -> dict[str, float]:
+    def row(self, learners: Sequence[Learner]) -> dict[str, float]:
         """The means, with the learning rates of the last step."""
-        rates = [o.param_groups[0]["lr"] for o in optimizers]
+        rates = [learner.optimizer.param_groups[0]["lr"] for learner in learners]
         own = {f"{p.name}.lr": lr for p, lr in zip(self.players, rates)} if len(rates) > 1 else {}
         return {"lr": rates[0]} | self.values() | own
 

@@ -11,7 +11,7 @@ class History:
     Attributes:
         rows: one dict per epoch: epoch, stage, lr, loss, each term's mean, what the method logged,
             val_<metric>; players and networks beyond the first stand under their names.
-        status: "finished", "interrupted" or "stopped".
+        status: "finished", "early" (finished, by ``patience``), "interrupted" or "stopped".
         result: for the validation metric (if there was a validation split) and the test metric: the
             last epoch's value and, beside it, the value at the best epoch on validation, with wall
             seconds.
@@ -36,11 +36,14 @@ class History:
 
         return pd.DataFrame(self.rows)
 
-    def best(self) -> dict | None:
+    def best(self, since: int = 0) -> dict | None:
         """The row of the epoch that was best on the validation split (None without one); ties go to
         the earlier.
+
+        Args:
+            since: look only at the epochs after this one.
         """
-        scored = [r for r in self.rows if math.isfinite(r.get(self.metric, math.nan))]
+        scored = [r for r in self.rows[since:] if math.isfinite(r.get(self.metric, math.nan))]
         choose = min if self.spec.get("better") == "lower" else max
         return choose(scored, key=lambda r: r[self.metric]) if scored else None
 

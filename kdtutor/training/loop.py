@@ -2,22 +2,28 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ..datasets import Data
 from ..display.progress import bar
 from ..distiller import Distiller, OptimizerFactory, Schedule
+from ..distiller.processes import count, rank
 from ..runs import environment
 from ..tasks import Metric
+from .averaging import Averaged
 from .epoch import Trainer
 from .evaluation import check_data
+from .extend import Extension
 from .history import History
-from .plan import optimizers_of, restore, share_epochs
-from .prepare import check_distiller, check_settings, pick_device, prepare
-from .record import Record
+from .plan import learners, share_epochs
+from .prepare import check_distiller, check_plan, check_settings, check_steps, pick_device, prepare
+from .processes import join, same_start, told, warn_of_shares
+from .rates import Scheduler, check_schedule
+from .record import Keeping, Record
 from .schedules import Unsaid, cosine, optimizer_factory
-from .spec import run_spec
+from .spec import run_spec, stated
 from .watch import out_of_memory, warn_if_worse
 from .weight_path import WeightPath
 
@@ -31,31 +37,50 @@ def fit(
     lr: float = Unsaid(0.05),
     weight_decay: float = Unsaid(5e-4),
     optimizer: OptimizerFactory | None = None,
-    schedule: Schedule = cosine,
+    schedule: Schedule | Scheduler = cosine,
+    clip_norm: float | None = None,
+    accumulate: int = 1,
+    drop_last: bool = True,
+    ema: float | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
     precision: str = "float32",
     validation: float = 0.1,
     metric: Metric | Callable | None = None,
+    eval_batch_size: int = 500,
+    patience: int | None = None,
     test: bool = True,
     run_dir: str | Path | None = None,
+    extend: bool = False,
     snapshots: Sequence[int] = (),
     weight_path: str | None = None,
     progress: bool = True,
+    on_epoch: Callable[[dict], Any] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> History:
     """Trains a distiller's plan, stage by stage and player by player; the student in place.
+
+    Started by ``torchrun --nproc-per-node N script.py``, N processes train one run together: each
+    takes its share of every batch (``training.processes``).
 
     Args:
         distiller: the method, around its student.
         data: what it learns from; the data's task says what a label is.
         epochs: of all stages together.
-        batch_size: examples per step; a last, smaller batch of an epoch is left out.
+        batch_size: examples per batch, those of all processes together.
         lr, weight_decay: of the default optimiser, SGD with Nesterov momentum 0.9, or of the class
             ``optimizer``.
         optimizer: replaces it: a class, as torch.optim.AdamW (with lr and weight_decay where they
-            are stated, else its own), or a function, parameters -> torch optimiser.
-        schedule: progress of the stage in [0, 1) -> factor of the learning rate.
+            are stated, else its own), or a function, parameters -> torch optimiser. For groups of
+            its own it finds their names in ``parameters.named()``, (name, parameter) pairs.
+        schedule: progress of the stage in [0, 1) -> factor of the learning rate; or a scheduler of
+            torch, ``per_epoch(lambda optimizer: StepLR(optimizer, 30))`` or ``per_step(...)``.
+        clip_norm: the largest norm of a player's gradient; None: any.
+        accumulate: batches whose gradients make one step: their mean. The examples of a step are
+            batch_size * accumulate.
+        drop_last: leave out a last, smaller batch of an epoch.
+        ema: decay of the averaged weights, such as 0.999, which are then measured and kept instead
+            of the last step's; those stand beside them as "last_step". None: no average.
         seed: decides data order, views and dropout; same seed, same machine, same result (on CPU
             bit for bit).
         device: where to train; by default CUDA where there is one.
@@ -66,13 +91,20 @@ def fit(
         metric: ``(net, batches) -> number``, or a mapping of numbers of which the first decides;
             ``Metric(function, higher_is_better=False)`` where less is better. By default the
             task's own.
+        eval_batch_size: examples at once when it measures.
+        patience: end after so many epochs of the last stage without a better validation metric.
         test: report the test metric of the last and of the best-on-validation weights.
         run_dir: writes the run there, and continues it if it was interrupted or killed; a finished
-            run is read, not repeated.
+            run is read, not repeated. The deployed network's weights stand there under its own
+            parameter names: student.safetensors of the end, student_best.safetensors of the best
+            epoch on validation.
+        extend: go on with the finished run in run_dir, up to more epochs; the rates are from there
+            on those of a run of that length.
         snapshots: epochs after which the deployed weights are kept in run_dir (0: before training).
         weight_path: a layer of the deployed network whose weights' way is logged, "" for all of
             them (``WeightPath``).
         progress: show a bar.
+        on_epoch: called after every epoch with its row, a dict as in ``History.rows``, for loggers.
         stop: asked after every epoch; when it says True, the run ends there with status "stopped",
             to be continued in run_dir.
 
@@ -98,10 +130,18 @@ def fit(
     check_distiller(distiller)
     check_data(data)
     check_settings(epochs, batch_size, precision, snapshots, run_dir, validation)
+    check_steps(clip_norm, accumulate, patience, eval_batch_size, validation)
+    check_schedule(schedule)
+    join()
     device, usual = pick_device(device), optimizer_factory(optimizer, lr, weight_decay)
-    ready = prepare(distiller, data, device, validation, metric, test)
+    ready = prepare(distiller, data, device, validation, metric, test, eval_batch_size)
+    check_plan(ready.stages, accumulate)
+    same_start(distiller)
+    warn_of_shares(distiller, batch_size)
     walked = None if weight_path is None else WeightPath(distiller.deploy(), weight_path)
-    plan = share_epochs(ready.stages, epochs)
+    average = None if ema is None else Averaged(distiller.deploy(), ema)
+    longer = Extension.of(run_dir, epochs) if extend else None
+    plan = longer.plan(ready.stages, epochs) if longer else share_epochs(ready.stages, epochs)
     spec = run_spec(
         distiller,
         data,
@@ -117,33 +157,65 @@ def fit(
         validation=validation,
         metric=ready.metric and ready.metric.function,
         versions=environment(device),
-        **({} if weight_path is None else {"weight_path": weight_path}),
+        **stated(
+            clip_norm=(clip_norm, None),
+            accumulate=(accumulate, 1),
+            drop_last=(drop_last, True),
+            ema=(ema, None),
+            patience=(patience, None),
+            weight_path=(weight_path, None),
+            extended=(longer.ended if longer else [], []),
+            processes=(count(), 1),
+        ),
     )
     spec |= ready.measured()
-    record = Record(distiller, data, ready.metric, spec, run_dir, snapshots)
+    keeping = Keeping(run_dir, snapshots, longer, eval_batch_size)
+    record = Record(distiller, data, ready.metric, spec, keeping, average)
     trainer = Trainer(
-        distiller, data, ready.train, batch_size, schedule, seed, device, precision, walked
+        distiller,
+        data,
+        ready.train,
+        batch_size,
+        seed,
+        device,
+        precision,
+        drop_last,
+        accumulate,
+        clip_norm,
+        average,
+        walked,
     )
     steps = trainer.steps
-    show = bar(progress, total=epochs * steps, initial=record.done * steps, unit="step", leave=True)
+    show = bar(
+        progress and not rank(),
+        total=epochs * steps,
+        initial=record.done * steps,
+        unit="step",
+        leave=True,
+    )
     with torch.random.fork_rng([device.index] if device.type == "cuda" else []), show:
         try:
-            for part in plan:
+            for part in () if record.finished else plan:
                 end = part.first + part.count
                 if record.done >= end:
                     continue
-                optimizers = optimizers_of(part.stage, usual)
+                players = learners(distiller, part.stage, usual, schedule)
                 if record.saved and record.done > part.first:
-                    restore(optimizers, record.saved["optimizers"])
+                    for learner, saved in zip(players, record.saved["learners"]):
+                        learner.load(saved)
                 while record.done < end:
                     report = record.reporter(show, part.stage, epochs, steps)
-                    row = trainer.epoch(part, optimizers, record.done, report)
-                    record.epoch(row, optimizers, ready.held_out)
-                    if stop is not None and record.done < epochs and stop():
+                    row = trainer.epoch(part, players, record.done, report)
+                    record.epoch(row, players, ready.held_out)
+                    if on_epoch is not None and not rank():
+                        on_epoch(dict(row))
+                    if part is plan[-1] and record.waited(patience, part.first):
+                        break
+                    if stop is not None and record.done < epochs and told(stop):
                         return record.stopped()
                 warn_if_worse(part.stage, record.history.rows[part.first : end])
         except KeyboardInterrupt:
             return record.interrupted(epochs)
         except torch.OutOfMemoryError as error:
             raise out_of_memory(error, batch_size, precision, record) from error
-    return record.finish(test)
+    return record.finish(test, epochs)

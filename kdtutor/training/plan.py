@@ -1,4 +1,4 @@
-"""How a distiller's stages share the epochs, and the optimisers of their players."""
+"""How a distiller's stages share the epochs, and what their players learn with."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -6,7 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..distiller import OptimizerFactory, Stage
+from ..distiller import Distiller, OptimizerFactory, Player, Schedule, Stage
+from .rates import Rate, Scheduler
 
 
 class Part(NamedTuple):
@@ -50,17 +51,79 @@ def share_epochs(stages: Sequence[Stage], epochs: int) -> list[Part]:
     return [Part(s, begin, end - begin) for s, begin, end in zip(stages, ends, ends[1:])]
 
 
-def optimizers_of(stage: Stage, usual: OptimizerFactory) -> list[torch.optim.Optimizer]:
-    """An optimiser for each player: its own, or the usual one."""
-    return [(player.optimizer or usual)(player.parameters) for player in stage.players]
+class Parameters(list):
+    """A player's parameters, for its optimiser: a list that also knows their names.
+
+    Example:
+        >>> weights = [torch.nn.Parameter(torch.zeros(2))]
+        >>> [name for name, _ in Parameters(weights, {id(weights[0]): "fc.bias"}).named()]
+        ['fc.bias']
+    """
+
+    def __init__(self, parameters: Sequence[torch.nn.Parameter], names: dict[int, str]):
+        super().__init__(parameters)
+        self._names = names
+
+    def named(self) -> list[tuple[str, torch.nn.Parameter]]:
+        """(name, parameter) pairs: the student's own names; others as the distiller has them."""
+        return [(self._names.get(id(p), ""), p) for p in self]
 
 
-def restore(optimizers: Sequence[torch.optim.Optimizer], states: Sequence[dict]) -> None:
-    """Puts saved states back, in the memory format of the parameters."""
-    for optimizer, saved in zip(optimizers, states):
-        optimizer.load_state_dict(saved)
-        for parameter, values in optimizer.state.items():
+class Learner(NamedTuple):
+    """A player in training: with its optimiser, and the rate of that."""
+
+    player: Player
+    optimizer: torch.optim.Optimizer
+    rate: Rate
+
+    def state(self) -> dict:
+        """What continues it; plain data and tensors."""
+        return {"optimizer": self.optimizer.state_dict(), "rate": self.rate.state()}
+
+    def load(self, saved: dict) -> None:
+        """Puts a saved state back, in the memory format of the parameters."""
+        self.optimizer.load_state_dict(saved["optimizer"])
+        for parameter, values in self.optimizer.state.items():
             for key, value in values.items():
                 if isinstance(value, Tensor) and value.shape == parameter.shape:
                     # Fused optimisers walk both side by side.
                     values[key] = torch.empty_like(parameter).copy_(value)
+        self.rate.load(saved["rate"])
+
+
+def learners(
+    distiller: Distiller, stage: Stage, usual: OptimizerFactory, schedule: Schedule | Scheduler
+) -> list[Learner]:
+    """The players of a stage with their optimisers and rates: their own, or the run's.
+
+    Args:
+        distiller: whose stage it is; its parameters' names are the student's own.
+        stage: any.
+        usual: makes an optimiser for a player without one.
+        schedule: of a player without one.
+
+    Returns:
+        A ``Learner`` per player.
+
+    Raises:
+        ValueError: for what makes no optimiser, or one of parameters that are not the player's.
+    """
+    names = {id(p): n.removeprefix("student.") for n, p in distiller.named_parameters()}
+    made = []
+    for player in stage.players:
+        optimizer = (player.optimizer or usual)(Parameters(player.parameters, names))
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise ValueError(
+                f"the function that makes the optimiser of player {player.name!r} returned a "
+                f"{type(optimizer).__name__}; expected a torch.optim.Optimizer: lambda "
+                "parameters: torch.optim.AdamW(parameters, lr=1e-3)."
+            )
+        own = {id(p) for p in player.parameters}
+        if any(id(p) not in own for group in optimizer.param_groups for p in group["params"]):
+            raise ValueError(
+                f"the optimiser of player {player.name!r} holds parameters that are not its own: "
+                "make it of the parameters that the function is given (parameters.named() has "
+                "their names)."
+            )
+        made.append(Learner(player, optimizer, Rate(optimizer, player.schedule or schedule)))
+    return made

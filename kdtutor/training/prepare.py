@@ -1,5 +1,6 @@
 """What must hold before the first step: settings, devices, first batch, metric, plan."""
 
+import os
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from ..taps import call, eval_mode
 from ..tasks import Metric
 from .evaluation import chosen, measure
 from .memory import keep_freed_memory
+from .processes import started
 
 PRECISIONS = ("float32", "bf16")
 
@@ -27,6 +29,8 @@ def pick_device(device: str | torch.device | None = None) -> torch.device:
         ValueError: for what is no device of torch, and for a GPU that is not there.
     """
     there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device is None and there and started():
+        device = f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % there}"
     try:
         found = torch.device(device if device is not None else "cuda" if there else "cpu")
     except (RuntimeError, TypeError) as error:
@@ -71,6 +75,45 @@ def check_settings(
         raise ValueError("snapshots are files: pass run_dir, the directory where they go.")
 
 
+def check_steps(clip_norm, accumulate, patience, eval_batch_size, validation) -> None:
+    """Raises ``ValueError`` for settings of the steps and of their end that cannot be."""
+    whole = lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 1
+    for name, value, none in (
+        ("accumulate", accumulate, False),
+        ("patience", patience, True),
+        ("eval_batch_size", eval_batch_size, False),
+    ):
+        if not (whole(value) or (none and value is None)):
+            raise ValueError(
+                f"{name}={value!r}: expected a whole number of at least 1"
+                f"{', or None for none' * none}."
+            )
+    if clip_norm is not None and not (
+        isinstance(clip_norm, (int, float)) and 0 < clip_norm < float("inf")
+    ):
+        raise ValueError(
+            f"clip_norm={clip_norm!r}: expected the largest norm of a gradient, a finite number "
+            "above 0, or None for any."
+        )
+    if patience is not None and not validation:
+        raise ValueError(
+            "patience waits for a better validation metric, and there is no validation split: "
+            "pass validation=0.1."
+        )
+
+
+def check_plan(stages: list[Stage], accumulate: int) -> None:
+    """Raises ``ValueError`` for players that take several steps on a batch whose gradient is only a
+    part of a step.
+    """
+    several = [p.name for s in stages for p in s.players if p.steps > 1]
+    if several and accumulate > 1:
+        raise ValueError(
+            f"accumulate={accumulate}, but {', '.join(several)} takes several steps on one batch: "
+            "both cannot be. Raise batch_size instead."
+        )
+
+
 class Ready(NamedTuple):
     """What ``prepare`` found: the examples to train on, those held out, the stages, the metric."""
 
@@ -93,6 +136,7 @@ def prepare(
     validation: float,
     metric: Metric | Callable | None,
     test: bool,
+    at_once: int = 500,
 ) -> Ready:
     """Everything on its device, the held-out examples set aside, and what cannot work found.
 
@@ -123,7 +167,7 @@ def prepare(
     shown = held_out if held_out is not None else data.test if test else None
     key = measured.name if measured else "accuracy"
     if measured and shown is not None and len(shown):
-        key = _try_metric(measured, distiller.deploy(), data, shown, device)
+        key = _try_metric(measured, distiller.deploy(), data, shown, device, at_once)
     # Once for the run, where they will be asked for in every epoch.
     there = lambda split: split.to(device) if isinstance(split, Split) else split
     return Ready(there(train), there(held_out), stages, measured, key)
@@ -161,16 +205,16 @@ def _check_first_batch(distiller: Distiller, data: Data, train: Split, device) -
     data.task.check_first_batch(output, batch, len(data.classes), data.name)
 
 
-def _try_metric(metric: Metric, net, data: Data, split: Split, device) -> str:
+def _try_metric(metric: Metric, net, data: Data, split: Split, device, at_once: int) -> str:
     """Measures a little before training, so that a metric that cannot work ends nothing that was
     trained. Returns the name of its first value.
     """
-    first = next(iter(data.batches(split, 500, device=device)))
+    first = next(iter(data.batches(split, at_once, device=device)))
     try:
         values = measure(net, [first], metric)
     except Exception:  # some metrics need more than one batch, such as all classes
         try:
-            values = measure(net, data.batches(split, 500, device=device), metric)
+            values = measure(net, data.batches(split, at_once, device=device), metric)
         except Exception as error:
             raise ValueError(
                 f"metric {metric.name!r} cannot be computed for {data.name}: "

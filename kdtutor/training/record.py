@@ -2,20 +2,35 @@
 
 import time
 from collections.abc import Sequence
-from copy import deepcopy
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..datasets import Data, Split
 from ..distiller import Distiller, Stage
 from ..runs import RunDirectory, save_weights
 from ..tasks import Metric
+from .averaging import Averaged
 from .epoch import Means
 from .evaluation import measure
+from .extend import Extension
 from .history import History
+from .plan import Learner
+from .processes import told
 
-EVALUATED_AT_ONCE = 500  # examples
+
+class Keeping(NamedTuple):
+    """Where a run is written, and what of it."""
+
+    directory: str | Path | None = None
+    snapshots: Sequence[int] = ()  # epochs after which the deployed weights are kept
+    extension: Extension | None = None
+    evaluated_at_once: int = 500  # examples
+
+
+NOWHERE = Keeping()
 
 
 class Record:
@@ -25,8 +40,8 @@ class Record:
         distiller, data: what is trained, and on what.
         metric: what is measured after every epoch (None: nothing).
         spec: what decides the run's result.
-        directory: where the run is written (None: nowhere).
-        snapshots: epochs after which the deployed weights are kept there (0: before training).
+        keeping: where it is written, and what of it.
+        average: the averaged weights, which are measured and kept instead of the last ones.
     """
 
     def __init__(
@@ -35,11 +50,13 @@ class Record:
         data: Data,
         metric: Metric | None,
         spec: dict,
-        directory: str | Path | None = None,
-        snapshots: Sequence[int] = (),
+        keeping: Keeping = NOWHERE,
+        average: Averaged | None = None,
     ):
-        self.distiller, self.data, self.metric, self.snapshots = distiller, data, metric, snapshots
-        self.history, self.run = History(spec=spec), RunDirectory(directory) if directory else None
+        self.distiller, self.data, self.metric = distiller, data, metric
+        self.keeping, self.average, self.history = keeping, average, History(spec=spec)
+        where = keeping.directory
+        self.run = told(lambda: RunDirectory(where)) if where else None
         self.best: dict = {"value": None, "epoch": 0, "state": None}
         self.saved: dict | None = None
         self.done, self.start = 0, time.perf_counter()
@@ -48,29 +65,57 @@ class Record:
 
     def _continue(self, run: RunDirectory) -> None:
         """Goes on where the directory's run stopped, if it holds one."""
-        self.saved = run.begin(self.history.spec, lambda: self._state(()))
+        extension = self.keeping.extension
+        if extension is not None:
+            self.history.spec |= told(lambda: extension.apply(run, self.history.spec))
+        self.saved = told(lambda: run.begin(self.history.spec, lambda: self._state(())))
         if self.saved:
             self.done, self.best = self.saved["epoch"], self.saved["best"]
             self.distiller.load_state_dict(self.saved["distiller"])
-            self.history.rows = run.rows(self.done)
+            if "optimizers" in self.saved:  # before they stood with their rates
+                self.saved["learners"] = [
+                    {"optimizer": o, "rate": None} for o in self.saved["optimizers"]
+                ]
+            if self.average:
+                self.average.load(self.saved["average"])
+            self.history.rows = told(lambda: run.rows(self.done))
             self.start -= self.saved["seconds"]
-        elif 0 in self.snapshots:
+        elif 0 in self.keeping.snapshots:
             self._snapshot(0)
 
-    def epoch(self, row: dict, optimizers, held_out: Split | None) -> None:
+    @property
+    def finished(self) -> bool:
+        """Does the directory hold the run's result?"""
+        run = self.run
+        return run is not None and told(lambda: run.result is not None)
+
+    def epoch(self, row: dict, learners: Sequence[Learner], held_out: Split | None) -> None:
         """Measures after an epoch, and writes it down."""
         if held_out is not None and self.metric is not None:
-            row |= self._measured(held_out, "val")
+            row |= told(lambda: self._measured(held_out, "val"))
             value = row[self.history.metric]
             if self.metric.better(value, self.best["value"]):
                 self.best = {"value": value, "epoch": row["epoch"], "state": self._weights()}
         self.history.rows.append(row)
         self.done = row["epoch"]
+        for learner in learners:
+            learner.rate.ended(row.get(self.history.metric, row["loss"]))
         if self.run:
-            self.run.append(row)
-            self.run.checkpoint(self._state(optimizers))
-            if self.done in self.snapshots:
-                self._snapshot(self.done)
+            told(lambda: self._write(row, learners))
+
+    def _write(self, row: dict, learners: Sequence[Learner]) -> None:
+        assert self.run is not None
+        self.run.append(row)
+        self.run.checkpoint(self._state(learners))
+        if self.done in self.keeping.snapshots:
+            self._snapshot(self.done)
+
+    def waited(self, patience: int | None, since: int) -> bool:
+        """Is the best validation value, of the epochs after ``since``, so many epochs old?"""
+        if patience is None:
+            return False
+        best = self.history.best(since)
+        return self.done - (best["epoch"] if best else since) >= patience
 
     def reporter(self, show, stage: Stage, epochs: int, steps: int):
         """(step, means) -> what the bar shows: a few times an epoch, because reading a loss makes a
@@ -93,15 +138,28 @@ class Record:
         self.history.status = "stopped"
         return self.history
 
-    def finish(self, test: bool) -> History:
+    def finish(self, test: bool, epochs: int) -> History:
         """The result of a finished run: read if it is there, else measured and written."""
-        known = self.run.result if self.run else None
-        self.history.result = known or self._result(test)
-        if self.run and known is None:
-            path = self.run.path / "student.safetensors"
-            save_weights(self.distiller.deploy(), path, epoch=self.done)
-            self.run.finish(self.history.result)
+        if self.average:
+            self.average.give(self.distiller.deploy())
+        self.history.result = told(lambda: self._finish(test))
+        if self.done < epochs:
+            self.history.status = "early"
         return self.history
+
+    def _finish(self, test: bool) -> dict:
+        known = self.run.result if self.run else None
+        result = known or self._result(test)
+        if self.run and known is None:
+            save_weights(
+                self.distiller.deploy(), self.run.path / "student.safetensors", epoch=self.done
+            )
+            if self.best["state"] is not None:
+                with self._as_it_was_best() as net:
+                    path = self.run.path / "student_best.safetensors"
+                    save_weights(net, path, epoch=self.best["epoch"])
+            self.run.finish(result)
+        return result
 
     def interrupted(self, epochs: int) -> History:
         """After Ctrl-C: what there is, and how to go on."""
@@ -115,15 +173,22 @@ class Record:
     def _measured(self, split: Split, what: str, end: str = "") -> dict[str, float]:
         """{"val_accuracy": ...} of the deployed network, {"net2.val_accuracy": ...} of others."""
         found: dict[str, float] = {}
-        metric = self.metric
-        assert metric is not None
-        device = next(self.distiller.parameters()).device
-        for i, (name, net) in enumerate(self.distiller.networks().items()):
-            batches = self.data.batches(split, EVALUATED_AT_ONCE, device=device)
+        networks = dict(self.distiller.networks())
+        if self.average:
+            # What is kept stands first; the weights of the last step beside it, by their name.
+            networks = {"average": self.average.net, "last_step": self.distiller.deploy()} | {
+                name: net for name, net in list(networks.items())[1:]
+            }
+        for i, (name, net) in enumerate(networks.items()):
             prefix = f"{name}.{what}_" if i else f"{what}_"
-            values = measure(net, batches, metric)
-            found |= {f"{prefix}{k}{end}": v for k, v in values.items()}
+            found |= {f"{prefix}{k}{end}": v for k, v in self._values(net, split).items()}
         return found
+
+    def _values(self, net: nn.Module, split: Split) -> dict[str, float]:
+        assert self.metric is not None
+        device = next(self.distiller.parameters()).device
+        batches = self.data.batches(split, self.keeping.evaluated_at_once, device=device)
+        return measure(net, batches, self.metric)
 
     def _result(self, test: bool) -> dict:
         result: dict = {"seconds": time.perf_counter() - self.start}
@@ -136,27 +201,41 @@ class Record:
         if test and self.metric is not None and self.data.test is not None and len(self.data.test):
             result |= self._measured(self.data.test, "test", "_last")
             if self.best["state"] is not None:
-                net = deepcopy(self.distiller.deploy())
-                net.load_state_dict(self.best["state"])
-                device = next(self.distiller.parameters()).device
-                batches = self.data.batches(self.data.test, EVALUATED_AT_ONCE, device=device)
-                values = measure(net, batches, self.metric)
+                with self._as_it_was_best() as net:
+                    values = self._values(net, self.data.test)
                 result |= {f"test_{k}_best": v for k, v in values.items()}
         return result
 
-    def _state(self, optimizers) -> dict:
+    def _state(self, learners: Sequence[Learner]) -> dict:
         return {
             "epoch": self.done,
             "distiller": dict(self.distiller.state_dict()),
-            "optimizers": [o.state_dict() for o in optimizers],
+            "learners": [learner.state() for learner in learners],
+            "average": self.average and self.average.state(),
             "best": self.best,
             "seconds": time.perf_counter() - self.start,
         }
 
+    @property
+    def _kept(self) -> nn.Module:
+        """The network that is measured and kept."""
+        return self.average.net if self.average else self.distiller.deploy()
+
     def _weights(self) -> dict[str, Tensor]:
-        return {k: v.detach().clone() for k, v in self.distiller.deploy().state_dict().items()}
+        return {k: v.detach().clone() for k, v in self._kept.state_dict().items()}
+
+    @contextmanager
+    def _as_it_was_best(self):
+        """The deployed network with its best weights, for as long as the block lasts."""
+        net = self.distiller.deploy()
+        last = {k: v.detach().clone() for k, v in net.state_dict().items()}
+        net.load_state_dict(self.best["state"])
+        try:
+            yield net
+        finally:
+            net.load_state_dict(last)
 
     def _snapshot(self, epoch: int) -> None:
         assert self.run is not None
         path = self.run.path / f"epoch_{epoch:04d}.safetensors"
-        save_weights(self.distiller.deploy(), path, epoch=epoch)
+        save_weights(self._kept, path, epoch=epoch)

@@ -4,6 +4,7 @@ optimiser.
 
 import math
 from collections.abc import Callable
+from numbers import Real
 from typing import cast
 
 import torch
@@ -71,6 +72,10 @@ def optimizer_factory(
         ValueError: for a rate or decay beside a factory, which would not be used, and for what is
             no factory.
     """
+    for name, value in (("lr", lr), ("weight_decay", weight_decay)):
+        number = isinstance(value, Real) and not isinstance(value, bool)
+        if not number or not 0 <= value < float("inf"):
+            raise ValueError(f"{name}={value!r}: expected a finite number of at least 0.")
     if optimizer is None:
         return sgd(float(lr), weight_decay=float(weight_decay))
     stated = {

@@ -95,6 +95,23 @@ def run_spec(
     }
 
 
+def stated(**settings: tuple[Any, Any]) -> dict[str, Any]:
+    """The settings that are not their defaults: the others leave a run what it was before they
+    existed.
+
+    Args:
+        settings: (value, default) by name.
+
+    Returns:
+        {name: value}.
+
+    Example:
+        >>> stated(accumulate=(1, 1), clip_norm=(5.0, None))
+        {'clip_norm': 5.0}
+    """
+    return {k: value for k, (value, default) in settings.items() if value != default}
+
+
 def _own(player: Player) -> list:
     """What a player has of its own instead of the run's."""
     steps = player.steps if player.steps != 1 else None

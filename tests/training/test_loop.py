@@ -204,6 +204,7 @@ def test_a_run_directory_changes_nothing_and_a_finished_run_is_read(tmp_path):
         "metrics.jsonl",
         "checkpoint.safetensors",
         "student.safetensors",
+        "student_best.safetensors",
         "result.json",
     }
     fresh = load_weights(net(9, dropout=0.2), tmp_path / "run" / "student.safetensors")

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ...datasets import Data, Split
 from ...datasets.batch import sent
 from ...distiller import Layers, Offline, Outputs, check_weight, label_term
+from ...distiller.processes import gathered, mean
 from ...distiller.tensors import full_precision, precise, readable
 from ...errors import check_temperature, unknown
 from ...taps.default_layers import embedding
@@ -327,9 +328,10 @@ class CRD(Offline):
             )
         )
         if self.training:
+            rows = gathered(rows)  # of all processes: each keeps the whole memory
             for memory, v in ((self.memory_student, student), (self.memory_teacher, teacher)):
                 memory[rows] = F.normalize(
-                    torch.lerp(v.detach(), memory[rows], self.momentum), dim=1
+                    torch.lerp(gathered(v.detach()), memory[rows], self.momentum), dim=1
                 )
         return label_term(outputs, self.ce_weight) | {"crd": self.crd_weight * total}
 
@@ -357,7 +359,7 @@ class CRD(Offline):
                 / (len(v) * (k + 1))
                 * len(memory)
             )
-            self.z[i] = torch.where(self.z[i] == 0, first, self.z[i])
+            self.z[i] = torch.where(self.z[i] == 0, mean(first), self.z[i])
         z = float(self.z[i]) if read else self.z[i]
         return contrast_loss(positive, negative, mask, k, len(memory), z)
 

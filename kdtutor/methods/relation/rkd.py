@@ -293,6 +293,7 @@ class RKD(Offline):
     """
 
     reads_maps = False  # rows of numbers
+    relates_examples = True
 
     def __init__(
         self,

@@ -95,6 +95,7 @@ class SimilarityPreserving(Offline):
     """
 
     reads_maps = False  # rows of numbers
+    relates_examples = True
 
     def __init__(
         self,

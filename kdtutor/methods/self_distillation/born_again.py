@@ -269,6 +269,7 @@ class CWTM(Offline):
     """
 
     uses_logits = True
+    relates_examples = True  # the weights of a batch sum to 1
 
     def losses(self, outputs: Outputs):
         return {

@@ -1,0 +1,63 @@
+"""What methods ask when several processes train one run together: each sees its share of a batch.
+
+Alone, every function here gives back what it was given."""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def count() -> int:
+    """How many processes train together; 1 alone."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Which of them this is, from 0; the first writes."""
+    return dist.get_rank() if count() > 1 else 0
+
+
+def gathered(t: Tensor) -> Tensor:
+    """The rows of all processes, in their order, without gradient: for memories that must stay
+    whole.
+
+    Args:
+        t: (b, ...), this process's rows; b may differ between processes.
+
+    Returns:
+        (B, ...), the same in every process.
+
+    Example:
+        >>> gathered(torch.ones(2)).tolist()
+        [1.0, 1.0]
+    """
+    if count() == 1:
+        return t
+    sizes = [torch.zeros(1, dtype=torch.int64, device=t.device) for _ in range(count())]
+    dist.all_gather(sizes, torch.tensor([len(t)], device=t.device))
+    most = int(torch.stack(sizes).max())
+    padded = t.new_zeros(most, *t.shape[1:])
+    padded[: len(t)] = t.detach()
+    parts = [torch.empty_like(padded) for _ in range(count())]
+    dist.all_gather(parts, padded.contiguous())
+    return torch.cat([part[: int(n)] for part, n in zip(parts, sizes)])
+
+
+def mean(t: Tensor) -> Tensor:
+    """The mean of a value over the processes, without gradient.
+
+    Args:
+        t: the same shape in every process, floating point.
+
+    Returns:
+        The mean, the same in every process.
+
+    Example:
+        >>> float(mean(torch.tensor(2.0)))
+        2.0
+    """
+    if count() == 1:
+        return t
+    total = t.detach().clone()
+    dist.all_reduce(total)
+    return total / count()

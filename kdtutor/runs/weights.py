@@ -1,0 +1,175 @@
+"""A network's weights as a plain safetensors file, under the network's own parameter names: any
+program that reads safetensors reads them, ``net.load_state_dict(load_file(path))``.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ..datasets.data import digest
+from .files import replace_file
+from .state import load_state
+
+# What wraps a network without being one: torch.compile, DataParallel.
+WRAPPERS = re.compile(r"(^|(?<=\.))_orig_mod\.|^module\.(?=.)")
+
+
+def save_weights(net: nn.Module, path: str | Path, **about) -> None:
+    """Saves a network's weights to a safetensors file, which appears complete or not at all.
+
+    Args:
+        net: the network; compiled ones and those inside DataParallel are saved under the names
+            that they have without it.
+        path: the file.
+        about: a few words about them (plain data), kept in the file's header.
+
+    Raises:
+        CannotWrite: where the disk is full or the folder read-only.
+        ValueError: for a state that is neither tensors nor plain data.
+
+    Example:
+        >>> import tempfile
+        >>> from safetensors.torch import load_file
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_weights(nn.Linear(2, 1), f"{folder}/line.safetensors", epoch=3)
+        ...     sorted(load_file(f"{folder}/line.safetensors"))
+        ['bias', 'weight']
+    """
+    state = {own_name(net, k): v for k, v in net.state_dict().items()}
+    # Contiguous clones: safetensors refuses tensors that share memory (tied weights) or are strided
+    # (channels_last).
+    tensors = {
+        k: v.detach().cpu().contiguous().clone() for k, v in state.items() if isinstance(v, Tensor)
+    }
+    others = {k: v for k, v in state.items() if k not in tensors}
+    try:
+        extra = json.dumps(others)
+    except TypeError as error:
+        raise ValueError(
+            f"{type(net).__name__} keeps {', '.join(others)} in its state, which is no tensor and "
+            f"no plain data ({error}): give it a get_extra_state() of numbers, text, lists and "
+            "dicts."
+        ) from error
+    meta = {"format": "pt", "about": json.dumps(about), "digest": _checksum(tensors)}
+    meta |= {"extra": extra} if others else {}
+    replace_file(Path(path), lambda temporary: save_file(tensors, temporary, metadata=meta))
+
+
+def load_weights(net: nn.Module, path: str | Path) -> nn.Module:
+    """Loads a safetensors file of weights into a network of the same architecture.
+
+    Args:
+        net: the network, changed in place, or not at all.
+        path: the file: of ``save_weights``, or of any other program that wrote the network's own
+            parameter names.
+
+    Returns:
+        The network.
+
+    Raises:
+        ValueError: for a damaged file, for something else than safetensors, and for weights of
+            another architecture, with what differs.
+        FileNotFoundError: where there is none.
+
+    Example:
+        >>> import tempfile
+        >>> net = nn.Linear(2, 2)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_weights(net, f"{folder}/w.safetensors", epoch=1)
+        ...     load_weights(nn.Linear(2, 2), f"{folder}/w.safetensors")
+        Linear(in_features=2, out_features=2, bias=True)
+    """
+    given = _read(Path(path))
+    own = {own_name(net, k): k for k in net.state_dict()}
+    if not given.keys() & own.keys():  # of a network inside DataParallel, or compiled
+        given = {WRAPPERS.sub("", k): v for k, v in given.items()}
+    if problem := _problem({k: net.state_dict()[v] for k, v in own.items()}, given):
+        raise ValueError(
+            f"the weights in {path} belong to another architecture than {type(net).__name__}: "
+            f"{problem}."
+        )
+    net.load_state_dict({own[k]: v for k, v in given.items()})
+    return net
+
+
+def own_name(net: nn.Module, name: str) -> str:
+    """The name of an entry of a network's state without what compiling it or DataParallel put
+    before.
+
+    Args:
+        net: the network.
+        name: a key of its ``state_dict()``.
+
+    Returns:
+        The name.
+
+    Example:
+        >>> own_name(nn.DataParallel(nn.Linear(1, 1)), "module.weight")
+        'weight'
+    """
+    name = re.sub(r"(^|(?<=\.))_orig_mod\.", "", name)
+    inside = getattr(net, "_orig_mod", net)
+    wrapped = isinstance(inside, (nn.DataParallel, nn.parallel.DistributedDataParallel))
+    return name.removeprefix("module.") if wrapped else name
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The state in a file, by name."""
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file {path}.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata() or {}
+            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 - a file, no dict
+    except (SafetensorError, OSError) as error:
+        raise ValueError(_what_it_is(path, error)) from error
+    if "state" in about:  # before weights stood under their own names
+        return load_state(path)["weights"]
+    if "digest" in about and _checksum(tensors) != about["digest"]:
+        raise ValueError(
+            f"{path} is damaged: its {len(tensors)} tensors do not match its checksum. Put back a "
+            "good copy."
+        )
+    return tensors | json.loads(about.get("extra", "{}"))
+
+
+def _checksum(tensors: dict[str, Tensor]) -> str:
+    return digest([tensors[k] for k in sorted(tensors)])
+
+
+def _what_it_is(path: Path, error: Exception) -> str:
+    with open(path, "rb") as file:
+        start = file.read(2)
+    if start in (b"PK", b"\x80\x02"):
+        return (
+            f"{path} was written by torch.save and is no safetensors file. Read it with "
+            "torch.load(path, weights_only=True) and pass that to net.load_state_dict()."
+        )
+    return (
+        f"{path} cannot be read as safetensors ({error}): it is cut off, damaged, or something "
+        "else. Put back a good copy."
+    )
+
+
+def _problem(own: dict[str, Any], given: dict[str, Any]) -> str:
+    """What keeps one state from being loaded as another; "" for nothing."""
+    shape = lambda v: tuple(v.shape) if isinstance(v, Tensor) else type(v).__name__
+    absent, foreign = (sorted(a.keys() - b.keys()) for a, b in ((own, given), (given, own)))
+    other = [
+        f"{k} is {shape(given[k])} there and {shape(own[k])} in the network"
+        for k in own
+        if k in given and shape(own[k]) != shape(given[k])
+    ]
+    few = lambda names: ", ".join(names[:3]) + (f" and {len(names) - 3} more" * (len(names) > 3))
+    said = [f"it lacks {few(absent)}"] if absent else []
+    said += [f"it holds {few(foreign)}, which the network has not"] if foreign else []
+    said += [few(other)] if other else []
+    prefix = foreign[0].split(".")[0] + "." if foreign else ""
+    if prefix and given.keys() == {prefix + k for k in own}:
+        said.append(f"without the {prefix!r} before its names it would fit")
+    return "; ".join(said)

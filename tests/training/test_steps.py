@@ -1,0 +1,298 @@
+"""The settings of a step: clipping, accumulation, the last batch, parameter groups, torch's
+schedulers, averaged weights.
+"""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from small import blobs, net, weights
+from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, ReduceLROnPlateau, StepLR
+
+from kdtutor import fit
+from kdtutor.methods import DML, CrossEntropy, Hinton
+from kdtutor.runs import load_weights
+from kdtutor.training import evaluate, per_epoch, per_step
+from kdtutor.training.averaging import Averaged
+
+
+def train(student=None, epochs=2, data=None, **settings):
+    student = student or net(0)
+    defaults = {"validation": 0, "progress": False, "batch_size": 30, "seed": 1}
+    defaults |= {} if "optimizer" in settings else {"lr": 0.05}
+    history = fit(CrossEntropy(student), data or blobs(), epochs, **defaults | settings)
+    return student, history
+
+
+def reference(student, order_of, epochs=1, size=30, parts=1, clip=None, lr=0.05, data=None):
+    """The same training, written out: plain SGD on whole batches of size * parts rows."""
+    data = data or blobs()
+    optimizer = torch.optim.SGD(student.parameters(), lr, 0.9, weight_decay=5e-4, nesterov=True)
+    for epoch in range(epochs):
+        rows = order_of(epoch)
+        for start in range(0, len(rows), size * parts):
+            chosen = rows[start : start + size * parts]
+            x = data.train.x[chosen].float() / 255
+            optimizer.zero_grad()
+            F.cross_entropy(student(x), data.train.y[chosen]).backward()
+            if clip is not None:
+                torch.nn.utils.clip_grad_norm_(student.parameters(), clip)
+            optimizer.step()
+    return student
+
+
+def order(epoch):
+    from kdtutor.training.epoch import mix
+
+    return torch.randperm(180, generator=torch.Generator().manual_seed(mix(1, epoch, "order")))
+
+
+constant = lambda progress: 1.0
+
+
+@pytest.mark.parametrize("clip", [None, 0.1])
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_batches_whose_gradients_are_added_are_one_larger_batch(parts, clip):
+    mine, _ = train(accumulate=parts, clip_norm=clip, epochs=2, schedule=constant)
+    want = reference(net(0), order, epochs=2, parts=parts, clip=clip)
+    assert torch.allclose(weights(mine), weights(want), atol=1e-6)
+    other = reference(net(0), order, epochs=2, parts=parts + 1, clip=clip)
+    assert not torch.allclose(weights(mine), weights(other), atol=1e-4)
+
+
+def test_the_last_batches_of_an_epoch_are_a_step_of_their_own():
+    # 6 batches of 30 by fours: 120 and 60 examples
+    mine, _ = train(accumulate=4, epochs=1, schedule=constant)
+    student = net(0)
+    optimizer = torch.optim.SGD(student.parameters(), 0.05, 0.9, weight_decay=5e-4, nesterov=True)
+    data = blobs()
+    for rows in (order(0)[:120], order(0)[120:]):
+        optimizer.zero_grad()
+        F.cross_entropy(student(data.train.x[rows].float() / 255), data.train.y[rows]).backward()
+        optimizer.step()
+    assert torch.allclose(weights(mine), weights(student), atol=1e-6)
+
+
+def test_every_player_accumulates_its_own_gradients():
+    def peers():
+        return [net(0), net(5, hidden=(7,))]
+
+    a, b = peers(), peers()
+    for nets, settings in ((a, {"batch_size": 60}), (b, {"batch_size": 30, "accumulate": 2})):
+        fit(
+            DML(nets, kd_weight=0.0),
+            blobs(),
+            1,
+            lr=0.05,
+            validation=0,
+            progress=False,
+            schedule=constant,
+            **settings,
+        )
+    for one, other in zip(a, b):
+        assert torch.allclose(weights(one), weights(other), atol=1e-6)
+
+
+def test_the_last_small_batch_is_left_out_or_not():
+    def seen(**settings):
+        rows = []
+
+        class Counting(CrossEntropy):
+            def terms(self, batch):
+                rows.append(len(batch.y))
+                return super().terms(batch)
+
+        fit(Counting(net(0)), blobs(), 1, validation=0, progress=False, batch_size=50, **settings)
+        return rows
+
+    assert seen() == [50, 50, 50] and seen(drop_last=False) == [50, 50, 50, 30]
+
+
+def test_what_a_scheduler_of_torch_sets_is_what_the_optimiser_uses():
+    rates = lambda history: [row["lr"] for row in history.rows]
+    _, plain = train(epochs=4, schedule=per_epoch(lambda o: StepLR(o, 2, gamma=0.1)))
+    assert rates(plain) == pytest.approx([0.05, 0.05, 0.005, 0.005])
+    _, ours = train(epochs=4, schedule=lambda p: 0.1 ** (p >= 0.5))
+    assert [r["loss"] for r in plain.rows] == [r["loss"] for r in ours.rows]
+
+
+def test_a_scheduler_may_step_with_every_batch():
+    seen = []
+
+    def watched(optimizer):
+        factor = lambda step: seen.append(step) or 1 / (1 + step)
+        return LambdaLR(optimizer, factor)
+
+    mine, _ = train(epochs=2, schedule=per_step(watched))
+    assert seen == list(range(2 * 6 + 1))
+    student, data = net(0), blobs()
+    optimizer = torch.optim.SGD(student.parameters(), 0.05, 0.9, weight_decay=5e-4, nesterov=True)
+    for step in range(12):
+        rows = order(step // 6)[step % 6 * 30 :][:30]
+        optimizer.param_groups[0]["lr"] = 0.05 / (1 + step)
+        optimizer.zero_grad()
+        F.cross_entropy(student(data.train.x[rows].float() / 255), data.train.y[rows]).backward()
+        optimizer.step()
+    assert torch.allclose(weights(mine), weights(student), atol=1e-6)
+
+
+def test_a_plateau_is_told_the_validation_metric():
+    told = []
+
+    class Watched(ReduceLROnPlateau):
+        def step(self, metrics, epoch=None):
+            told.append(metrics)
+            super().step(metrics)
+
+    _, history = train(
+        epochs=3, validation=0.2, schedule=per_epoch(lambda o: Watched(o, "max", patience=0))
+    )
+    assert told == [row["val_accuracy"] for row in history.rows]
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        per_epoch(lambda o: StepLR(o, 2)),
+        per_step(lambda o: OneCycleLR(o, 0.1, total_steps=40)),
+        per_epoch(lambda o: ReduceLROnPlateau(o, "max", patience=0)),
+    ],
+)
+def test_a_killed_run_with_a_scheduler_averages_and_clipping_goes_on_bit_for_bit(
+    tmp_path, schedule
+):
+    settings = {"schedule": schedule, "ema": 0.9, "clip_norm": 1.0, "accumulate": 2}
+    settings |= {"validation": 0.2, "epochs": 5}
+    want, wanted = train(**settings)
+    for end in (1, 2):
+        asked = iter([False] * (end - 1) + [True])
+        train(**settings, run_dir=tmp_path, stop=lambda asked=asked: next(asked))
+    mine, history = train(**settings, run_dir=tmp_path)
+    clean = lambda rows: [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+    assert clean(history.rows) == clean(wanted.rows)
+    assert torch.equal(weights(mine), weights(want))
+
+
+@pytest.mark.parametrize(
+    "schedule, message",
+    [
+        (StepLR, "schedule=StepLR: a scheduler of torch is made for an optimiser"),
+        (lambda optimizer: StepLR(optimizer, 3), r"schedule\(0.0\) raised TypeError.*per_epoch"),
+        (0.1, "schedule is a float; expected a function"),
+        (lambda p: float("nan"), r"schedule\(0.0\) is nan"),
+        (per_epoch(lambda optimizer: None), "returned a NoneType; expected one of torch.optim"),
+    ],
+)
+def test_what_is_no_schedule_is_one_sentence(schedule, message):
+    with pytest.raises(ValueError, match=message):
+        train(schedule=schedule)
+
+
+def test_an_optimiser_finds_its_groups_by_the_networks_own_names():
+    groups = {}
+
+    def no_decay_for_biases(parameters):
+        named = parameters.named()
+        groups.update(names=[n for n, _ in named])
+        biases = [p for n, p in named if n.endswith("bias")]
+        others = [p for n, p in named if not n.endswith("bias")]
+        return torch.optim.SGD(
+            [{"params": others, "weight_decay": 0.5}, {"params": biases, "lr": 0.0}], lr=0.1
+        )
+
+    student = net(0)
+    before = copy.deepcopy(student.state_dict())
+    train(student, optimizer=no_decay_for_biases)
+    assert groups["names"] == [n for n, _ in student.named_parameters()]
+    for name, value in student.state_dict().items():
+        assert torch.equal(value, before[name]) == name.endswith("bias")
+
+
+def test_what_an_optimisers_function_may_not_return():
+    with pytest.raises(ValueError, match="returned a NoneType; expected a torch.optim.Optimizer"):
+        train(optimizer=lambda parameters: None)
+    with pytest.raises(ValueError, match="holds parameters that are not its own"):
+        train(optimizer=lambda parameters: torch.optim.SGD(net(3).parameters(), 0.1))
+
+
+def test_the_average_is_what_its_formula_says():
+    line = torch.nn.Linear(1, 1, bias=False)
+    line.weight.data.fill_(1.0)
+    average, want = Averaged(line, 0.5), 1.0
+    for step in range(1, 30):
+        line.weight.data.fill_(float(step))
+        decay = min(0.5, (1 + step) / (10 + step))
+        want = decay * want + (1 - decay) * step
+        average.step(line)
+    assert average.net.weight.item() == pytest.approx(want)
+
+
+def test_averaged_weights_are_measured_kept_and_left_in_the_student(tmp_path):
+    data = blobs(seed=3)
+    student, history = train(
+        epochs=3, ema=0.9, validation=0.2, run_dir=tmp_path, snapshots=[3], data=data
+    )
+    result, row = history.result, history.rows[-1]
+    assert {"val_accuracy", "last_step.val_accuracy"} <= row.keys()
+    assert result["test_accuracy_last"] == evaluate(student, data)
+    assert "last_step.test_accuracy_last" in result
+    for name in ("student", "epoch_0003"):
+        kept = load_weights(net(9), tmp_path / f"{name}.safetensors")
+        assert torch.equal(weights(kept), weights(student))
+    best = load_weights(net(9), tmp_path / "student_best.safetensors")
+    assert evaluate(best, data) == result["test_accuracy_best"]
+    plain, other = train(epochs=3, validation=0.2, data=data)
+    assert not torch.equal(weights(plain), weights(student))
+    assert [r["loss"] for r in other.rows] == [r["loss"] for r in history.rows]
+
+
+def test_an_average_that_looks_back_not_at_all_is_the_last_step():
+    student, history = train(ema=0.0, validation=0.2)
+    plain, _ = train(validation=0.2)
+    assert torch.equal(weights(student), weights(plain))
+    assert history.rows[-1]["val_accuracy"] == history.rows[-1]["last_step.val_accuracy"]
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"ema": 1.0}, "ema=1.0: expected the decay"),
+        ({"ema": True}, "ema=True"),
+        ({"clip_norm": 0}, "clip_norm=0: expected the largest norm"),
+        ({"clip_norm": float("nan")}, "clip_norm=nan"),
+        ({"accumulate": 0}, "accumulate=0: expected a whole number of at least 1"),
+        ({"accumulate": 1.5}, "accumulate=1.5"),
+        ({"eval_batch_size": 0}, "eval_batch_size=0"),
+        ({"patience": 0}, "patience=0"),
+        ({"patience": 2}, "patience waits for a better validation metric"),
+        ({"lr": -1.0}, "lr=-1.0: expected a finite number"),
+        ({"lr": float("nan")}, "lr=nan"),
+        ({"lr": "0.1"}, "lr='0.1'"),
+        ({"weight_decay": -1.0}, "weight_decay=-1.0"),
+    ],
+)
+def test_settings_that_cannot_be_are_one_sentence(settings, message):
+    with pytest.raises(ValueError, match=message):
+        train(**settings)
+
+
+def test_players_with_several_steps_do_not_accumulate():
+    class Twice(CrossEntropy):
+        def stages(self):
+            (stage,) = super().stages()
+            stage.players[0].steps = 2
+            return [stage]
+
+    with pytest.raises(ValueError, match="accumulate=2, but student takes several steps"):
+        fit(Twice(net(0)), blobs(), 1, accumulate=2, progress=False)
+
+
+def test_a_distilled_student_is_measured_in_batches_of_any_size():
+    results = [
+        fit(
+            Hinton(net(0), net(1)), blobs(), 1, progress=False, validation=0.2, eval_batch_size=size
+        )
+        for size in (7, 500)
+    ]
+    assert results[0].result["test_accuracy_last"] == results[1].result["test_accuracy_last"]
