@@ -121,7 +121,8 @@ class Grid:
             None: where that repays.
         threads: Of every run, so that where it runs does not change its result.
         root: The folder that holds the datasets.
-        fit: Further settings for ``fit``: lr, batch_size, weight_decay, precision, validation.
+        fit: Further settings for ``fit``: lr, batch_size, weight_decay, precision, validation,
+            clip_norm, accumulate, drop_last, ema, patience.
 
     Raises:
         ValueError: For what cannot work.
@@ -170,6 +171,7 @@ class Grid:
                 "'clean'."
             )
         allowed = {"batch_size", "lr", "weight_decay", "precision", "validation"}
+        allowed |= {"clip_norm", "accumulate", "drop_last", "ema", "patience"}
         if set(self.fit) - allowed:
             raise ValueError(
                 f"fit={sorted(set(self.fit) - allowed)}: a grid sets {sorted(allowed)}."

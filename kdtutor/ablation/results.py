@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..training.settings import VALIDATION
 from .columns import ACCURACY, measured, word
 from .estimate import estimate
 from .grid import Cell, Grid
@@ -114,7 +115,7 @@ class Results:
         Raises:
             ValueError: For a metric that no run has.
         """
-        table = self._whole_table(metric, baseline, confidence)
+        table = self._whole_table(metric, baseline, confidence).drop(columns="trained_on")
         table = table.drop(columns=[c for c in _axes(table) if table[c].nunique(dropna=False) == 1])
         return table.set_index([*_axes(table), "method"])
 
@@ -139,6 +140,10 @@ class Results:
             value=scale * frame[metric],
             **{c: frame[c].fillna("").astype(str) for c in more},
         )
+        # Runs from before it was written down: what they asked for.
+        asked = frame["fit"].map(lambda f: 1 - f.get("validation", VALIDATION))
+        seen = frame["trained_on"].fillna(asked) if "trained_on" in frame else asked
+        frame["trained_on"] = (100 * seen).map("{:.3g} %".format)
         axes, rows = [*AXES, *more], []
         setting = ["net", "label_noise", "imbalance", *(c for c in more if c != "teacher_net")]
         base = frame[frame["method"] == baseline].dropna(subset=["value"])
@@ -170,6 +175,7 @@ class Results:
                     "high": high if key[-1] != baseline else np.nan,
                     "pairs": len(paired) if key[-1] != baseline else 0,
                     "unfinished": len(runs) - len(done),
+                    "trained_on": ", ".join(sorted(set(runs["trained_on"]))),
                 }
             )
         table = pd.DataFrame(rows).round(9)  # equal runs gain 0, not 3e-15
@@ -185,8 +191,10 @@ class Results:
             **kwargs: Of ``table``.
 
         Returns:
-            ``table`` with "published" mean and std, and its gain over its own baseline. Rows that
-            only one has stay, with gaps. Networks are compared where both name them.
+            ``table`` with "published" mean and std, and its gain over its own baseline, and with
+            "trained_on", the share of the training images that ours learned from: the others were
+            held out for validation. Rows that only one has stay, with gaps. Networks are compared
+            where both name them.
 
         Raises:
             ValueError: For an unknown table.

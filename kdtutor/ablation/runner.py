@@ -113,7 +113,8 @@ def _train(cell: Cell, store: Store, show: bool) -> dict:
         stop=lambda: store.stopped,
         **cell.spec["fit"],
     )
-    return store.record(cell.key) if history.status == "finished" else {"status": history.status}
+    ended = history.status in ("finished", "early")
+    return store.record(cell.key) if ended else {"status": history.status}
 
 
 def run(

@@ -18,11 +18,12 @@ from .evaluation import check_data
 from .extend import Extension
 from .history import History
 from .plan import learners, share_epochs
-from .prepare import check_distiller, check_plan, check_settings, check_steps, pick_device, prepare
+from .prepare import check_distiller, check_settings, pick_device, prepare
 from .processes import join, same_start, told, warn_of_shares
 from .rates import Scheduler, check_schedule
 from .record import Keeping, Record
 from .schedules import Unsaid, cosine, optimizer_factory
+from .settings import VALIDATION, check_asked, check_plan, check_steps, check_whole
 from .spec import run_spec, stated
 from .watch import out_of_memory, warn_if_worse
 from .weight_path import WeightPath
@@ -45,7 +46,7 @@ def fit(
     seed: int = 0,
     device: str | torch.device | None = None,
     precision: str = "float32",
-    validation: float = 0.1,
+    validation: float = VALIDATION,
     metric: Metric | Callable | None = None,
     eval_batch_size: int = 500,
     patience: int | None = None,
@@ -129,9 +130,19 @@ def fit(
     """
     check_distiller(distiller)
     check_data(data)
+    check_whole(
+        ["patience"],
+        epochs=epochs,
+        batch_size=batch_size,
+        eval_batch_size=eval_batch_size,
+        accumulate=accumulate,
+        patience=patience,
+    )
+    check_asked(seed, snapshots, on_epoch, stop)
     check_settings(epochs, batch_size, precision, snapshots, run_dir, validation)
-    check_steps(clip_norm, accumulate, patience, eval_batch_size, validation)
+    check_steps(clip_norm, patience, validation)
     check_schedule(schedule)
+    epochs, batch_size, seed = int(epochs), int(batch_size), int(seed)  # numpy's, too
     join()
     device, usual = pick_device(device), optimizer_factory(optimizer, lr, weight_decay)
     ready = prepare(distiller, data, device, validation, metric, test, eval_batch_size)

@@ -69,49 +69,8 @@ def check_settings(
         )
     if precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)
-    if batch_size < 1 or epochs < 1:
-        raise ValueError(f"epochs={epochs}, batch_size={batch_size}: both must be at least 1.")
     if snapshots and run_dir is None:
         raise ValueError("snapshots are files: pass run_dir, the directory where they go.")
-
-
-def check_steps(clip_norm, accumulate, patience, eval_batch_size, validation) -> None:
-    """Raises ``ValueError`` for settings of the steps and of their end that cannot be."""
-    whole = lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 1
-    for name, value, none in (
-        ("accumulate", accumulate, False),
-        ("patience", patience, True),
-        ("eval_batch_size", eval_batch_size, False),
-    ):
-        if not (whole(value) or (none and value is None)):
-            raise ValueError(
-                f"{name}={value!r}: expected a whole number of at least 1"
-                f"{', or None for none' * none}."
-            )
-    if clip_norm is not None and not (
-        isinstance(clip_norm, (int, float)) and 0 < clip_norm < float("inf")
-    ):
-        raise ValueError(
-            f"clip_norm={clip_norm!r}: expected the largest norm of a gradient, a finite number "
-            "above 0, or None for any."
-        )
-    if patience is not None and not validation:
-        raise ValueError(
-            "patience waits for a better validation metric, and there is no validation split: "
-            "pass validation=0.1."
-        )
-
-
-def check_plan(stages: list[Stage], accumulate: int) -> None:
-    """Raises ``ValueError`` for players that take several steps on a batch whose gradient is only a
-    part of a step.
-    """
-    several = [p.name for s in stages for p in s.players if p.steps > 1]
-    if several and accumulate > 1:
-        raise ValueError(
-            f"accumulate={accumulate}, but {', '.join(several)} takes several steps on one batch: "
-            "both cannot be. Raise batch_size instead."
-        )
 
 
 class Ready(NamedTuple):

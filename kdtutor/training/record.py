@@ -192,6 +192,10 @@ class Record:
 
     def _result(self, test: bool) -> dict:
         result: dict = {"seconds": time.perf_counter() - self.start}
+        examples, whole = self.history.spec["examples"], self.data.train
+        if isinstance(whole, Split) and examples < len(whole):
+            # Published tables are of whole training sets: what was held out must be seen beside.
+            result["trained_on"] = examples / len(whole)
         if self.metric is not None and not self.metric.higher_is_better:
             result["better"] = "lower"
         name = self.history.metric.removeprefix("val_")

@@ -663,8 +663,30 @@ def test_the_published_table_stands_beside(finished):
     assert beside.loc[(0.0, "Mine"), "published"] != beside.loc[(0.0, "Mine"), "published"], (
         "a gap where the paper has nothing"
     )
+    held_out = beside.loc[(0.0, "Hinton"), "trained_on"]
+    share = results.frame().loc[lambda f: f["method"] == "Hinton", "trained_on"].iloc[0]
+    assert 0.75 < share < 1 and held_out == f"{100 * share:.3g} %"
+    assert "trained_on" not in results.table()
     with pytest.raises(ValueError, match="published table"):
         results.against("icpr1999")
+
+
+def test_runs_on_all_images_say_so_beside_a_published_table(tmp_path):
+    grid = Grid(**SMALL | dict(methods=["CrossEntropy"], seeds=(0,), fit={"validation": 0}))
+    beside = run(grid, tmp_path, progress=False).against("icpr2020_table5").reset_index()
+    assert beside.loc[beside["seeds"].notna(), "trained_on"].unique().tolist() == ["100 %"]
+
+
+def test_a_run_that_ends_early_is_a_finished_one(tmp_path):
+    settings = {"patience": 1, "lr": 0.0, "clip_norm": 1.0, "drop_last": False, "ema": 0.5}
+    grid = Grid(**SMALL | dict(methods=["CrossEntropy"], seeds=(0,), epochs=4, fit=settings))
+    for _ in range(2):
+        frame = run(grid, tmp_path, progress=False).frame()
+        assert (
+            frame["status"].tolist() == ["finished"] and frame["test_accuracy_last"].notna().all()
+        )
+    with pytest.raises(ValueError, match="a grid sets"):
+        Grid(fit={"seed": 3})
 
 
 @pytest.mark.parametrize("ending", ["md", "tex", "csv"])
