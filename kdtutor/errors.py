@@ -2,7 +2,105 @@
 do."""
 
 import difflib
-from collections.abc import Iterable
+import dis
+import inspect
+import re
+from collections.abc import Callable, Iterable
+from functools import update_wrapper
+from types import FunctionType
+from typing import Any, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
+_RAISE = dis.opmap["RAISE_VARARGS"]
+_LIBRARIES = ("torch", "torchvision", "numpy", "pandas", "scipy")
+
+
+def explained(function: F) -> F:
+    """Makes one sentence of what Python, torch or numpy say about bad input: what the function was
+    given, and what its docstring expects.
+
+    What somebody raised on purpose, in this package or in a user's own network, passes as it is;
+    so does the end of a GPU's memory.
+
+    Args:
+        function: With an "Args:" section in its docstring.
+
+    Returns:
+        The same function.
+
+    Raises:
+        TypeError: At the call, where an argument is not of its kind at all.
+        ValueError: At the call, for everything else that cannot be computed.
+
+    Example:
+        >>> @explained
+        ... def double(x):
+        ...     '''Twice as much.
+        ...
+        ...     Args:
+        ...         x: a number.
+        ...     '''
+        ...     return x + x
+        >>> double(None)
+        Traceback (most recent call last):
+        ...
+        TypeError: double(x=None): unsupported operand type(s) for +: 'NoneType' and 'NoneType'. \
+Expected x: a number.
+    """
+    raised, sentence = _raised, _sentence  # this function's body runs among another module's names
+
+    def run(*args, **kwargs):
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:
+            if raised(error):
+                raise
+            kind = TypeError if isinstance(error, (TypeError, AttributeError)) else ValueError
+            raise kind(sentence(function, args, kwargs, error)) from error
+
+    # Among the names of the function's own module, for doctest looks there whose a function is.
+    made = FunctionType(
+        run.__code__, function.__globals__, function.__name__, None, run.__closure__
+    )
+    return update_wrapper(made, function)  # type: ignore[return-value]
+
+
+def _raised(error: Exception) -> bool:
+    """Did somebody say this on purpose: by ``raise``, and not inside a library?"""
+    if type(error).__name__ == "OutOfMemoryError" or error.__traceback__ is None:
+        return True
+    last, depth = error.__traceback__, 0
+    while last.tb_next is not None:
+        last, depth = last.tb_next, depth + 1
+    library = str(last.tb_frame.f_globals.get("__name__", "")).partition(".")[0] in _LIBRARIES
+    code = last.tb_frame.f_code.co_code
+    # Called with arguments that it has not: Python's own sentence names them.
+    return not depth or (not library and code[last.tb_lasti] == _RAISE)
+
+
+def _sentence(function: Callable, args: tuple, kwargs: dict, error: Exception) -> str:
+    try:
+        given = inspect.signature(function).bind(*args, **kwargs).arguments
+    except TypeError:
+        given = kwargs
+    shown = ", ".join(f"{k}={_shown(v)}" for k, v in given.items())
+    text = re.search(r"Args:\n(.*?)(\n\s*\n|\Z)", inspect.getdoc(function) or "", re.DOTALL)
+    entries = re.split(r"\n    (?=\S)", "\n" + text[1]) if text else []
+    # Of what was given, and of each the first sentence.
+    said = [re.sub(r"\s+", " ", e).split(". ")[0].rstrip(".") for e in entries]
+    asked = [e for e in said if {n.strip(" *") for n in e.partition(":")[0].split(",")} & {*given}]
+    expected = ("; ".join(asked) or "what its docstring says") + "."
+    reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else "impossible"
+    return f"{function.__name__}({shown}): {reason}. Expected {expected}"
+
+
+def _shown(value) -> str:
+    """A value in a few words: a tensor or an array by its type and shape."""
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        kind = "" if type(value).__name__ == "Tensor" else f"{type(value).__name__} "
+        return f"{kind}{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+    text = repr(value)
+    return text if len(text) <= 40 else type(value).__name__
 
 
 def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> ValueError:
@@ -93,12 +191,19 @@ def check_same_device(name_a: str, a, name_b: str, b) -> None:
         b: A tensor.
 
     Raises:
+        TypeError: For anything but tensors.
         ValueError: With both devices, unless they are equal.
 
     Example:
         >>> from torch import zeros
         >>> check_same_device("student", zeros(2), "teacher", zeros(3))
     """
+    for name, value in ((name_a, a), (name_b, b)):
+        if not hasattr(value, "requires_grad"):
+            raise TypeError(
+                f"{name} is a {type(value).__name__}; expected a torch.Tensor: "
+                "torch.as_tensor(values)."
+            )
     if a.device != b.device:
         raise ValueError(
             f"{name_a} is on {a.device} but {name_b} is on {b.device}: move both to one device "

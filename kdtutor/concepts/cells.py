@@ -7,7 +7,10 @@ from numbers import Integral
 import torch
 from torch import Tensor
 
+from ..errors import explained
 
+
+@explained
 def check_grid(grid: int, height: int, width: int) -> None:
     """Checks that every cell would hold at least one pixel.
 
@@ -26,6 +29,7 @@ def check_grid(grid: int, height: int, width: int) -> None:
         )
 
 
+@explained
 def owners(grid: int, pixels: int, device=None) -> Tensor:
     """Which cell each pixel of one side belongs to: floor(p * grid / pixels).
 
@@ -44,6 +48,7 @@ def owners(grid: int, pixels: int, device=None) -> Tensor:
     return torch.arange(pixels, device=device) * grid // pixels
 
 
+@explained
 def spread(cells: Tensor, height: int, width: int) -> Tensor:
     """Values of cells given to all their pixels.
 
@@ -62,6 +67,7 @@ def spread(cells: Tensor, height: int, width: int) -> Tensor:
     return cells[..., rows[:, None], columns[None, :]]
 
 
+@explained
 def gather(pixels: Tensor, grid: int) -> Tensor:
     """Pixels added up cell by cell: the transpose of ``spread``.
 

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..errors import check_variant
+from ..errors import check_variant, explained
 from .given import notes_on, read_epochs, read_maps, read_masks
 from .report import METRICS, ConceptReport
 
 
+@explained
 def baseline_entropy(entropy: Tensor, cells: Tensor) -> Tensor:
     """H-bar: the mean over images of the mean entropy of their background cells.
 
@@ -39,6 +40,7 @@ def baseline_entropy(entropy: Tensor, cells: Tensor) -> Tensor:
     return of_image[..., count > 0].mean(-1)
 
 
+@explained
 def concept_cells(entropy: Tensor, cells: Tensor, threshold: float = 0.2) -> Tensor:
     """Which cells are visual concepts: H-bar - H_i > b, strictly.
 
@@ -58,6 +60,7 @@ def concept_cells(entropy: Tensor, cells: Tensor, threshold: float = 0.2) -> Ten
     return baseline_entropy(entropy, cells)[..., None, None, None] - entropy > threshold
 
 
+@explained
 def share_on_foreground(n_fg: Tensor, n_bg: Tensor) -> Tensor:
     """lambda of each image: N_fg / (N_fg + N_bg), 0 where there is no concept at all.
 
@@ -74,6 +77,7 @@ def share_on_foreground(n_fg: Tensor, n_bg: Tensor) -> Tensor:
     return n_fg / (n_fg + n_bg).clamp(min=1)
 
 
+@explained
 def stability(concepts: Tensor) -> Tensor:
     """rho of each image: |S_M| / |S_1 or ... or S_M|, 0 where the union is empty.
 
@@ -90,6 +94,7 @@ def stability(concepts: Tensor) -> Tensor:
     return concepts[-1].sum((1, 2)).double() / concepts.any(0).sum((1, 2)).clamp(min=1)
 
 
+@explained
 def richest(n_fg: Tensor) -> Tensor:
     """m-hat of each image: the checkpoint with the most foreground concepts, the first in a tie.
 
@@ -106,6 +111,7 @@ def richest(n_fg: Tensor) -> Tensor:
     return (n_fg == n_fg.max(0).values).int().argmax(0)
 
 
+@explained
 def concept_metrics(
     maps,
     masks,
@@ -205,7 +211,7 @@ def concept_metrics(
             "distance": nothing,
         }
         notes.append("a single checkpoint: D_mean, D_std and rho compare checkpoints and are NaN")
-        warnings.warn(f"{notes[-1]}.", stacklevel=2)
+        warnings.warn(f"{notes[-1]}.", stacklevel=3)
     share = share_on_foreground(n_fg, n_bg).mean(1)
     way = [torch.nan] * m if distance is None else [float(d) for d in distance]
     course = {
@@ -233,6 +239,7 @@ def concept_metrics(
     )
 
 
+@explained
 def effective_images(maps, masks, epochs: Sequence[int] | None = None, after: int = 40) -> Tensor:
     """The authors' choice of images: those whose background has the higher mean entropy.
 

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..errors import explained
 from ..tasks.detection import PADDING
 
 
+@explained
 def pad_boxes(boxes: Sequence, labels: Sequence) -> dict[str, Tensor]:
     """Lists of boxes and labels as padded tensors, the targets of ``kdtutor.tasks.Detection``.
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import torch
 
+from ..errors import explained
 from .data import Data
 from .split import class_indices
 
@@ -16,6 +17,7 @@ from .split import class_indices
 STREAM = 10_000
 
 
+@explained
 def with_label_noise(data: Data, rate: float, seed: int = 0) -> Data:
     """The data with symmetric label noise: ``round(rate · N)`` training labels become a class drawn
     uniformly over all C.
@@ -65,6 +67,7 @@ def with_label_noise(data: Data, rate: float, seed: int = 0) -> Data:
     )
 
 
+@explained
 def imbalanced_counts(classes: int, gamma: float, n_max: int, n_min: int) -> list[int]:
     """How many images each class keeps: n_c = round(a / (b + c^gamma)) for c = 1..C.
 
@@ -108,6 +111,7 @@ def imbalanced_counts(classes: int, gamma: float, n_max: int, n_min: int) -> lis
     return [round(n_max * (1 + b) / (b + c**gamma)) for c in range(1, classes + 1)]
 
 
+@explained
 def with_imbalance(
     data: Data,
     gamma: float,

@@ -68,12 +68,14 @@ def readable(x: Tensor) -> bool:
         x: any shape.
 
     Returns:
-        True on a CPU outside ``vmap``, ``grad`` and the like.
+        True on a CPU outside ``vmap``, ``grad``, ``torch.compile`` and the like.
 
     Example:
         >>> readable(torch.ones(2)), readable(torch.ones(2, device="meta"))
         (True, False)
     """
+    if torch.compiler.is_compiling():
+        return False
     # torch has no public way to ask for a transform; its own printing of tensors asks like this.
     return x.device.type == "cpu" and not torch._C._functorch.is_functorch_wrapped_tensor(x)
 

@@ -18,6 +18,15 @@ def log_softmax(scaled: Tensor, axis: int) -> Tensor:
     return F.log_softmax(scaled, dim=axis).clamp_min(-1e30)
 
 
+def _readable(t: Tensor) -> bool:
+    """May values decide what is computed? A GPU would have to be waited for; compiled, or under
+    vmap, one way must serve all.
+    """
+    if torch.compiler.is_compiling() or t.device.type != "cpu":
+        return False
+    return not torch._C._functorch.is_functorch_wrapped_tensor(t)
+
+
 class Divergence(torch.autograd.Function):
     """The sum over all places of KL(p || q), p and q the softmaxes of two tensors of logits, and
     its gradient q - p by the second.
@@ -33,9 +42,7 @@ class Divergence(torch.autograd.Function):
         d = (student - teacher).clamp(-1e30, 1e30)
         d = d - (p * d).sum(axis, keepdim=True)
         far = d.amax(axis, keepdim=True) > FAR
-        # A GPU would have to be waited for, and under vmap one way must serve all.
-        looked = d.device.type == "cpu" and not torch._C._functorch.is_functorch_wrapped_tensor(d)
-        some_far = not looked or bool(far.any())
+        some_far = not _readable(d) or bool(far.any())
         d = d.where(~far, 0) if some_far else d
         e = d.expm1()
         series = d * d * (1 / 2 + d * (1 / 6 + d * (1 / 24 + d * (1 / 120 + d / 720))))

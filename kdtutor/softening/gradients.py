@@ -8,10 +8,11 @@ positive entry pushes its logit down, a negative one pulls it up."""
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import check_same_shape, check_temperature
+from ..errors import check_same_shape, check_temperature, explained
 from .loss import soften
 
 
+@explained
 def label_gradient(student_logits: Tensor, y: Tensor) -> Tensor:
     """The gradient of cross-entropy with the label: q - onehot(y), where q = softmax(z_s).
 
@@ -30,6 +31,7 @@ def label_gradient(student_logits: Tensor, y: Tensor) -> Tensor:
     return soften(student_logits) - F.one_hot(y, student_logits.shape[-1])
 
 
+@explained
 def distillation_gradient(
     student_logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0, scaled: bool = True
 ) -> Tensor:
@@ -64,6 +66,7 @@ def distillation_gradient(
     return gap * temperature if scaled else gap / temperature
 
 
+@explained
 def matching_gradient(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     """What ``distillation_gradient`` tends to when T grows: centred logits' difference over C.
 
@@ -95,6 +98,7 @@ def matching_gradient(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     return (gap - gap.mean(-1, keepdim=True)) / gap.shape[-1]
 
 
+@explained
 def split_gradient(gradient: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """A gradient in two parts that add up to it: the label's entry, and the wrong answers'.
 
@@ -119,6 +123,7 @@ def split_gradient(gradient: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return label, gradient - label
 
 
+@explained
 def wrong_share(gradient: Tensor, y: Tensor) -> Tensor:
     """The part of the squared gradient norm that lies in the wrong answers, over all examples.
 
@@ -143,6 +148,7 @@ def wrong_share(gradient: Tensor, y: Tensor) -> Tensor:
     return wrong.square().sum() / gradient.square().sum()
 
 
+@explained
 def noise_to_signal(gradients: Tensor) -> Tensor:
     """How much the examples disagree: E ||g - mean g||^2 / ||mean g||^2.
 

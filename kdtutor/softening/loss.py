@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import check_same_device, check_same_shape, check_temperature, unknown
+from ..errors import check_same_device, check_same_shape, check_temperature, explained, unknown
 from .divergence import Divergence, log_softmax
 
 MEANS = ("arithmetic", "geometric")
@@ -28,6 +28,7 @@ def _log_soften(logits: Tensor, temperature: float, axis: int = -1) -> Tensor:
     return log_softmax(_precise(logits) / temperature, axis)
 
 
+@explained
 def soften(logits: Tensor, temperature: float = 1.0) -> Tensor:
     """Softmax with temperature: q_i = exp(z_i/T) / sum_j exp(z_j/T).
 
@@ -54,6 +55,7 @@ def soften(logits: Tensor, temperature: float = 1.0) -> Tensor:
     return F.softmax(_precise(logits) / temperature, dim=-1)
 
 
+@explained
 def distillation_kl(
     student_logits: Tensor,
     teacher_logits: Tensor,
@@ -145,6 +147,7 @@ def _check_mask(mask: Tensor, logits: Tensor, axis: int) -> None:
         )
 
 
+@explained
 def ensemble_targets(
     teacher_logits: Tensor, temperature: float = 1.0, mean: str = "arithmetic"
 ) -> Tensor:
@@ -176,6 +179,7 @@ def ensemble_targets(
     return soften(ensemble_logits(teacher_logits, temperature, mean), temperature)
 
 
+@explained
 def ensemble_logits(
     teacher_logits: Tensor, temperature: float = 1.0, mean: str = "arithmetic"
 ) -> Tensor:
