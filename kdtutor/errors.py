@@ -23,10 +23,10 @@ def explained(function: F) -> F:
     so does the end of a GPU's memory.
 
     Args:
-        function: With an "Args:" section in its docstring.
+        function: With an "Args:" section in its docstring; or a class, for its construction.
 
     Returns:
-        The same function.
+        The same function, or the class itself.
 
     Raises:
         TypeError: At the call, where an argument is not of its kind at all.
@@ -47,6 +47,15 @@ def explained(function: F) -> F:
         TypeError: double(x=None): unsupported operand type(s) for +: 'NoneType' and 'NoneType'. \
 Expected x: a number.
     """
+    if isinstance(function, type):  # of a class, what its construction says
+        if "__init__" in vars(function):
+            function.__init__ = _wrapped(function.__init__, function)  # type: ignore[misc]
+        return function
+    return _wrapped(function, function)
+
+
+def _wrapped(function, about):
+    """The function with its errors explained by the docstring of ``about``, itself or its class."""
     raised, sentence = _raised, _sentence  # this function's body runs among another module's names
 
     def run(*args, **kwargs):
@@ -56,13 +65,12 @@ Expected x: a number.
             if raised(error):
                 raise
             kind = TypeError if isinstance(error, (TypeError, AttributeError)) else ValueError
-            raise kind(sentence(function, args, kwargs, error)) from error
+            raise kind(sentence(function, about, args, kwargs, error)) from error
 
     # Among the names of the function's own module, for doctest looks there whose a function is.
-    made = FunctionType(
-        run.__code__, function.__globals__, function.__name__, None, run.__closure__
-    )
-    return update_wrapper(made, function)  # type: ignore[return-value]
+    code, names = run.__code__, function.__globals__
+    made = FunctionType(code, names, function.__name__, None, run.__closure__)
+    return update_wrapper(made, function)
 
 
 def _raised(error: Exception) -> bool:
@@ -78,20 +86,21 @@ def _raised(error: Exception) -> bool:
     return not depth or (not library and code[last.tb_lasti] == _RAISE)
 
 
-def _sentence(function: Callable, args: tuple, kwargs: dict, error: Exception) -> str:
+def _sentence(function, about, args: tuple, kwargs: dict, error: Exception) -> str:
     try:
         given = inspect.signature(function).bind(*args, **kwargs).arguments
     except TypeError:
         given = kwargs
+    given = {k: v for k, v in given.items() if k != "self"}
     shown = ", ".join(f"{k}={_shown(v)}" for k, v in given.items())
-    text = re.search(r"Args:\n(.*?)(\n\s*\n|\Z)", inspect.getdoc(function) or "", re.DOTALL)
+    text = re.search(r"Args:\n(.*?)(\n\s*\n|\Z)", inspect.getdoc(about) or "", re.DOTALL)
     entries = re.split(r"\n    (?=\S)", "\n" + text[1]) if text else []
     # Of what was given, and of each the first sentence.
     said = [re.sub(r"\s+", " ", e).split(". ")[0].rstrip(".") for e in entries]
     asked = [e for e in said if {n.strip(" *") for n in e.partition(":")[0].split(",")} & {*given}]
     expected = ("; ".join(asked) or "what its docstring says") + "."
     reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else "impossible"
-    return f"{function.__name__}({shown}): {reason}. Expected {expected}"
+    return f"{about.__name__}({shown}): {reason}. Expected {expected}"
 
 
 def _shown(value) -> str:

@@ -29,6 +29,7 @@ import torch
 from ..display.progress import bar
 from ..runs import CannotWrite
 from ..training import NonFiniteError, fit
+from ..training.processes import started
 from .columns import ACCURACY, is_share, measured, word
 from .grid import Cell, Grid
 from .store import Store
@@ -148,10 +149,16 @@ def run(
         The ``Results`` of the whole grid.
 
     Raises:
-        ValueError: For a grid that cannot work.
+        ValueError: For a grid that cannot work, and under torchrun, which is for one run.
         OSError: If the store cannot be written: nothing that was written before is lost.
         RuntimeError: If the processes die before they begin a run, or an executor of yours broke.
     """
+    if started():
+        raise ValueError(
+            "this script was started as several processes (torchrun), which would train each run "
+            "of the grid together: start it with python, and give run(..., workers=N) the "
+            "processes."
+        )
     cells, home = grid.cells(), Store(store)
     cells, plans = planned(cells, grid.cache_logits, home)
     teachers = list({c.teacher.key: c.teacher for c in cells if c.teacher}.values())

@@ -17,7 +17,7 @@ from ..distiller.processes import count, rank
 from .averaging import Averaged
 from .plan import Learner, Part
 from .processes import average_gradients, same_row, same_statistics, share
-from .watch import NonFiniteError, diagnosis
+from .watch import NonFiniteError, diagnosis, one_example
 from .weight_path import WeightPath
 
 
@@ -102,8 +102,13 @@ class Trainer:
         """One batch of one player; returns its terms."""
         player, optimizer, rate = learner
         rate.set(self.distiller.progress)
-        with self._precision():
-            terms = player.terms(batch)
+        try:
+            with self._precision():
+                terms = player.terms(batch)
+        except ValueError as error:
+            if told := one_example(error, batch):
+                raise told from error
+            raise
         if not step:
             check_terms(player, terms)
         loss = total(terms)

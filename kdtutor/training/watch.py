@@ -48,6 +48,16 @@ def _answers_finitely(ask) -> bool:
         return True
 
 
+def one_example(error: ValueError, batch: Batch) -> ValueError | None:
+    """The error of a normalisation over a batch of one, with what to do; None for another error."""
+    if "more than 1 value per channel" not in str(error) or len(leaves(batch.x)[0]) > 1:
+        return None
+    return ValueError(
+        "BatchNorm cannot normalise over a batch of one example, the last one of the epoch or each: "
+        "leave it out (drop_last=True), or take a batch_size of at least 2."
+    )
+
+
 def out_of_memory(error: Exception, batch_size: int, precision: str, record) -> Exception:
     """The error of a GPU whose memory does not suffice, of the same type: how far the run came and
     what to lower. ``record``: the run's ``Record``.

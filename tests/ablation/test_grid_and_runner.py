@@ -677,6 +677,15 @@ def test_runs_on_all_images_say_so_beside_a_published_table(tmp_path):
     assert beside.loc[beside["seeds"].notna(), "trained_on"].unique().tolist() == ["100 %"]
 
 
+def test_several_processes_of_one_run_are_no_grid(tmp_path, monkeypatch):
+    for name, value in (("RANK", 0), ("WORLD_SIZE", 2), ("MASTER_ADDR", "a"), ("MASTER_PORT", 1)):
+        monkeypatch.setenv(name, str(value))
+    with pytest.raises(
+        ValueError, match=r"start it with python, and give run\(\.\.\., workers=N\)"
+    ):
+        run(Grid(**SMALL), tmp_path, progress=False)
+
+
 def test_a_run_that_ends_early_is_a_finished_one(tmp_path):
     settings = {"patience": 1, "lr": 0.0, "clip_norm": 1.0, "drop_last": False, "ema": 0.5}
     grid = Grid(**SMALL | dict(methods=["CrossEntropy"], seeds=(0,), epochs=4, fit=settings))

@@ -103,7 +103,7 @@ def arguments(draw, function) -> dict:
 
 
 def outcome(call) -> str:
-    """"result" or "error"; raises ``AssertionError`` for an error that we did not raise."""
+    """ "result" or "error"; raises ``AssertionError`` for an error that we did not raise."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -109,6 +109,15 @@ def test_the_last_small_batch_is_left_out_or_not():
     assert seen() == [50, 50, 50] and seen(drop_last=False) == [50, 50, 50, 30]
 
 
+def test_a_batch_of_one_example_and_batch_norm_are_one_sentence():
+    normal = torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Linear(16, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 3)
+    )
+    with pytest.raises(ValueError, match="batch of one example.*drop_last=True"):
+        train(normal, batch_size=179, drop_last=False)  # of 180
+    train(normal, batch_size=179)
+
+
 def test_what_a_scheduler_of_torch_sets_is_what_the_optimiser_uses():
     rates = lambda history: [row["lr"] for row in history.rows]
     _, plain = train(epochs=4, schedule=per_epoch(lambda o: StepLR(o, 2, gamma=0.1)))
