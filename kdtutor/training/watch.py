@@ -53,7 +53,7 @@ def one_example(error: ValueError, batch: Batch) -> ValueError | None:
     if "more than 1 value per channel" not in str(error) or len(leaves(batch.x)[0]) > 1:
         return None
     return ValueError(
-        "BatchNorm cannot normalise over a batch of one example, the last one of the epoch or each: "
+        "BatchNorm cannot normalise over a batch of one example, the epoch's last or each: "
         "leave it out (drop_last=True), or take a batch_size of at least 2."
     )
 

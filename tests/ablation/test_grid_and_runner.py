@@ -680,9 +680,7 @@ def test_runs_on_all_images_say_so_beside_a_published_table(tmp_path):
 def test_several_processes_of_one_run_are_no_grid(tmp_path, monkeypatch):
     for name, value in (("RANK", 0), ("WORLD_SIZE", 2), ("MASTER_ADDR", "a"), ("MASTER_PORT", 1)):
         monkeypatch.setenv(name, str(value))
-    with pytest.raises(
-        ValueError, match=r"start it with python, and give run\(\.\.\., workers=N\)"
-    ):
+    with pytest.raises(ValueError, match=r"start it with python, and give run"):
         run(Grid(**SMALL), tmp_path, progress=False)
 
 
