@@ -9,6 +9,7 @@ from .corruption import imbalanced_counts, with_imbalance, with_label_noise
 from .data import Data
 from .generated import GeneratedData
 from .load import available, fetch, load, names
+from .mixing import with_labels
 from .pack import pack, unpack
 from .split import Split
 
@@ -31,4 +32,5 @@ __all__ = [
     "unpack",
     "with_imbalance",
     "with_label_noise",
+    "with_labels",
 ]

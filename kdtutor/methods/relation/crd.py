@@ -17,6 +17,7 @@ from ...distiller import Layers, Offline, Outputs, check_weight, label_term
 from ...distiller.tensors import full_precision, precise, readable
 from ...errors import check_temperature, unknown
 from ...taps.default_layers import embedding
+from ...tasks.task import class_labels
 from ...teacher import Teacher
 
 MODES = ("exact", "relax")
@@ -262,9 +263,10 @@ class CRD(Offline):
         rows = torch.full((int(train.index.max()) + 1,), -1)
         rows[train.index] = torch.arange(n)
         self._rows = rows  # on the CPU, as a batch's index is
-        self.register_buffer("labels", train.y.clone().to(device), persistent=False)
-        self.register_buffer("by_class", train.y.argsort(stable=True).to(device), persistent=False)
-        self._others = n - int(train.y.bincount().max())
+        y = class_labels(train.y, "CRD")
+        self.register_buffer("labels", y.clone().to(device), persistent=False)
+        self.register_buffer("by_class", y.argsort(stable=True).to(device), persistent=False)
+        self._others = n - int(y.bincount().max())
         if not self._others:
             raise ValueError(
                 "CRD needs at least two classes: all training examples have the same one."
@@ -313,7 +315,8 @@ class CRD(Offline):
 
     def losses(self, outputs: Outputs):
         ((own, theirs),) = self.pairs(outputs)
-        rows, y = self._positions(outputs.batch.index, len(outputs.batch.y)), outputs.batch.y
+        y = class_labels(outputs.batch.y, "CRD")
+        rows = self._positions(outputs.batch.index, len(y))
         student = F.normalize(precise(self.embed_student(own.flatten(1))), dim=1)
         teacher = F.normalize(precise(self.embed_teacher(theirs.flatten(1))), dim=1)
         k = min(self.negatives, self._others)
