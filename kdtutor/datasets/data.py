@@ -325,6 +325,7 @@ class Data:
         view: int | None = None,
         device: torch.device | str = "cpu",
         drop_last: bool = False,
+        epoch: int | None = None,
     ) -> Iterator[Batch]:
         """Batches of a split.
 
@@ -337,6 +338,7 @@ class Data:
             view: The one view to take instead of random ones.
             device: Where x and y go.
             drop_last: Drop a last batch smaller than the others; never if it is the only one.
+            epoch: Its number; it has a meaning for loaders only.
 
         Returns:
             An iterator of ``Batch``.

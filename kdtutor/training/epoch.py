@@ -54,6 +54,7 @@ class Trainer:
             augment=True,
             device=self.device,
             drop_last=True,
+            epoch=number,
         )
         for step, batch in enumerate(batches):
             self.distiller.progress = (number - part.first + step / self.steps) / part.count

@@ -62,7 +62,8 @@ def check_data(data) -> None:
         raise TypeError(
             f"data is a {type(data).__name__}; expected a kdtutor.datasets.Data: "
             "Data('mine', class_names, Split(x, y), Split(x_test, y_test)) of tensors in memory, "
-            "load('path/to/folder') of images, or a GeneratedData, which makes its batches."
+            "load('path/to/folder') of images, from_loaders(train, test) of DataLoaders or of "
+            "Datasets of torch, or a GeneratedData, which makes its batches."
         )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from ..datasets import Data
+from ..datasets import Data, Split
 from ..display.progress import bar
 from ..distiller import Distiller, OptimizerFactory, Schedule
 from ..runs import environment
@@ -14,12 +14,14 @@ from .epoch import Trainer
 from .evaluation import check_data
 from .history import History
 from .plan import optimizers_of, restore, share_epochs
-from .prepare import check_distiller, check_settings, pick_device, prepare
+from .prepare import check_distiller, check_settings, own_batch_size, pick_device, prepare
 from .record import Record
-from .schedules import Unsaid, cosine, optimizer_factory
+from .schedules import Unsaid, UnsaidCount, cosine, optimizer_factory
 from .spec import run_spec
 from .watch import out_of_memory, warn_if_worse
 from .weight_path import WeightPath
+
+TENTH = Unsaid(0.1)
 
 
 def fit(
@@ -27,7 +29,7 @@ def fit(
     data: Data,
     epochs: int,
     *,
-    batch_size: int = 64,
+    batch_size: int = UnsaidCount(64),
     lr: float = Unsaid(0.05),
     weight_decay: float = Unsaid(5e-4),
     optimizer: OptimizerFactory | None = None,
@@ -35,7 +37,7 @@ def fit(
     seed: int = 0,
     device: str | torch.device | None = None,
     precision: str = "float32",
-    validation: float = 0.1,
+    validation: float | Split | Data | None = TENTH,
     metric: Metric | Callable | None = None,
     test: bool = True,
     run_dir: str | Path | None = None,
@@ -50,7 +52,8 @@ def fit(
         distiller: the method, around its student.
         data: what it learns from; the data's task says what a label is.
         epochs: of all stages together.
-        batch_size: examples per step; a last, smaller batch of an epoch is left out.
+        batch_size: examples per step; a last, smaller batch of an epoch is left out. Loaders
+            (``datasets.from_loaders``) have their own.
         lr, weight_decay: of the default optimiser, SGD with Nesterov momentum 0.9, or of the class
             ``optimizer``.
         optimizer: replaces it: a class, as torch.optim.AdamW (with lr and weight_decay where they
@@ -61,8 +64,10 @@ def fit(
         device: where to train; by default CUDA where there is one.
         precision: "float32", or "bf16" for mixed precision. What float32 means in a GPU's
             convolutions is torch's setting, by default TF32 (``torch.backends``).
-        validation: fraction of the training set held out, the same examples for every seed; 0
-            trains on everything. Without a metric nothing is held out.
+        validation: measured after each epoch, not trained on: a fraction of the training set, the
+            same examples for every seed, or a ``Split``, or the training split of a ``Data``; 0 or
+            None: nothing, all is trained on. By default the data's own validation split, else a
+            tenth of the training set. Without a metric nothing is held out.
         metric: ``(net, batches) -> number``, or a mapping of numbers of which the first decides;
             ``Metric(function, higher_is_better=False)`` where less is better. By default the
             task's own.
@@ -98,6 +103,7 @@ def fit(
     check_distiller(distiller)
     check_data(data)
     check_settings(epochs, batch_size, precision, snapshots, run_dir, validation)
+    batch_size = own_batch_size(data, batch_size)
     device, usual = pick_device(device), optimizer_factory(optimizer, lr, weight_decay)
     ready = prepare(distiller, data, device, validation, metric, test)
     walked = None if weight_path is None else WeightPath(distiller.deploy(), weight_path)
@@ -114,7 +120,7 @@ def fit(
         schedule=schedule,
         seed=seed,
         precision=precision,
-        validation=validation,
+        validation=validation or 0,
         metric=ready.metric and ready.metric.function,
         versions=environment(device),
         **({} if weight_path is None else {"weight_path": weight_path}),

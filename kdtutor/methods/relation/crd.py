@@ -244,6 +244,14 @@ class CRD(Offline):
         Raises:
             ValueError: if all examples have one class.
         """
+        known = len(train.index) == len(train) and train.y is not None
+        if not isinstance(train, Split) and not known:
+            raise ValueError(
+                "CRD must know the position and the class of every training example: of data from "
+                "datasets.from_loaders they are known for a map-style Dataset (or a DataLoader of "
+                "it with torch's own collate function) that has its classes as `targets`, as "
+                "torchvision's have."
+            )
         weight, n, generator = (
             self.embed_student.weight,
             len(train),
