@@ -49,7 +49,10 @@ def evaluate(
     check_data(data)
     split = data.test if split is None else split
     if split is None or not len(split):
-        raise ValueError(f"{data.name} has no test set: pass split=, the examples to measure on.")
+        own = " such as data.validation," if getattr(data, "validation", None) is not None else ""
+        raise ValueError(
+            f"{data.name} has no test set: pass split=,{own} the examples to measure on."
+        )
     values = measure(
         net, data.batches(split, batch_size, device=device_of(net)), chosen(metric, data)
     )
