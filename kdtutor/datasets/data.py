@@ -16,7 +16,7 @@ from .batch import Batch, digest, leaves, sent, tree_map
 from .convert import as_inputs, as_labels
 from .mixing import adapted, changed
 from .moving import check_movable, moved
-from .pixels import inputs, normalised
+from .pixels import check_normalisation, inputs, normalised
 from .split import Split, class_indices, held_out, stratified
 
 __all__ = ["Batch", "Data", "Split", "digest", "leaves", "tree_map"]
@@ -49,7 +49,8 @@ class Data:
 
     Raises:
         ValueError: For labels that the task does not allow (outside 0..C-1, another shape or type),
-            and for targets that the augmentation cannot move.
+            for targets that the augmentation cannot move, and for a mean and std that do not fit.
+        TypeError: For a part that is no ``Split``.
 
     Example:
         >>> part = Split(torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 0, 1]))
@@ -79,13 +80,19 @@ class Data:
                 "or their number."
             )
         object.__setattr__(self, "classes", tuple(self.classes))
-        if self.test is None:
+        if self.test is None and isinstance(self.train, Split):
             object.__setattr__(self, "test", self.train.select([]))
         for part, split in self.splits().items():
+            if not isinstance(split, Split):
+                raise TypeError(
+                    f"{self.name}: {part} is a {type(split).__name__}; expected a Split: "
+                    "Split(x, y), or Data.from_tensors(x, y, x_test, y_test) for all at once."
+                )
             y = self.task.as_labels(split.y)
             self.task.check_labels(y, len(self.classes), f"{self.name}: {part}")
             if y is not split.y:
                 object.__setattr__(self, part, replace(split, y=y))
+        check_normalisation(self.mean, self.std, self.train.x, self.name)
         change = adapted(self.augment, len(self.classes), self.train.y, self.task, self.name)
         object.__setattr__(self, "augment", change)
         if self.augment is not None:

@@ -11,6 +11,7 @@ import torch
 from ..tasks import Classification, Task
 from .batch import Batch, leaves, sent, tree_map
 from .fields import Fields, Keys, check_finite
+from .pixels import check_normalisation
 from .pixels import inputs as as_networks_see
 from .rowless import Rowless
 from .split import Split
@@ -45,6 +46,7 @@ class LoaderData(Rowless):
 
     def __post_init__(self):
         self._check_rows()
+        check_normalisation(self.mean, self.std, None, self.name)
 
     def __repr__(self) -> str:
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
@@ -185,8 +187,8 @@ def from_loaders(
             Empty: bytes are scaled to [0, 1], floats are taken as they are.
         std: Per channel.
         source: Names this version of the data for the record of a run. Without it the dataset, its
-            settings and what it holds in memory stand there; what a dataset reads from files or a
-            network cannot be seen, and is your word.
+            settings and what it holds in memory stand there (a list of a million files takes some
+            ten seconds); what is read from files or a network cannot be seen: your word.
 
     Returns:
         The data.

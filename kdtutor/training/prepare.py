@@ -144,6 +144,8 @@ def prepare(
     key = measured.name if measured else "accuracy"
     if measured and shown is not None and len(shown):
         key = _try_metric(measured, distiller.deploy(), data, shown, device)
+    if test and not isinstance(data.test, Split):  # what is read was not looked at when it was made
+        next(iter(data.batches(data.test, 2, device=device)))
     # Once for the run, where they will be asked for in every epoch.
     there = lambda split: split.to(device) if isinstance(split, Split) else split
     return Ready(there(train), there(held_out), stages, measured, key)

@@ -168,6 +168,22 @@ def test_what_cannot_be_told(given, message):
         make(**given)
 
 
+def test_parts_and_normalisation_in_the_constructor():
+    images = Split(torch.zeros(6, 1, 4, 4).byte(), torch.from_numpy(Y))
+    with pytest.raises(TypeError, match="mine: train is a tuple; expected a Split.*from_tensors"):
+        Data("mine", 3, (X, Y))
+    with pytest.raises(TypeError, match="mine: test is a ndarray"):
+        Data("mine", 3, images, X)
+    for mean, std, message in [
+        ((0.5,), (), "expected as many numbers in each"),
+        ((0.5,), (0.0,), "those of std above 0"),
+        (0.5, 0.5, "mean=0.5 and std=0.5: expected one number per channel"),
+        ((0.5,) * 3, (0.5,) * 3, "are for 3 channels, and the images have 1"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            Data("mine", 3, images, mean=mean, std=std)
+
+
 def test_columns_and_bools_in_the_constructor():
     part = Split(torch.from_numpy(X), torch.from_numpy(Y)[:, None])
     data = Data("mine", 3, part, part)

@@ -2,6 +2,7 @@
 
 import random
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -304,6 +305,14 @@ def test_classes_of_the_examples_are_believed_if_they_agree():
     assert Stream(TensorDataset(X, X[:, 0]), "train").y is None
 
 
+def test_classes_that_the_dataset_names():
+    class Named(TensorDataset):
+        classes: ClassVar = ["even", "odd"]
+
+    assert from_loaders(DataLoader(Named(X, Y), 4)).classes == ("even", "odd")
+    assert data(Named(X, Y), classes=["a", "b"]).classes == ("a", "b")
+
+
 # What cannot be
 
 
@@ -329,6 +338,7 @@ def test_classes_of_the_examples_are_believed_if_they_agree():
         (lambda: data(ROWS, steps_per_epoch=0), "steps_per_epoch=0: expected a whole number"),
         (lambda: data(ROWS, steps_per_epoch=2.5), "steps_per_epoch=2.5"),
         (lambda: data(ROWS, classes=None), "does not name its classes: say them"),
+        (lambda: data(ROWS, mean=(0.5,)), r"mean=\(0.5,\) and std=\(\): expected as many"),
         (lambda: data(ROWS, classes="cat"), "classes='cat': expected names"),
         (
             lambda: data(DataLoader(ROWS, 4, num_workers=1, in_order=False)),

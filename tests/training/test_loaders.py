@@ -209,6 +209,13 @@ def test_no_share_is_cut_off():
     assert "val_accuracy" not in history.rows[0]
 
 
+def test_on_a_gpu(gpu):
+    student = CrossEntropy(net())
+    history = fit(student, loaders(), 2, device=gpu, **QUIET)
+    assert history.status == "finished"
+    assert next(student.parameters()).device.type == gpu.type
+
+
 def test_without_a_test_part():
     d = loaders(test=None)
     history = fit(CrossEntropy(net()), d, 1, **QUIET)
@@ -223,6 +230,8 @@ def test_wrong_batches_are_found_before_training():
         fit(CrossEntropy(net()), loaders(bad), 1, **QUIET)
     with pytest.raises(ValueError, match="loaders: the validation batch's labels run from 0 to 3"):
         fit(CrossEntropy(net()), loaders(validation=bad), 1, **QUIET)
+    with pytest.raises(ValueError, match="loaders: the test batch's labels run from 0 to 3"):
+        fit(CrossEntropy(net()), loaders(test=bad), 1, stop=pytest.fail, **QUIET)
 
 
 def test_what_cannot_be_described_asks_for_a_name(tmp_path):
