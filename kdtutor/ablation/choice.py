@@ -16,12 +16,14 @@ import torch
 from torch import nn
 
 from .. import datasets, methods, models
-from ..datasets import Data, GeneratedData
+from ..datasets import Data, GeneratedData, LoaderData
 from ..datasets.data import leaves
 from ..methods import Composition, Distiller
 from ..runs import describe, named, short_hash
 from ..runs.architecture import architecture, weights
 from ..teacher import Teacher
+
+OBJECTS = (Data, GeneratedData, LoaderData)
 
 
 @dataclass(frozen=True)
@@ -207,7 +209,9 @@ def network(choice, data: Data, seed: int) -> nn.Module:
     torch.manual_seed(seed)
     if callable(choice):
         return choice()
-    shape = leaves(data.train.x)[0].shape[1:]
+    # Data that are not in memory show their size by a batch.
+    shown = leaves(data.train.x) or leaves(next(iter(data.batches(data.train, 2))).x)
+    shape = shown[0].shape[1:]
     size = tuple(shape[1:]) if len(shape) == 3 else (1, shape[0])
     return models.build(
         choice,
@@ -252,9 +256,10 @@ def _spread(drawn) -> list[str]:
     return [f"{v:.1e}" for v in (drawn.float().std(correction=0).item(), drawn.abs().max().item())]
 
 
-def dataset_name(choice) -> str:
+def dataset_name(choice, root: str) -> str:
     """What a table calls the dataset."""
-    return choice.name if isinstance(choice, (Data, GeneratedData)) else str(choice)
+    named = isinstance(choice, OBJECTS) or callable(choice)
+    return dataset(choice, root).name if named else str(choice)
 
 
 def dataset_digest(choice, root: str) -> str:
@@ -267,17 +272,35 @@ def _loaded(name: str, root: str) -> Data:
     return datasets.load(name, root=root)
 
 
+@functools.lru_cache(maxsize=2)
+def _made(make: Callable) -> Any:
+    data = make()
+    if not isinstance(data, OBJECTS):
+        raise ValueError(
+            f"dataset={getattr(make, '__name__', make)!r} returned a {type(data).__name__}; "
+            "expected data: a function without arguments that returns from_loaders(...), a Data or "
+            "a GeneratedData."
+        )
+    return data
+
+
 def dataset(choice, root: str) -> Data:
-    """The dataset: loaded by name, once per process, or the object itself.
+    """The dataset: loaded by name or made by a function, once per process, or the object itself.
 
     Args:
-        choice: A name or folder for ``datasets.load``, or a ``Data``.
+        choice: A name or folder for ``datasets.load``, a function without arguments that makes
+            data, or data.
         root: The folder that holds the datasets.
 
     Returns:
-        ``Data`` or ``GeneratedData``.
+        ``Data``, ``GeneratedData`` or ``LoaderData``.
+
+    Raises:
+        ValueError: For a function that returns anything else.
     """
-    return choice if isinstance(choice, (Data, GeneratedData)) else _loaded(str(choice), str(root))
+    if isinstance(choice, OBJECTS):
+        return choice
+    return _made(choice) if callable(choice) else _loaded(str(choice), str(root))
 
 
 def _in_catalog(name: str) -> bool:

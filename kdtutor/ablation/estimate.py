@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from ..datasets import GeneratedData
+from ..datasets import GeneratedData, LoaderData
 from ..teacher import Teacher
 from ..training import fit
 from .choice import network
@@ -61,13 +61,17 @@ def _epoch_seconds(cell: Cell, batches: int) -> float:
     try:
         with torch.random.fork_rng(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # so short a training may end worse than it began
-            data, settings = cell.data(), {"batch_size": 64, **cell.spec["fit"], "validation": 0}
-            size = settings["batch_size"]
-            if isinstance(data, GeneratedData):
-                few = min(data.steps_per_epoch, batches)
+            data, settings = cell.data(), {**cell.spec["fit"], "validation": 0}
+            size = settings.get("batch_size", 64)
+            if isinstance(data, LoaderData):
+                whole = data.steps(data.train, size)
+                few = min(whole, batches)
+                small = replace(data, train=replace(data.train, stated=few))
+            elif isinstance(data, GeneratedData):
+                whole, few = data.steps_per_epoch, min(data.steps_per_epoch, batches)
                 small = replace(data, steps_per_epoch=few)
             else:
-                few = min(len(data.train), batches * size)
+                whole, few = len(data.train), min(len(data.train), batches * size)
                 small = replace(data, train=data.train.select(torch.arange(few)))
             teacher = (
                 Teacher(network(cell.teacher.objects["net"], data, 0)) if cell.teacher else None
@@ -79,6 +83,6 @@ def _epoch_seconds(cell: Cell, batches: int) -> float:
             fit(
                 cell.distiller(data, teacher), small, epochs, progress=False, test=False, **settings
             )
-            return (time.perf_counter() - began) / epochs * len(data.train) / few
+            return (time.perf_counter() - began) / epochs * whole / few
     finally:
         torch.set_num_threads(threads)

@@ -68,6 +68,12 @@ class Cell:
             ``Data``; the test set is always whole and clean.
         """
         s, data = self.spec, dataset(self.objects["dataset"], self.objects["root"])
+        changed = s["images"] or s["imbalance"] is not None or s["label_noise"]
+        if changed and not isinstance(data, Data):
+            raise ValueError(
+                f"images, imbalance and label_noise change data in memory, and {data.name} is a "
+                f"{type(data).__name__}: leave them out, or change the dataset behind it."
+            )
         if s["images"]:
             data = data.subset(s["images"])
         if s["imbalance"] is not None:
@@ -103,7 +109,8 @@ class Grid:
     All runs have one kind of teacher.
 
     Args:
-        dataset: A name or folder for ``datasets.load``, or a ``Data``.
+        dataset: A name or folder for ``datasets.load``, a ``Data``, or a function without arguments
+            that returns data, such as ``from_loaders(...)``: each process calls it for itself.
         students: Names for ``models.build``, or functions without arguments that make a network.
         methods: See ``MethodChoice``; ``sweep`` gives one at several settings.
         teacher: One name or function, as for students; None where no method needs one.
@@ -264,7 +271,7 @@ class Grid:
     def _cell(self, net, method, seed, epochs, noise, gamma, teacher, known) -> Cell:
         spec = {
             "format": FORMAT,
-            "dataset": dataset_name(self.dataset),
+            "dataset": dataset_name(self.dataset, str(self.root)),
             "data": known["data"],
             "images": self.images,
             "label_noise": float(noise),

@@ -1,5 +1,5 @@
-"""Datasets as uint8 tensors in memory: loading, corrupting and augmenting them. No downloads unless
-``fetch`` is called.
+"""Datasets as uint8 tensors in memory: loading, corrupting and augmenting them; and data that are
+made or read batch by batch. No downloads unless ``fetch`` is called.
 """
 
 from .augment import CropFlip, Flip, Jitter, per_image
@@ -9,6 +9,8 @@ from .corruption import imbalanced_counts, with_imbalance, with_label_noise
 from .data import Data
 from .generated import GeneratedData
 from .load import available, fetch, load, names
+from .loaders import LoaderData, from_loaders
+from .mixing import with_labels
 from .pack import pack, unpack
 from .split import Split
 
@@ -19,9 +21,11 @@ __all__ = [
     "Flip",
     "GeneratedData",
     "Jitter",
+    "LoaderData",
     "Split",
     "available",
     "fetch",
+    "from_loaders",
     "imbalanced_counts",
     "load",
     "names",
@@ -31,4 +35,5 @@ __all__ = [
     "unpack",
     "with_imbalance",
     "with_label_noise",
+    "with_labels",
 ]

@@ -1,4 +1,4 @@
-"""Images in folders, ``<folder>/{train,test}/<class>/*``: read once, kept in memory as uint8,
+"""Images in folders, ``<folder>/{train,val,test}/<class>/*``: read once, kept in memory as uint8,
 remembered in one cache file.
 """
 
@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,33 +18,54 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..display.progress import bar
+from ..errors import unknown
 from .data import Data, Split
+from .listing import listed
+from .split import stratified
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
-LAYOUT = "expected train/<class>/* and test/<class>/* with images inside"
+RESIZE = ("squash", "crop", "pad")
 
 
-def image_folder(folder: str | Path, size: int | tuple[int, int] | None = None) -> Data:
-    """The images under ``<folder>/train/<class>/`` and ``<folder>/test/<class>/``.
+def image_folder(
+    folder: str | Path,
+    size: int | tuple[int, int] | None = None,
+    resize: str = "squash",
+    *,
+    test_fraction: float | None = None,
+    validation_fraction: float | None = None,
+    seed: int = 0,
+    **options,
+) -> Data:
+    """The images under ``<folder>/train/<class>/``, ``<folder>/test/<class>/`` and
+    ``<folder>/val/<class>/`` (or valid, validation), or of a single folder ``<folder>/<class>/``.
 
-    Labels are the sorted class names; images come in the order of their file names; hidden files
-    and other endings than png, jpg, jpeg, bmp, webp are passed over. The decoded images are kept in
+    The val part becomes the data's validation split; where there is no test part, there is no test
+    set. Labels are the sorted class names; images come in the order of their file names; of several
+    frames (gif, tif) the first is read. The decoded images are kept in
     ``<folder>/.kdtutor-cache….safetensors``, which is read instead as long as names, sizes and
     times of all files stay the same; a folder that cannot be written to simply has no cache.
 
     Args:
-        folder: Holds ``train`` and ``test``, which hold the same classes.
-        size: Pixels, or (height, width), to which images are resized, without keeping the
-            proportions. None: all images must have one size.
+        folder: Holds the parts, which hold the same classes, or the classes.
+        size: Pixels, or (height, width), to which images are resized. None: all images must have
+            one size.
+        resize: How: "squash" without keeping the proportions; "crop": the image covers the size,
+            and its middle is kept; "pad": the image fits into it, and the rest is black.
+        test_fraction: Share of the training images that becomes the test set, for a folder without
+            one, in equal shares per class; 0: no test set.
+        validation_fraction: The same for the validation split; of all images, like the other.
+        seed: Decides which.
+        **options: ``mean``, ``std``, ``augment`` of ``Data``.
 
     Returns:
         x (N, 1 or 3, H, W) uint8, y (N,) int64. One channel if every image is grey, else three;
         transparency is dropped.
 
     Raises:
-        FileNotFoundError: For a missing train or test folder.
-        ValueError: For classes that differ between them, an empty class, images of different sizes
-            and files that cannot be read as images, each naming the folder or file.
+        FileNotFoundError: For a folder of another layout.
+        ValueError: For classes that differ between the parts, an empty class, images of different
+            sizes and files that cannot be read as images, each naming the folder or file; for
+            shares that leave nothing to train on.
 
     Example:
         >>> image_folder("nowhere")  # doctest: +ELLIPSIS
@@ -57,67 +79,61 @@ def image_folder(folder: str | Path, size: int | tuple[int, int] | None = None) 
         raise ValueError(
             f"size={size!r}: expected a positive number of pixels, or (height, width)."
         )
-    train, test = _listing(folder / "train"), _listing(folder / "test")
-    if train.keys() != test.keys():
-        only = [
-            f"only in {part}: {', '.join(sorted(names))}"
-            for part, names in (
-                ("train", train.keys() - test.keys()),
-                ("test", test.keys() - train.keys()),
-            )
-            if names
-        ]
-        raise ValueError(
-            f"the classes in {folder} differ between train and test; {'; '.join(only)}."
-        )
+    if resize not in RESIZE:
+        raise unknown("resize", resize, RESIZE)
+    if resize != "squash" and sides is None:
+        raise ValueError(f"resize={resize!r} says how images come to a size: pass size=, too.")
+    shares = {"test": test_fraction, "validation": validation_fraction}
+    _check_shares(shares)
+    parts = listed(folder, shares)
 
-    files = [file for part in (train, test) for members in part.values() for file in members]
+    files = [file for part in parts.values() for members in part.values() for file in members]
     tag = f"-{sides[0]}x{sides[1]}" if sides else ""
+    tag += "" if resize == "squash" else f"-{resize}"
     cache = folder / f".kdtutor-cache{tag}.safetensors"
-    x = _remembered(cache, files, lambda: {"x": _decode([path for path, _, _ in files], sides)})[
-        "x"
-    ]
-    y = torch.tensor(
-        [
-            label
-            for part in (train, test)
-            for label, members in enumerate(part.values())
-            for _ in members
-        ]
-    )
-    n = sum(map(len, train.values()))
-    return Data(folder.resolve().name, tuple(train), Split(x[:n], y[:n]), Split(x[n:], y[n:]))
+    paths = [path for path, _, _ in files]
+    x = _remembered(cache, files, lambda: {"x": _decode(paths, sides, resize)})["x"]
+    splits: dict[str, Any] = {}
+    start = 0
+    for name, part in parts.items():
+        y = torch.tensor([label for label, some in enumerate(part.values()) for _ in some])
+        splits[name] = Split(x[start : start + len(y)], y)
+        start += len(y)
+    splits |= _cut(splits["train"], shares, seed)
+    return Data(folder.resolve().name, tuple(parts["train"]), **splits, **options)
 
 
-def _listing(part: Path) -> dict[str, list[tuple[str, int, int]]]:
-    """Sorted class name -> sorted (path, bytes, time) of its images."""
-    if not part.is_dir():
-        raise FileNotFoundError(f"{part.parent} has no folder {part.name!r}: {LAYOUT}.")
-    names = sorted(
-        entry.name
-        for entry in os.scandir(part)
-        if entry.is_dir() and not entry.name.startswith(".")
-    )
-    if not names:
-        raise ValueError(f"{part} has no class folders: {LAYOUT}.")
-    classes = {}
-    for name in names:
-        classes[name] = sorted(
-            (e.path, e.stat().st_size, e.stat().st_mtime_ns)
-            for e in os.scandir(part / name)
-            if e.name.lower().endswith(ENDINGS) and not e.name.startswith(".") and e.is_file()
+def _check_shares(shares: dict[str, float | None]) -> None:
+    """Raises ``ValueError`` for shares that are none, or leave nothing to train on."""
+    for name, share in shares.items():
+        number = isinstance(share, (int, float)) and not isinstance(share, bool)
+        if share is not None and not (number and 0 <= share < 1):
+            raise ValueError(f"{name}_fraction={share!r}: expected a share of 0 or more, below 1.")
+    if sum(share or 0 for share in shares.values()) >= 1:
+        raise ValueError(
+            f"test_fraction={shares['test']} and validation_fraction={shares['validation']} leave "
+            "nothing to train on: together they must be below 1."
         )
-        if not classes[name]:
-            raise ValueError(
-                f"class folder {part / name} is empty: it needs at least one image "
-                f"({', '.join(ENDINGS)}), or remove the class from both train and test."
-            )
-    return classes
 
 
-def _decode(paths: list[str], size: tuple[int, int] | None) -> Tensor:
+def _cut(whole: Split, shares: dict[str, float | None], seed: int) -> dict[str, Split]:
+    """The parts that are cut off the training images, and what is left of these."""
+    rest, cut = whole, {}
+    for name, share in shares.items():
+        if share:
+            taken = stratified(rest, max(1, round(share * len(whole))), seed)
+            left = torch.ones(len(rest), dtype=torch.bool)
+            left[taken] = False
+            cut[name], rest = rest.select(taken), rest.select(left)
+    return {**cut, "train": rest}
+
+
+def _decode(paths: list[str], size: tuple[int, int] | None, how: str = "squash") -> Tensor:
     """All images as one (N, C, H, W) uint8 tensor. size: (height, width) to resize to."""
-    from PIL.Image import Resampling
+    from PIL import ImageOps
+    from PIL.Image import Image, Resampling
+
+    resized: Any = {"squash": Image.resize, "crop": ImageOps.fit, "pad": ImageOps.pad}[how]
 
     images: np.ndarray | None = None
     grey = True
@@ -128,7 +144,7 @@ def _decode(paths: list[str], size: tuple[int, int] | None) -> Tensor:
                 image = image.convert("RGB")
             if size:
                 # Pillow counts the width first.
-                image = image.resize(size[::-1], Resampling.BILINEAR)
+                image = resized(image, size[::-1], Resampling.BILINEAR)
             if images is None:
                 images = np.empty((len(paths), 3, image.height, image.width), np.uint8)
             elif images.shape[2:] != (image.height, image.width):

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ..tasks import NoLabels, Task
 from .batch import Batch, sent, tree_map
-from .data import Data
 from .pixels import inputs
+from .rowless import Rowless
 from .split import Split
 
 
@@ -40,7 +40,7 @@ class Generated:
 
 
 @dataclass(frozen=True, eq=False)
-class GeneratedData:
+class GeneratedData(Rowless):
     """A dataset without rows: every training batch is made when it is needed.
 
     It stands where a ``Data`` stands in ``fit``. Its batches have no index and no view id, so a
@@ -79,9 +79,6 @@ class GeneratedData:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
 
-    augment = None  # not fields: there is nothing to augment, and no view has an id
-    views = None
-
     def __post_init__(self):
         if not callable(self.make):
             raise ValueError(
@@ -94,10 +91,7 @@ class GeneratedData:
             )
         if self.test is None:
             object.__setattr__(self, "test", Split(torch.zeros(0, 1), None))
-        for part, split in (("validation", self.validation), ("test", self.test)):
-            if split is not None:
-                where = f"{self.name}: {part}"
-                self.task.check_labels(split.y, len(self.classes), where)
+        self._check_rows()
 
     def __repr__(self) -> str:
         return (
@@ -110,55 +104,20 @@ class GeneratedData:
         """What ``fit`` trains on."""
         return Generated(self.steps_per_epoch, f"generated/{self.name}")
 
-    @cached_property
-    def _measured(self) -> Data:
-        """The rows that there are, as ordinary data."""
-        return Data(
-            self.name,
-            self.classes,
-            self.test,
-            self.test,
-            mean=self.mean,
-            std=self.std,
-            task=self.task,
-        )
-
-    def steps(self, split, batch_size: int) -> int:
+    def steps(self, split, batch_size: int, drop_last: bool = True) -> int:
         """How many batches a pass has: ``steps_per_epoch`` for the training part.
 
         Args:
             split: ``train``, or a split with rows.
             batch_size: Examples per batch.
+            drop_last: Leave out a last, smaller batch.
 
         Returns:
             The number of batches.
         """
         if isinstance(split, Generated):
             return split.steps
-        return self._measured.steps(split, batch_size)
-
-    def holdout(self, fraction: float, seed: int = 0) -> tuple[Generated, Split | None]:
-        """(train, validation): the validation split that was given, since nothing can be cut off.
-
-        Args:
-            fraction: 0 leaves validation out; any other fraction has no further meaning.
-            seed: Not used.
-
-        Returns:
-            The two parts, the second None if there is none.
-        """
-        return self.train, self.validation if fraction else None
-
-    def normalised(self, images: Tensor) -> Tensor:
-        """uint8 images as the float32 that networks see; see ``Data.normalised``.
-
-        Args:
-            images: (B, C, H, W).
-
-        Returns:
-            The normalised images.
-        """
-        return self._measured.normalised(images)
+        return self._measured.steps(split, batch_size, drop_last)
 
     def batches(
         self,
@@ -170,6 +129,7 @@ class GeneratedData:
         view: int | None = None,
         device: torch.device | str = "cpu",
         drop_last: bool = False,
+        epoch: int | None = None,
     ) -> Iterator[Batch]:
         """Batches: ``steps_per_epoch`` made ones for the training part, else those of a split.
 
@@ -181,6 +141,7 @@ class GeneratedData:
             view: No meaning for what is made.
             device: Where x and y go.
             drop_last: No meaning for what is made.
+            epoch: No meaning for what is made.
 
         Returns:
             An iterator of ``Batch``.

@@ -15,6 +15,7 @@ from ..errors import unknown
 from .data import Data
 from .digits import digits
 from .folders import image_folder
+from .listing import HELD
 from .root import resolve
 from .scenes import scenes
 from .vision import PUBLISHED
@@ -22,7 +23,7 @@ from .vision import PUBLISHED
 EMBEDDED: dict[str, Callable[..., Data]] = {"digits": digits, "scenes": scenes}
 OWN = (
     "Your own images: load('path/to/folder'), with train/<class>/* and test/<class>/* in that "
-    "folder."
+    "folder, or load('path/to/folder', test_fraction=0.2) with <class>/* in it."
 )
 
 
@@ -49,12 +50,14 @@ def load(name_or_path: str | Path, root: str | Path = "data", **options) -> Data
     Args:
         name_or_path: "digits", "scenes" (no files needed); "mnist", "fashion_mnist", "cifar10",
             "cifar100" (torchvision's files under ``root``, or an image folder
-            ``root/<name>/{train,test}/<class>/*``); any other folder of that layout, as a path or
-            as its name under ``root``; "voc2012", "cub200" (their publishers' files under ``root``;
-            with foreground masks, see ``datasets.masked``).
+            ``root/<name>/{train,test}/<class>/*``); any other folder of images, as a path or as its
+            name under ``root``, of the layouts train/val/test, train/val, train/test, or of classes
+            alone (see ``datasets.folders``); "voc2012", "cub200" (their publishers' files under
+            ``root``; with foreground masks, see ``datasets.masked``).
         root: The data directory, see ``datasets.root.resolve``.
-        **options: ``n_test, seed`` for digits; ``n_train, n_test, size, seed`` for scenes; ``size``
-            for image folders and voc2012; ``size, box`` for cub200.
+        **options: ``n_test, seed`` for digits; ``n_train, n_test, size, seed`` for scenes; ``size,
+            resize, mean, std, augment, test_fraction, validation_fraction, seed`` for image
+            folders; ``size`` for voc2012; ``size, box`` for cub200.
 
     Returns:
         The data.
@@ -75,15 +78,12 @@ def load(name_or_path: str | Path, root: str | Path = "data", **options) -> Data
         published = PUBLISHED[name]
         where = root / published.folder
         lacking = published.lacking(where)
+        usual = {"augment": published.augment, "mean": published.mean, "std": published.std}
         if lacking and _is_image_folder(root / name):
-            data = image_folder(root / name, **options)
-        elif lacking:
+            return replace(image_folder(root / name, **usual | options), name=name)
+        if lacking:
             raise _missing(name, root, lacking)
-        else:
-            data = Data(name, *published.read(where, published.files, **options))
-        return replace(
-            data, name=name, augment=published.augment, mean=published.mean, std=published.std
-        )
+        return Data(name, *published.read(where, published.files, **options), **usual)
     path = Path(name).expanduser()
     for folder in (path, root / name):
         if folder.is_dir():
@@ -193,7 +193,8 @@ def available(root: str | Path = "data") -> dict[str, tuple[bool, str]]:
 
 
 def _is_image_folder(folder: Path) -> bool:
-    return (folder / "train").is_dir() and (folder / "test").is_dir()
+    there = [name for name in ("test", *HELD) if (folder / name).is_dir()]
+    return (folder / "train").is_dir() and bool(there)
 
 
 def _missing(name: str, root: Path, lacking: list[str]) -> FileNotFoundError:

@@ -1,5 +1,6 @@
 """What networks see of the inputs in memory: images scaled and normalised, the rest unchanged."""
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -61,6 +62,40 @@ def normalised(images: Tensor, mean=(), std=()) -> Tensor:
     # Channels last comes at the end: per-channel arithmetic in that layout has an inner loop of
     # three (measured: half as fast).
     return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+
+
+def check_normalisation(mean, std, x, name: str) -> None:
+    """Checks that there is a mean and a deviation for each channel, or for all.
+
+    Args:
+        mean: As in ``Data``.
+        std: The same.
+        x: The training inputs, None where they are not known.
+        name: The dataset's name, for the message.
+
+    Raises:
+        ValueError: For numbers that are no such pair.
+
+    Example:
+        >>> check_normalisation((0.5,), (0.25,), torch.zeros(2, 3, 4, 4, dtype=torch.uint8), "d")
+    """
+    given = f"{name}: mean={mean!r} and std={std!r}"
+    try:
+        numbers = [*map(float, mean), *map(float, std)]
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{given}: expected one number per channel each, as (0.5, 0.5, 0.5)."
+        ) from error
+    if len(mean) != len(std) or not all(map(math.isfinite, numbers)) or min(std, default=1) <= 0:
+        raise ValueError(
+            f"{given}: expected as many numbers in each, finite, those of std above 0."
+        )
+    entries = x if isinstance(x, Mapping) else {"": x}
+    for key, t in entries.items():
+        if t is not None and mean and is_image(key, t) and len(mean) not in (1, t.shape[1]):
+            raise ValueError(
+                f"{given} are for {len(mean)} channels, and the images have {t.shape[1]}."
+            )
 
 
 def check_view(change, given, made, look: bool) -> None:

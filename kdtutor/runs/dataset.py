@@ -7,7 +7,9 @@ from ..datasets import Data, Split
 
 def data_parts(data: Data) -> tuple[str, Any]:
     """A dataset as a kind and parts: all that was given to it but its name."""
-    return "data", {k: v for k, v in vars(data).items() if k != "name"}
+    # Without a validation split the data are what they were before there was a place for it.
+    unsaid = {"name"} if data.validation is not None else {"name", "validation"}
+    return "data", {k: v for k, v in vars(data).items() if k not in unsaid}
 
 
 def split_parts(split: Split) -> tuple[str, Any]:

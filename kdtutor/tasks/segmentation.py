@@ -6,20 +6,12 @@ from functools import partial
 from types import MappingProxyType
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..taps import call, logits_of
+from .label_term import LabelTerm
 from .metric import Metric
-from .task import (
-    Task,
-    check_range,
-    check_width,
-    described,
-    full_precision,
-    is_integer,
-    labels_needed,
-)
+from .task import check_range, check_width, described, full_precision, is_integer, labels_needed
 
 
 def mean_iou(net: nn.Module, batches: Iterable, ignore: int = 255) -> float:
@@ -98,12 +90,13 @@ def _confusion(net, batches, ignore) -> Tensor | None:
 
 
 @dataclass(frozen=True, repr=False)
-class Segmentation(Task):
+class Segmentation(LabelTerm):
     """One class index per pixel: logits (B, C, H, W), label maps (B, H, W) whole numbers 0..C-1.
 
     The label loss is the cross-entropy, its mean over the pixels that take part; metrics are
     ``mean_iou`` and ``pixel_accuracy``. An augmentation moves the label maps with the pixels and
-    fills what comes in from outside with ``ignore``.
+    fills what comes in from outside with ``ignore``. ``label_smoothing`` and ``class_weights``
+    change the loss as in ``torch.nn.CrossEntropyLoss``.
 
     Args:
         ignore: The label of pixels that take no part. Default 255, as in PASCAL VOC.
@@ -143,12 +136,7 @@ class Segmentation(Task):
         """
         labels_needed(y, "the cross-entropy")
         _check(logits, y)
-        y = y.long()
-        total = F.cross_entropy(
-            full_precision(logits), y, ignore_index=self.ignore, reduction="sum"
-        )
-        # Not reduction="mean": a batch in which nothing is counted would give 0/0.
-        return total / (y != self.ignore).sum().clamp(min=1)
+        return self.counted_cross_entropy(full_precision(logits), y.long(), self.ignore)
 
     def check_labels(self, y, classes: int, where: str) -> None:
         """Checks that labels are (N, H, W) whole numbers in 0..classes-1, or ``ignore``.
@@ -188,6 +176,7 @@ class Segmentation(Task):
                 f"the student answers {described(logits)}: expected logits (B, C, H, W)."
             )
         check_width(logits, 1, classes, name)
+        self.check_weights(logits.shape[1], "the student's answer")
         if batch.y is not None:
             _check(logits, batch.y)
 

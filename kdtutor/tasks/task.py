@@ -46,10 +46,22 @@ class Task:
     moved: Mapping[str, str] = NOTHING
 
     def __repr__(self) -> str:
-        if not is_dataclass(self):
-            return f"{type(self).__name__}()"
-        shown = (f"{f.name}={_shown(getattr(self, f.name))}" for f in fields(self))
+        shown = (f"{k}={_shown(v)}" for k, v in self._said().items())
         return f"{type(self).__name__}({', '.join(shown)})"
+
+    def __getstate__(self) -> dict[str, Any] | None:
+        """What it was set to: a setting that was left alone makes no other task of it, so that runs
+        from before the setting are known again.
+        """
+        hidden = {f.name for f in fields(self)} - set(self._said()) if is_dataclass(self) else ()
+        return {k: v for k, v in vars(self).items() if k not in hidden} or None
+
+    def _said(self) -> dict[str, Any]:
+        """Its settings; those with ``repr=False`` only where they differ from the default."""
+        if not is_dataclass(self):
+            return {}
+        found = ((f, getattr(self, f.name)) for f in fields(self))
+        return {f.name: v for f, v in found if f.repr or v != f.default}
 
     def logits(self, output) -> Any:
         """The logits (or values) in whatever a network returned.
@@ -81,6 +93,17 @@ class Task:
                 "distilled: use a method of features or relations."
             )
         return self.class_axis
+
+    def as_labels(self, y) -> Any:
+        """Labels in the form that the task reads, where they have another that means the same.
+
+        Args:
+            y: Labels of any form, or None.
+
+        Returns:
+            The labels; those that mean something else stay for ``check_labels`` to refuse.
+        """
+        return y
 
     def loss(self, logits: Tensor, y) -> Tensor:
         """The label loss.
@@ -151,6 +174,29 @@ def labels_needed(y, what: str) -> None:
             f"{what} needs labels, but these batches have none (y is None): give the split labels, "
             "or use a loss or metric without them."
         )
+
+
+def class_labels(y, who: str) -> Tensor:
+    """The labels of a batch as class indices (B,) int64, for a method that looks classes up.
+
+    Args:
+        y: The labels.
+        who: What needs them, for the message.
+
+    Raises:
+        ValueError: For labels of any other form, such as the probabilities that mixup makes.
+
+    Example:
+        >>> class_labels(torch.tensor([1, 0], dtype=torch.uint8), "a test")
+        tensor([1, 0])
+    """
+    if not is_integer(y) or y.ndim != 1:
+        raise ValueError(
+            f"{who} needs one class index per example, whole numbers of shape (B,); the labels are "
+            f"{described(y)}. Train without mixup and other soft labels, or choose a method that "
+            "takes them, such as Hinton."
+        )
+    return y.long()
 
 
 def check_range(y: Tensor, classes: int, ignore: int | None, where: str) -> None:

@@ -8,16 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..taps import call, logits_of
+from .label_term import LabelTerm
 from .metric import Metric
-from .task import (
-    Task,
-    check_range,
-    check_width,
-    described,
-    full_precision,
-    is_integer,
-    labels_needed,
-)
+from .task import check_range, check_width, described, full_precision, is_integer, labels_needed
 
 
 def nll(net: nn.Module, batches: Iterable, ignore: int = -100) -> float:
@@ -90,12 +83,13 @@ def _counted(net, batches, ignore):
 
 
 @dataclass(frozen=True, repr=False)
-class Tokens(Task):
+class Tokens(LabelTerm):
     """One class index per token: logits (B, L, V), labels (B, L) whole numbers 0..V-1.
 
     The label loss is the cross-entropy, its mean over the tokens that take part; metrics are
     ``nll`` and ``token_accuracy``. Logits and labels stand at the same positions: for a language
     model, whose answer at one place is for the next token, shift the labels in the data.
+    ``label_smoothing`` and ``class_weights`` change the loss as in ``torch.nn.CrossEntropyLoss``.
 
     Args:
         ignore: The label of tokens that take no part (padding, prompts). Default -100, as in
@@ -136,12 +130,8 @@ class Tokens(Task):
         """
         labels_needed(y, "the cross-entropy")
         _check(logits, y)
-        y = y.long().flatten()
-        total = F.cross_entropy(
-            full_precision(logits).flatten(0, 1), y, ignore_index=self.ignore, reduction="sum"
-        )
-        # Not reduction="mean": a batch in which nothing is counted would give 0/0.
-        return total / (y != self.ignore).sum().clamp(min=1)
+        flat = full_precision(logits).flatten(0, 1)
+        return self.counted_cross_entropy(flat, y.long().flatten(), self.ignore)
 
     def check_labels(self, y, classes: int, where: str) -> None:
         """Checks that labels are (N, L) whole numbers in 0..classes-1, or ``ignore``.
@@ -179,6 +169,7 @@ class Tokens(Task):
         if logits.ndim != 3:
             raise ValueError(f"the student answers {described(logits)}: expected logits (B, L, V).")
         check_width(logits, 2, classes, name)
+        self.check_weights(logits.shape[2], "the student's answer")
         if batch.y is not None:
             _check(logits, batch.y)
             check_range(batch.y, logits.shape[2], self.ignore, f"{name}: the first batch's")

@@ -41,9 +41,7 @@ class Trainer:
     @property
     def steps(self) -> int:
         """How many batches an epoch has."""
-        full = self.data.steps(self.train, self.batch_size)
-        rest = isinstance(self.train, Split) and len(self.train) > full * self.batch_size
-        return full + (rest and not self.drop_last)
+        return self.data.steps(self.train, self.batch_size, self.drop_last)
 
     def epoch(self, part: Part, learners: list[Learner], number: int, report: Callable) -> dict:
         """Trains epoch ``number`` (from 0) of a part of the plan; returns the epoch's row."""
@@ -62,6 +60,7 @@ class Trainer:
             augment=True,
             device=self.device,
             drop_last=self.drop_last,
+            epoch=number,
         )
         for step, whole in enumerate(batches):
             self.distiller.progress = (number - part.first + step / self.steps) / part.count

@@ -49,7 +49,10 @@ def evaluate(
     check_data(data)
     split = data.test if split is None else split
     if split is None or not len(split):
-        raise ValueError(f"{data.name} has no test set: pass split=, the examples to measure on.")
+        own = " such as data.validation," if getattr(data, "validation", None) is not None else ""
+        raise ValueError(
+            f"{data.name} has no test set: pass split=,{own} the examples to measure on."
+        )
     values = measure(
         net, data.batches(split, batch_size, device=device_of(net)), chosen(metric, data)
     )
@@ -62,7 +65,8 @@ def check_data(data) -> None:
         raise TypeError(
             f"data is a {type(data).__name__}; expected a kdtutor.datasets.Data: "
             "Data('mine', class_names, Split(x, y), Split(x_test, y_test)) of tensors in memory, "
-            "load('path/to/folder') of images, or a GeneratedData, which makes its batches."
+            "load('path/to/folder') of images, from_loaders(train, test) of DataLoaders or of "
+            "Datasets of torch, or a GeneratedData, which makes its batches."
         )
 
 

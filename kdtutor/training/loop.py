@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ..datasets import Data
+from ..datasets import Data, Split
 from ..display.progress import bar
 from ..distiller import Distiller, OptimizerFactory, Schedule
 from ..distiller.processes import count, rank
@@ -18,11 +18,11 @@ from .evaluation import check_data
 from .extend import Extension
 from .history import History
 from .plan import learners, share_epochs
-from .prepare import check_distiller, check_settings, pick_device, prepare
+from .prepare import check_distiller, check_settings, own_batch_size, pick_device, prepare
 from .processes import join, same_start, told, warn_of_shares
 from .rates import Scheduler, check_schedule
 from .record import Keeping, Record
-from .schedules import Unsaid, cosine, optimizer_factory
+from .schedules import Unsaid, UnsaidCount, cosine, optimizer_factory
 from .settings import VALIDATION, check_asked, check_plan, check_steps, check_whole
 from .spec import run_spec, stated
 from .watch import out_of_memory, warn_if_worse
@@ -34,7 +34,7 @@ def fit(
     data: Data,
     epochs: int,
     *,
-    batch_size: int = 64,
+    batch_size: int = UnsaidCount(64),
     lr: float = Unsaid(0.05),
     weight_decay: float = Unsaid(5e-4),
     optimizer: OptimizerFactory | None = None,
@@ -46,7 +46,7 @@ def fit(
     seed: int = 0,
     device: str | torch.device | None = None,
     precision: str = "float32",
-    validation: float = VALIDATION,
+    validation: float | Split | Data | None = VALIDATION,
     metric: Metric | Callable | None = None,
     eval_batch_size: int = 500,
     patience: int | None = None,
@@ -68,7 +68,8 @@ def fit(
         distiller: the method, around its student.
         data: what it learns from; the data's task says what a label is.
         epochs: of all stages together.
-        batch_size: examples per batch, those of all processes together.
+        batch_size: examples per batch, those of all processes together. Loaders
+            (``datasets.from_loaders``) have their own.
         lr, weight_decay: of the default optimiser, SGD with Nesterov momentum 0.9, or of the class
             ``optimizer``.
         optimizer: replaces it: a class, as torch.optim.AdamW (with lr and weight_decay where they
@@ -87,8 +88,10 @@ def fit(
         device: where to train; by default CUDA where there is one.
         precision: "float32", or "bf16" for mixed precision. What float32 means in a GPU's
             convolutions is torch's setting, by default TF32 (``torch.backends``).
-        validation: fraction of the training set held out, the same examples for every seed; 0
-            trains on everything. Without a metric nothing is held out.
+        validation: measured after each epoch, not trained on: a fraction of the training set, the
+            same examples for every seed, or a ``Split``, or the training split of a ``Data``; 0 or
+            None: nothing, all is trained on. By default the data's own validation split, else a
+            tenth of the training set. Without a metric nothing is held out.
         metric: ``(net, batches) -> number``, or a mapping of numbers of which the first decides;
             ``Metric(function, higher_is_better=False)`` where less is better. By default the
             task's own.
@@ -142,7 +145,8 @@ def fit(
     check_settings(epochs, batch_size, precision, snapshots, run_dir, validation)
     check_steps(clip_norm, patience, validation)
     check_schedule(schedule)
-    epochs, batch_size, seed = int(epochs), int(batch_size), int(seed)  # numpy's, too
+    epochs, seed = int(epochs), int(seed)  # numpy's, too
+    batch_size = own_batch_size(data, batch_size)
     join()
     device, usual = pick_device(device), optimizer_factory(optimizer, lr, weight_decay)
     ready = prepare(distiller, data, device, validation, metric, test, eval_batch_size)
@@ -165,7 +169,7 @@ def fit(
         schedule=schedule,
         seed=seed,
         precision=precision,
-        validation=validation,
+        validation=validation or 0,
         metric=ready.metric and ready.metric.function,
         versions=environment(device),
         **stated(

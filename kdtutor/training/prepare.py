@@ -16,6 +16,8 @@ from ..tasks import Metric
 from .evaluation import chosen, measure
 from .memory import keep_freed_memory
 from .processes import started
+from .schedules import UnsaidCount
+from .validation import set_apart
 
 PRECISIONS = ("float32", "bf16")
 
@@ -59,18 +61,37 @@ def check_distiller(distiller) -> None:
 
 
 def check_settings(
-    epochs: int, batch_size: int, precision: str, snapshots, run_dir, validation: float
+    epochs: int, batch_size: int, precision: str, snapshots, run_dir, validation
 ) -> None:
     """Raises ``ValueError`` for settings that cannot work, whatever the data."""
-    if isinstance(validation, bool) or not isinstance(validation, (int, float)):
+    known = isinstance(validation, (int, float, Split, Data)) or validation is None
+    if isinstance(validation, bool) or not known:
         raise ValueError(
             f"validation is a {type(validation).__name__}; expected a fraction of the training "
-            "examples, such as 0.1, or 0 for none."
+            "examples, such as 0.1, a Split or Data to measure on, or 0 for none."
         )
     if precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)
     if snapshots and run_dir is None:
         raise ValueError("snapshots are files: pass run_dir, the directory where they go.")
+
+
+def own_batch_size(data, batch_size: int) -> int:
+    """The size of the batches: what was asked for, or a loader's own where it has one.
+
+    Raises:
+        ValueError: where both are stated and differ.
+    """
+    if not getattr(data, "batched", False):
+        return int(batch_size)
+    own = data.batch_size
+    if not isinstance(batch_size, UnsaidCount) and batch_size != own:
+        is_ = "unknown" if own is None else own
+        raise ValueError(
+            f"batch_size={batch_size}, but the batches of {data.name} are its loader's, whose size "
+            f"is {is_}: leave batch_size out, or set it there."
+        )
+    return int(own or batch_size)
 
 
 class Ready(NamedTuple):
@@ -92,7 +113,7 @@ def prepare(
     distiller: Distiller,
     data: Data,
     device: torch.device,
-    validation: float,
+    validation: float | Split | Data | None,
     metric: Metric | Callable | None,
     test: bool,
     at_once: int = 500,
@@ -107,11 +128,10 @@ def prepare(
         keep_freed_memory()
     measured = chosen(metric, data) if metric is not None or data.task.metrics else None
     # Where there is nothing to measure, nothing is held out.
-    train, held_out = data.holdout(validation if measured else 0)
+    train, held_out = set_apart(data, validation if measured else 0)
     if not len(train):
-        raise ValueError(
-            f"{data.name} has no training examples left after holding out {validation:.0%}."
-        )
+        kept = f" after holding out {len(held_out)}" if held_out is not None else ""
+        raise ValueError(f"{data.name} has no training examples left{kept}.")
     for inside in distiller.nested():
         inside.task = data.task
     distiller.prepare(train)
@@ -127,6 +147,8 @@ def prepare(
     key = measured.name if measured else "accuracy"
     if measured and shown is not None and len(shown):
         key = _try_metric(measured, distiller.deploy(), data, shown, device, at_once)
+    if test and not isinstance(data.test, Split):  # what is read was not looked at when it was made
+        next(iter(data.batches(data.test, 2, device=device)))
     # Once for the run, where they will be asked for in every epoch.
     there = lambda split: split.to(device) if isinstance(split, Split) else split
     return Ready(there(train), there(held_out), stages, measured, key)

@@ -55,6 +55,10 @@ class Unsaid(float):
     """A default that the caller did not state, told apart from the same number that was."""
 
 
+class UnsaidCount(int):
+    """The same of a whole number."""
+
+
 def optimizer_factory(
     optimizer: OptimizerFactory | None, lr: float, weight_decay: float
 ) -> OptimizerFactory:

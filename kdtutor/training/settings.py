@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from numbers import Integral, Real
 
 from ..distiller import Stage
+from .schedules import Unsaid
 
-VALIDATION = 0.1  # the share of the training examples that is held out by default
+VALIDATION = Unsaid(0.1)  # the share of the training examples that is held out by default
 
 
 def check_whole(optional: Sequence[str] = (), **numbers) -> None:

@@ -47,7 +47,7 @@ def run_spec(
             return way(value)
         except ValueError as error:
             if strict:
-                raise
+                raise ValueError(f"{error} {getattr(value, 'hint', '')}".rstrip()) from error
             return f"unknown: {error}"
 
     content = lambda value: tell(lambda v: short_hash(describe(v)), value)
@@ -59,7 +59,7 @@ def run_spec(
         if not k.startswith("_") and k not in {*BASE, *plain, "progress"}
         if not isinstance(v, Teacher)
     }
-    metric = settings.pop("metric", None)
+    metric, own = settings.pop("metric", None), getattr(data, "validation", None)
     known = data.augment is None or not is_own(type(data.augment).__module__)
     shown = known and (data.augment is None or data.views is not None)
     return {
@@ -77,6 +77,8 @@ def run_spec(
         "labels": digest(_tensors(train.y)),
         "train_data": content(data.train),
         "test_data": content(data.test),
+        # Without one a run is what it was before there was a place for it.
+        **({} if own is None else {"validation_data": content(own)}),
         "normalisation": [list(data.mean), list(data.std)],
         "task": content(data.task),
         "augment": repr(data.augment) if shown else tell(named, data.augment),

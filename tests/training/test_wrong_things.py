@@ -37,7 +37,7 @@ def test_a_student_that_is_no_network(student):
             make(student)
 
 
-@pytest.mark.parametrize("validation", [blobs().test, None, "0.1", True])
+@pytest.mark.parametrize("validation", [DataLoader(PAIRS), "0.1", True])
 def test_a_validation_that_is_no_fraction(validation):
     with pytest.raises(ValueError, match="validation is a .*; expected a fraction"):
         fit(CrossEntropy(net()), blobs(), 1, validation=validation, progress=False)

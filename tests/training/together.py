@@ -19,7 +19,6 @@ from kdtutor.models import resnet8
 from kdtutor.runs import save_state
 
 torch.set_num_threads(1)
-WHAT, FOLDER = sys.argv[1], Path(sys.argv[2])
 ME = int(os.environ.get("RANK", 0))
 SETTINGS = {"batch_size": 24, "lr": 0.05, "progress": False, "seed": 4}
 
@@ -31,38 +30,48 @@ def kd(epochs=3, **settings):
     return method, history
 
 
-if WHAT == "kd":
-    method, history = kd(run_dir=FOLDER / "run")
-elif WHAT == "uneven":
-    method, history = kd(batch_size=25, drop_last=False, accumulate=2, clip_norm=0.5, ema=0.9)
-elif WHAT == "killed":
-    method = Hinton(net(0), Teacher(net(7)))
-    if ME == 1 and not (FOLDER / "again").exists():
-        real = Hinton.losses
+def main(what: str, folder: Path) -> None:
+    if what == "kd":
+        method, history = kd(run_dir=folder / "run")
+    elif what == "uneven":
+        method, history = kd(batch_size=25, drop_last=False, accumulate=2, clip_norm=0.5, ema=0.9)
+    elif what == "killed":
+        method = Hinton(net(0), Teacher(net(7)))
+        if ME == 1 and not (folder / "again").exists():
+            real = Hinton.losses
 
-        def losses(self, outputs):
-            if self.progress >= 0.5:
-                os._exit(9)
-            return real(self, outputs)
+            def losses(self, outputs):
+                if self.progress >= 0.5:
+                    os._exit(9)
+                return real(self, outputs)
 
-        method.losses = losses.__get__(method)
-    history = fit(method, blobs(), 4, run_dir=FOLDER / "run", **SETTINGS)
-elif WHAT == "crd":
-    torch.manual_seed(0)
-    method = CRD(net(0), net(7), blobs().train, negatives=8, layers=("fc:input", "fc:input"))
-    history = fit(method, blobs(), 1, **SETTINGS | {"batch_size": 180, "validation": 0})
-elif WHAT == "warned":
-    torch.manual_seed(0)
-    method = RKD(resnet8(3, channels=1), resnet8(3, channels=1))
-    history = fit(method, blobs(), 1, **SETTINGS)
-elif WHAT == "small":
-    method, history = kd(batch_size=1)
-elif WHAT == "refused":
-    method, history = kd(epochs=0)
+            method.losses = losses.__get__(method)
+        history = fit(method, blobs(), 4, run_dir=folder / "run", **SETTINGS)
+    elif what == "crd":
+        torch.manual_seed(0)
+        method = CRD(net(0), net(7), blobs().train, negatives=8, layers=("fc:input", "fc:input"))
+        history = fit(method, blobs(), 1, **SETTINGS | {"batch_size": 180, "validation": 0})
+    elif what == "warned":
+        torch.manual_seed(0)
+        method = RKD(resnet8(3, channels=1), resnet8(3, channels=1))
+        history = fit(method, blobs(), 1, **SETTINGS)
+    elif what == "small":
+        method, history = kd(batch_size=1)
+    elif what == "refused":
+        method, history = kd(epochs=0)
 
-seen = [{k: v for k, v in row.items() if k != "seconds"} for row in history.rows]
-result = {k: v for k, v in history.result.items() if k != "seconds"}
-save_state(
-    FOLDER / f"{WHAT}_{ME}",
-    {"state": dict(method.state_dict()), "rows": seen, "result": result, "status": history.status},
-)
+    seen = [{k: v for k, v in row.items() if k != "seconds"} for row in history.rows]
+    result = {k: v for k, v in history.result.items() if k != "seconds"}
+    save_state(
+        folder / f"{what}_{ME}",
+        {
+            "state": dict(method.state_dict()),
+            "rows": seen,
+            "result": result,
+            "status": history.status,
+        },
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ...distiller import Layers, Offline, Outputs, check_weight, label_term
 from ...errors import check_same_shape, check_variant
 from ...taps.default_layers import levels
+from ...tasks.task import class_labels
 from ...teacher import Teacher
 from .attention_transfer import _normalised, attention_loss, attention_map
 
@@ -156,7 +157,8 @@ class JacobianMatching(Offline):
         )
 
     def _of_true_class(self, outputs: Outputs) -> Tensor:
-        true = lambda z, _=None: z.gather(1, outputs.batch.y[:, None])[:, 0]
+        y = class_labels(outputs.batch.y, "JacobianMatching(variant='code')")
+        true = lambda z, _=None: z.gather(1, y[:, None])[:, 0]
         (j_s,) = torch.autograd.grad(
             true(outputs.student_logits).sum(), outputs.x, create_graph=True
         )

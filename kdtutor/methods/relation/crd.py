@@ -18,6 +18,7 @@ from ...distiller.processes import gathered, mean
 from ...distiller.tensors import full_precision, precise, readable
 from ...errors import check_temperature, unknown
 from ...taps.default_layers import embedding
+from ...tasks.task import class_labels
 from ...teacher import Teacher
 
 MODES = ("exact", "relax")
@@ -244,6 +245,14 @@ class CRD(Offline):
         Raises:
             ValueError: if all examples have one class.
         """
+        known = len(train.index) == len(train) and train.y is not None
+        if not isinstance(train, Split) and not known:
+            raise ValueError(
+                "CRD must know the position and the class of every training example: of data from "
+                "datasets.from_loaders they are known for a map-style Dataset (or a DataLoader of "
+                "it with torch's own collate function) that has its classes as `targets`, as "
+                "torchvision's have."
+            )
         weight, n, generator = (
             self.embed_student.weight,
             len(train),
@@ -263,9 +272,10 @@ class CRD(Offline):
         rows = torch.full((int(train.index.max()) + 1,), -1)
         rows[train.index] = torch.arange(n)
         self._rows = rows  # on the CPU, as a batch's index is
-        self.register_buffer("labels", train.y.clone().to(device), persistent=False)
-        self.register_buffer("by_class", train.y.argsort(stable=True).to(device), persistent=False)
-        self._others = n - int(train.y.bincount().max())
+        y = class_labels(train.y, "CRD")
+        self.register_buffer("labels", y.clone().to(device), persistent=False)
+        self.register_buffer("by_class", y.argsort(stable=True).to(device), persistent=False)
+        self._others = n - int(y.bincount().max())
         if not self._others:
             raise ValueError(
                 "CRD needs at least two classes: all training examples have the same one."
@@ -314,7 +324,8 @@ class CRD(Offline):
 
     def losses(self, outputs: Outputs):
         ((own, theirs),) = self.pairs(outputs)
-        rows, y = self._positions(outputs.batch.index, len(outputs.batch.y)), outputs.batch.y
+        y = class_labels(outputs.batch.y, "CRD")
+        rows = self._positions(outputs.batch.index, len(y))
         student = F.normalize(precise(self.embed_student(own.flatten(1))), dim=1)
         teacher = F.normalize(precise(self.embed_teacher(theirs.flatten(1))), dim=1)
         k = min(self.negatives, self._others)

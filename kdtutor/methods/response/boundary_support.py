@@ -13,6 +13,7 @@ from ...distiller.tensors import precise, readable
 from ...errors import check_temperature
 from ...softening import distillation_kl, soften
 from ...taps import call, input_gradient
+from ...tasks.task import class_labels
 from ...teacher import Teacher
 
 Bounds = tuple[float, float] | None
@@ -246,7 +247,7 @@ class BSS(Offline):
         student, teacher, y, t = (
             outputs.student_logits,
             outputs.teacher_logits(),
-            outputs.batch.y,
+            class_labels(outputs.batch.y, "BSS"),
             self.temperature,
         )
         kd_weight, bss_weight = 1 + 3 * (1 - self.progress), 2 * max(1 - 4 / 3 * self.progress, 0.0)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ...distiller import Distiller, Offline, Outputs, label_term
 from ...errors import check_same_shape
 from ...softening import distillation_kl, soften
+from ...tasks.task import class_labels
 from ...teacher import Teacher
 from ..baseline import CrossEntropy
 
@@ -272,9 +273,8 @@ class CWTM(Offline):
     relates_examples = True  # the weights of a batch sum to 1
 
     def losses(self, outputs: Outputs):
-        return {
-            "cwtm": cwtm_loss(outputs.student_logits, outputs.teacher_logits(), outputs.batch.y)
-        }
+        y = class_labels(outputs.batch.y, "CWTM")
+        return {"cwtm": cwtm_loss(outputs.student_logits, outputs.teacher_logits(), y)}
 
 
 class DKPP(Offline):
