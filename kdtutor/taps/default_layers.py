@@ -226,9 +226,11 @@ def parameters_before(
     trainable = [p for p in net.parameters() if p.requires_grad]
     with eval_mode(net), torch.enable_grad():
         _, features = Taps(net, layers, stop=True)(example_input(net, example))
-        gradients = torch.autograd.grad(
-            [f.float().sum() for f in features.values()], trainable, allow_unused=True
-        )
+        # The network's own input, read as "layer1:input", depends on no parameter.
+        learned = [f.float().sum() for f in features.values() if f.requires_grad]
+        if not learned or not trainable:
+            return []
+        gradients = torch.autograd.grad(learned, trainable, allow_unused=True)
     return [p for p, g in zip(trainable, gradients) if g is not None]
 
 

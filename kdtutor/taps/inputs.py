@@ -34,12 +34,39 @@ def input_gradient(
         >>> torch.equal(gradient[0], net.weight[1]), tuple(logits.shape)
         (True, (4, 3))
     """
-    x = x.detach().requires_grad_()
+    x = leaf(x)
     with eval_mode(net), torch.enable_grad():
         output, features = Taps(net, layers)(x)
         logits = logits_of(output)
         (gradient,) = torch.autograd.grad(score(logits, features).sum(), x)
     return gradient, logits.detach(), {k: v.detach() for k, v in features.items()}
+
+
+def leaf(x: Tensor) -> Tensor:
+    """Inputs by which one can differentiate: the same values, with a gradient of their own.
+
+    Args:
+        x: inputs (B, ...).
+
+    Returns:
+        The same shape and values.
+
+    Raises:
+        ValueError: for what has no derivative: whole numbers (token ids), and mappings of several
+            inputs.
+
+    Example:
+        >>> leaf(torch.ones(2)).requires_grad
+        True
+    """
+    if isinstance(x, Tensor) and x.is_floating_point():
+        return x.detach().requires_grad_()
+    given = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
+    raise ValueError(
+        f"the inputs are {given}, and this method differentiates by them (input gradients, "
+        "Jacobians): it needs one tensor of floating-point numbers. Give the network its "
+        "embeddings or normalised images instead, or take another method."
+    )
 
 
 def example_input(net: nn.Module, example: Tensor | None = None, random: bool = False) -> Tensor:
@@ -110,4 +137,4 @@ def shapes(
     return {path: tuple(f.shape[1:]) for path, f in features.items()}
 
 
-__all__ = ["example_input", "input_gradient", "shapes"]
+__all__ = ["example_input", "input_gradient", "leaf", "shapes"]

@@ -23,11 +23,11 @@ def fsp_matrix(first: Tensor, second: Tensor) -> Tensor:
     """How the channels of two layers go together.
 
     G_ij = sum over places of F1_i F2_j / (H W), one matrix product. Of maps of different sizes the
-    larger is average-pooled to the smaller.
+    larger is average-pooled to the smaller. The places may also be those of a signal or a volume.
 
     Args:
-        first: (B, m, H, W).
-        second: (B, n, H, W).
+        first: (B, m, H, W), or (B, m, L), (B, m, D, H, W).
+        second: (B, n, ...), as many axes.
 
     Returns:
         (B, m, n).
@@ -44,15 +44,15 @@ def fsp_matrix(first: Tensor, second: Tensor) -> Tensor:
     """
     check_maps(first=first, second=second)
     first, second = (
-        precise(t).permute(0, 2, 3, 1).flatten(1, 2)
+        precise(t).movedim(1, -1).flatten(1, -2)
         for t in same_size("first", first, "second", second)
     )
     return _Gram.apply(first, second) / first.shape[1]
 
 
 class _Gram(HandMade):
-    """(B, HW, m), (B, HW, n) -> (B, m, n), with gradients in the inputs' own order of memory:
-    channels last needs no copies.
+    """(B, places, m), (B, places, n) -> (B, m, n), with gradients in the inputs' own order of
+    memory: channels last needs no copies.
     """
 
     generate_vmap_rule = True

@@ -52,7 +52,7 @@ def strongest_attention(features: Tensor) -> Tensor:
     Its derivative is one row of the map's Jacobian.
 
     Args:
-        features: (B, C, H, W).
+        features: (B, C, H, W), or (B, C, L), (B, C, D, H, W).
 
     Returns:
         (B,).
@@ -77,7 +77,8 @@ class JacobianMatching(Offline):
     Args:
         student: the network to train.
         teacher: a network or a ``Teacher`` of one network.
-        layers: pairs of paths to maps; by default the end of the last stage.
+        layers: pairs of paths to maps, signals or volumes (``taps.layout``); by default the end of
+            the last stage.
         jacobian_weight: None: 1, which is ours (the paper's was not available); for the code 20.
         at_weight: as in ``AttentionTransfer``, ours here; 0 leaves the maps out.
         ce_weight: of the label term, >= 0.
@@ -156,7 +157,15 @@ class JacobianMatching(Offline):
         )
 
     def _of_true_class(self, outputs: Outputs) -> Tensor:
-        true = lambda z, _=None: z.gather(1, outputs.batch.y[:, None])[:, 0]
+        y, z = outputs.batch.y, outputs.student_logits
+        if z.ndim != 2 or not isinstance(y, Tensor) or y.ndim != 1 or y.is_floating_point():
+            given = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
+            raise ValueError(
+                "JacobianMatching(variant='code') takes the derivative of the true class's logit: "
+                f"it needs logits (B, classes) and one class per example, got {tuple(z.shape)} and "
+                f"labels {given}. Variant 'paper' takes any labels."
+            )
+        true = lambda z, _=None: z.gather(1, y[:, None])[:, 0]
         (j_s,) = torch.autograd.grad(
             true(outputs.student_logits).sum(), outputs.x, create_graph=True
         )
