@@ -15,6 +15,8 @@ LAYOUTS = "a row (B, D)", "a signal (B, C, L)", "a map (B, C, H, W)", "a volume 
 CONVOLUTIONS: Any = nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d
 NORMS: Any = nn.BatchNorm1d, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d
 POOLS: Any = None, F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d
+# The order of memory with the channels last, by the number of a tensor's axes.
+CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 def precise(x: Tensor) -> Tensor:
@@ -127,8 +129,9 @@ def rows(x: Tensor, like: Tensor | None = None) -> Tensor:
     other = x if like is None else like
     # Under vmap torch does not tell the order of memory; there the plain one serves.
     wrapped = torch._C._functorch.is_functorch_wrapped_tensor(other)
-    last = x.ndim == 4 and not wrapped and other.is_contiguous(memory_format=torch.channels_last)
-    return (x.permute(0, 2, 3, 1) if last else x).flatten(1)
+    order = CHANNELS_LAST.get(x.ndim)
+    last = order is not None and not wrapped and other.is_contiguous(memory_format=order)
+    return (x.movedim(1, -1) if last else x).flatten(1)
 
 
 def same_size(name_a: str, a: Tensor, name_b: str, b: Tensor) -> tuple[Tensor, Tensor]:
