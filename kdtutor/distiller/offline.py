@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..datasets import Batch
 from ..taps import Taps, eval_mode, example_input
 from ..taps.default_layers import levels
+from ..taps.inputs import no_input
 from ..taps.layout import check_feature, check_layout
 from ..teacher import Teacher
 from .distiller import Distiller
@@ -105,7 +106,8 @@ class Offline(Distiller):
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
-            raise _no_input(self, x, error) from error
+            nets = f"{type(self.student).__name__} and {type(self.teacher.net).__name__}"
+            raise no_input(nets, x, error) from error
         pairs = self._checked(x, student, teacher)
         if self.reads_maps:
             self._check_layout(x)
@@ -194,15 +196,6 @@ class Offline(Distiller):
     def pairs(self, outputs: Outputs) -> list[tuple[Tensor, Tensor]]:
         """The (student, teacher) features of every pair of layers."""
         return self._checked(outputs.x, outputs.student, outputs.teacher)
-
-
-def _no_input(distiller: Offline, x, error: RuntimeError) -> ValueError:
-    nets = f"{type(distiller.student).__name__} and {type(distiller.teacher.net).__name__}"
-    given = f"{tuple(x.shape)} {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
-    return ValueError(
-        f"{nets} cannot both run on the example, {given}: {error}. Pass example=, a small batch of "
-        "the inputs that both networks take."
-    )
 
 
 def label_term(outputs: Outputs, ce_weight: float) -> dict[str, Tensor]:

@@ -111,6 +111,28 @@ def example_input(net: nn.Module, example: Tensor | None = None, random: bool = 
     return x.to(weight)
 
 
+def no_input(who: str, x, error: RuntimeError) -> ValueError:
+    """The error for an example that a network cannot run on.
+
+    Args:
+        who: the network, or networks.
+        x: the example.
+        error: what torch said.
+
+    Returns:
+        A ``ValueError`` to raise.
+
+    Example:
+        >>> str(no_input("ResNet", torch.zeros(2, 5), RuntimeError("Expected 4D")))[:61]
+        'ResNet cannot run on the example, (2, 5) torch.float32: Expec'
+    """
+    given = f"{tuple(x.shape)} {x.dtype}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
+    return ValueError(
+        f"{who} cannot run on the example, {given}: {error}. Pass example=, a small batch of the "
+        "inputs that the method will be given."
+    )
+
+
 def shapes(
     net: nn.Module, paths: Sequence[str], example: Tensor | None = None
 ) -> dict[str, tuple[int, ...]]:
@@ -137,4 +159,4 @@ def shapes(
     return {path: tuple(f.shape[1:]) for path, f in features.items()}
 
 
-__all__ = ["example_input", "input_gradient", "leaf", "shapes"]
+__all__ = ["example_input", "input_gradient", "leaf", "no_input", "shapes"]
