@@ -56,7 +56,8 @@ def full_precision(formula: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(formula)
     def run(*args, **kwargs):
-        device = next(a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)).device.type
+        first = next((a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)), None)
+        device = "cpu" if first is None else first.device.type
         # Asking is cheaper than a context; a device without autocast does not answer.
         if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
             return formula(*args, **kwargs)
@@ -157,8 +158,8 @@ def same_size(name_a: str, a: Tensor, name_b: str, b: Tensor) -> tuple[Tensor, T
         >>> a.shape, b.shape
         (torch.Size([2, 3, 4, 4]), torch.Size([2, 5, 4, 4]))
     """
+    check_features(**{name_a: a, name_b: b})
     check_same_device(name_a, a, name_b, b)
-    check_floats(**{name_a: a, name_b: b})
     if a.ndim != b.ndim or len(a) != len(b):
         raise ValueError(
             f"{name_a} has shape {tuple(a.shape)}, {layout(a)}, but {name_b} has shape "
@@ -212,23 +213,32 @@ def layout(x: Tensor) -> str:
     return LAYOUTS[places] if 0 <= places < len(LAYOUTS) else f"with {x.ndim} axes"
 
 
-def check_floats(**tensors: Tensor) -> None:
-    """Checks that every tensor holds floating-point numbers.
+def check_features(**tensors: Tensor) -> None:
+    """Checks that every tensor holds numbers of examples that can be compared.
 
     Args:
         tensors: by the names that an error shall use.
 
     Raises:
-        ValueError: with the name and the type of the first that does not.
+        TypeError: with the name of the first that is no tensor.
+        ValueError: with the name of the first that is not (B, ...) floating point with at least two
+            axes and no empty one.
 
     Example:
-        >>> check_floats(student=torch.zeros(2, 3))
+        >>> check_features(student=torch.zeros(2, 3))
     """
     for name, t in tensors.items():
+        if not isinstance(t, Tensor):
+            raise TypeError(f"{name} is a {type(t).__name__}; expected a torch.Tensor (B, ...).")
         if not t.is_floating_point():
             raise ValueError(
                 f"{name} holds {t.dtype}; expected floating-point numbers. Convert it with "
                 ".float(), complex numbers with torch.view_as_real."
+            )
+        if t.ndim < 2 or not t.numel():
+            raise ValueError(
+                f"{name} has shape {tuple(t.shape)}; expected (B, ...), the numbers of each "
+                "example, none empty. One number per example is (B, 1)."
             )
 
 
@@ -246,13 +256,13 @@ def check_maps(**tensors: Tensor) -> None:
     Example:
         >>> check_maps(student=torch.zeros(2, 3, 4, 4), teacher=torch.zeros(2, 5, 8, 8))
     """
-    check_floats(**tensors)
+    check_features(**tensors)
     for name, t in tensors.items():
-        if not 3 <= t.ndim <= 5 or not t.numel():
+        if not 3 <= t.ndim <= 5:
             raise ValueError(
                 f"{name} has shape {tuple(t.shape)}, {layout(t)}; expected channels with places: "
-                "signals (B, C, L), maps (B, C, H, W) or volumes (B, C, D, H, W), none of them "
-                "empty. Choose a convolutional layer, or one of tokens read as 'path:tokens'."
+                "signals (B, C, L), maps (B, C, H, W) or volumes (B, C, D, H, W). Choose a "
+                "convolutional layer, or one of tokens read as 'path:tokens'."
             )
 
 
@@ -271,13 +281,8 @@ def check_relations(student: Tensor, teacher: Tensor, least: int, what: str) -> 
     Example:
         >>> check_relations(torch.zeros(4, 2), torch.zeros(4, 3), 2, "pairs")
     """
+    check_features(student=student, teacher=teacher)
     check_same_device("student", student, "teacher", teacher)
-    check_floats(student=student, teacher=teacher)
-    if student.ndim < 2 or teacher.ndim < 2:
-        raise ValueError(
-            f"student has shape {tuple(student.shape)} and teacher {tuple(teacher.shape)}; "
-            "expected the numbers of each example as (B, ...), one number as (B, 1)."
-        )
     if len(student) != len(teacher):
         raise ValueError(
             f"student has shape {tuple(student.shape)} but teacher has shape "

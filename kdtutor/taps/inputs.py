@@ -38,7 +38,7 @@ def input_gradient(
     with eval_mode(net), torch.enable_grad():
         output, features = Taps(net, layers)(x)
         logits = logits_of(output)
-        (gradient,) = torch.autograd.grad(score(logits, features).sum(), x)
+        gradient = slope(score(logits, features).sum(), x)
     return gradient, logits.detach(), {k: v.detach() for k, v in features.items()}
 
 
@@ -67,6 +67,36 @@ def leaf(x: Tensor) -> Tensor:
         "Jacobians): it needs one tensor of floating-point numbers. Give the network its "
         "embeddings or normalised images instead, or take another method."
     )
+
+
+def slope(value: Tensor, x: Tensor, create_graph: bool = False) -> Tensor:
+    """d value / d x.
+
+    Args:
+        value: a scalar.
+        x: what ``leaf`` made.
+        create_graph: shall the slope be differentiated itself?
+
+    Returns:
+        The shape of x.
+
+    Raises:
+        ValueError: for a value that does not depend on x.
+
+    Example:
+        >>> x = leaf(torch.tensor([1.0, 2.0]))
+        >>> slope(x.square().sum(), x).tolist()
+        [2.0, 4.0]
+    """
+    found = None
+    if value.requires_grad:
+        (found,) = torch.autograd.grad(value, x, create_graph=create_graph, allow_unused=True)
+    if found is None:
+        raise ValueError(
+            "what shall be differentiated by the inputs does not depend on them: choose a layer "
+            "that they enter, and detach nothing on the way."
+        )
+    return found
 
 
 def example_input(net: nn.Module, example: Tensor | None = None, random: bool = False) -> Tensor:
@@ -159,4 +189,4 @@ def shapes(
     return {path: tuple(f.shape[1:]) for path, f in features.items()}
 
 
-__all__ = ["example_input", "input_gradient", "leaf", "no_input", "shapes"]
+__all__ = ["example_input", "input_gradient", "leaf", "no_input", "shapes", "slope"]

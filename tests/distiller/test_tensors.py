@@ -11,7 +11,7 @@ from losses import rand
 from torch import nn
 
 from kdtutor.distiller.tensors import (
-    check_floats,
+    check_features,
     check_maps,
     check_relations,
     pointwise,
@@ -55,7 +55,9 @@ def test_layouts_that_differ_are_both_named():
 
 @pytest.mark.parametrize("bad", [(2,), (2, 3), (1, 2, 2, 2, 2, 2), (2, 0, 3), (2, 3, 0, 4)])
 def test_what_has_no_places_is_no_map(bad):
-    with pytest.raises(ValueError, match=r"t has shape .*expected channels with places.*:tokens"):
+    with pytest.raises(
+        ValueError, match=r"t has shape .*expected (\(B, ...\)|channels with places)"
+    ):
         check_maps(t=torch.zeros(bad))
 
 
@@ -63,15 +65,18 @@ def test_what_has_no_places_is_no_map(bad):
 def test_only_floats_are_features(dtype):
     wrong = torch.zeros(2, 3, 4, dtype=dtype)
     for check in (
-        lambda: check_floats(t=wrong),
+        lambda: check_features(t=wrong),
         lambda: check_maps(t=wrong),
         lambda: same_size("s", torch.zeros(2, 3, 4), "t", wrong),
         lambda: check_relations(wrong, torch.zeros(2, 3), 2, "pairs"),
     ):
         with pytest.raises(ValueError, match=f"{dtype}; expected floating-point numbers"):
             check()
-    with pytest.raises(ValueError, match=r"\(2,\).*one number as \(B, 1\)"):
+    with pytest.raises(ValueError, match=r"student has shape \(2,\).*per example is \(B, 1\)"):
         check_relations(torch.zeros(2), torch.zeros(2), 2, "pairs")
+    for wrong in (None, [[1.0]], np.zeros((2, 3))):
+        with pytest.raises(TypeError, match="t is a .*expected a torch.Tensor"):
+            check_features(t=wrong)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 3, 2, 4, 5)])

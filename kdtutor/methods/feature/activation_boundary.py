@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ...datasets import Batch
 from ...distiller import Layers, Offline, Outputs, Player, Stage, check_weight, label_term
-from ...distiller.tensors import NORMS, check_floats, pointwise, precise, same_size
+from ...distiller.tensors import NORMS, check_features, pointwise, precise, same_size
 from ...errors import check_same_shape, check_variant
 from ...softening import distillation_kl
 from ...taps import eval_mode
@@ -53,8 +53,8 @@ def activation_boundary_loss(
         >>> activation_boundary_loss(s, t).item()
         0.25
     """
+    check_features(student=student, teacher=teacher)
     check_same_shape("student", student, "teacher", teacher)
-    check_floats(student=student, teacher=teacher)
     if not 0 < margin < float("inf"):
         raise ValueError(f"margin={margin}: it must be finite and > 0 (the authors use 1).")
     student = precise(student)

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from ...distiller import Layers, Offline, Outputs, check_weight, label_term
 from ...distiller.autograd import HandMade, directions
-from ...distiller.tensors import check_maps, pointwise, precise, readable, same_size
+from ...distiller.tensors import check_features, check_maps, pointwise, precise, readable, same_size
 from ...errors import check_same_shape, check_variant, unknown
+from ...taps.inputs import slope
 from ...teacher import Teacher
 
 KINDS = ("sum", "max")
@@ -173,7 +174,7 @@ def full_activation_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
     Example:
         >>> features = torch.rand(2, 3, 4, 4)
-        >>> full_activation_loss(-features, features).item()
+        >>> round(full_activation_loss(-features, features).item(), 4)
         2.0
     """
     student, teacher = same_size("student", student, "teacher", teacher)
@@ -207,6 +208,7 @@ def gradient_attention_loss(student_grad: Tensor, teacher_grad: Tensor) -> Tenso
         >>> gradient_attention_loss(torch.ones(2, 3), torch.zeros(2, 3)).item()
         3.0
     """
+    check_features(student_grad=student_grad, teacher_grad=teacher_grad)
     check_same_shape("student_grad", student_grad, "teacher_grad", teacher_grad)
     return (
         (precise(student_grad) - precise(teacher_grad.detach())).square().flatten(1).sum(1).mean()
@@ -393,9 +395,7 @@ class GradientAttentionTransfer(Offline):
     def losses(self, outputs: Outputs):
         y, axis = outputs.batch.y, outputs.class_axis
         ce = lambda z, how: F.cross_entropy(precise(z).movedim(axis, 1), y, reduction=how)
-        (own,) = torch.autograd.grad(
-            ce(outputs.student_logits, "sum"), outputs.x, create_graph=True
-        )
+        own = slope(ce(outputs.student_logits, "sum"), outputs.x, create_graph=True)
         theirs, *_ = self.teacher.input_gradient(outputs.batch, lambda z, _: ce(z, "none"))
         return label_term(outputs, self.ce_weight) | {
             "gradient": self.at_weight / 2 * gradient_attention_loss(own, theirs)

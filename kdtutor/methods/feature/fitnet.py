@@ -13,7 +13,7 @@ from torch.optim import RMSprop
 from ...datasets import Batch
 from ...distiller import Layers, Offline, Outputs, Player, Stage, check_weight, label_term
 from ...distiller.autograd import squared_distance
-from ...distiller.tensors import CONVOLUTIONS, NORMS, same_size
+from ...distiller.tensors import CONVOLUTIONS, NORMS, check_features, same_size
 from ...errors import check_same_shape, check_temperature, check_variant
 from ...softening import distillation_kl
 from ...taps.default_layers import levels, nonlinearity, parameters_before
@@ -47,6 +47,7 @@ def hint_loss(guided: Tensor, hint: Tensor, variant: str = "paper") -> Tensor:
         >>> hint_loss(torch.ones(2, 3), torch.zeros(2, 3)).item()
         1.5
     """
+    check_features(guided=guided, hint=hint)
     check_same_shape("guided", guided, "hint", hint)
     return squared_distance(guided, hint) * (
         1 / guided.numel() if check_variant(variant) == "code" else 0.5 / len(guided)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ...datasets import Batch
 from ...distiller import Layers, Offline, Outputs, Player, Stage, check_weight, label_term
 from ...distiller.autograd import HandMade
-from ...distiller.tensors import check_maps, full_precision, precise, same_size
+from ...distiller.tensors import check_features, check_maps, full_precision, precise, same_size
 from ...errors import check_same_device, check_same_shape, check_variant
 from ...taps.default_layers import levels, parameters_before
 from ...teacher import Teacher
@@ -43,8 +43,9 @@ def fsp_matrix(first: Tensor, second: Tensor) -> Tensor:
         [2.0, 2.0, 2.0, 2.0, 2.0]
     """
     check_maps(first=first, second=second)
+    dtype = torch.promote_types(precise(first).dtype, precise(second).dtype)
     first, second = (
-        precise(t).movedim(1, -1).flatten(1, -2)
+        t.to(dtype).movedim(1, -1).flatten(1, -2)
         for t in same_size("first", first, "second", second)
     )
     return _Gram.apply(first, second) / first.shape[1]
@@ -99,6 +100,7 @@ def fsp_loss(
         >>> fsp_loss(maps, (maps[0], 2 * maps[1])).item()  # 15 entries, each 1 apart
         15.0
     """
+    check_features(student_pair=student_pair[0], teacher_pair=teacher_pair[0])
     check_same_device("student_pair", student_pair[0], "teacher_pair", teacher_pair[0])
     student, teacher = fsp_matrix(*student_pair), fsp_matrix(*teacher_pair).detach()
     check_same_shape("the student's FSP matrix", student, "the teacher's FSP matrix", teacher)

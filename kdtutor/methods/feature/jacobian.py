@@ -4,12 +4,13 @@ How does the answer change when a pixel changes? Matching answers under input no
 answers and their derivatives. The paper's text was not available to us: the form here is how others
 restate it, and public codes differ from it and from each other."""
 
-import torch
 from torch import Tensor, nn
 
 from ...distiller import Layers, Offline, Outputs, check_weight, label_term
+from ...distiller.tensors import check_features
 from ...errors import check_same_shape, check_variant
 from ...taps.default_layers import levels
+from ...taps.inputs import slope
 from ...teacher import Teacher
 from .attention_transfer import _normalised, attention_loss, attention_map
 
@@ -41,6 +42,7 @@ def jacobian_loss(
         >>> jacobian_loss(torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 5.0]])).item()
         2.0
     """
+    check_features(student_jacobian=student_jacobian, teacher_jacobian=teacher_jacobian)
     check_same_shape("student_jacobian", student_jacobian, "teacher_jacobian", teacher_jacobian)
     squares = (_normalised(student_jacobian) - _normalised(teacher_jacobian.detach())).square()
     return squares.mean() if check_variant(variant) == "code" else squares.sum(1).mean()
@@ -141,7 +143,7 @@ class JacobianMatching(Offline):
         attention = jacobian = outputs.x.new_zeros(())
         for own, theirs in self.layers:
             s = outputs.student[own]
-            (j_s,) = torch.autograd.grad(strongest_attention(s).sum(), outputs.x, create_graph=True)
+            j_s = slope(strongest_attention(s).sum(), outputs.x, create_graph=True)
             j_t, _, teacher = self.teacher.input_gradient(
                 outputs.batch, lambda _, f: strongest_attention(f[theirs]), [theirs]
             )
@@ -166,8 +168,6 @@ class JacobianMatching(Offline):
                 f"labels {given}. Variant 'paper' takes any labels."
             )
         true = lambda z, _=None: z.gather(1, y[:, None])[:, 0]
-        (j_s,) = torch.autograd.grad(
-            true(outputs.student_logits).sum(), outputs.x, create_graph=True
-        )
+        j_s = slope(true(z).sum(), outputs.x, create_graph=True)
         j_t, *_ = self.teacher.input_gradient(outputs.batch, true)
         return jacobian_loss(j_s, j_t, "code")

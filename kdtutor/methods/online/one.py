@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ...datasets import Batch
 from ...distiller import Distiller, check_batch, check_weight
-from ...distiller.tensors import precise
+from ...distiller.tensors import check_features, precise
 from ...errors import check_same_device, check_temperature, check_variant
 from ...models.common import initialise
 from ...softening import distillation_kl
@@ -47,6 +47,7 @@ def gated_logits(branch_logits: Tensor, gate: Tensor) -> Tensor:
         >>> gated_logits(z, gate).tolist()
         [[1.0, 2.0]]
     """
+    check_features(branch_logits=branch_logits, gate=gate)
     check_same_device("branch_logits", branch_logits, "gate", gate)
     if branch_logits.ndim < 3 or gate.shape != (branch_logits.shape[1], branch_logits.shape[0]):
         raise ValueError(
