@@ -94,7 +94,7 @@ def slope(value: Tensor, x: Tensor, create_graph: bool = False) -> Tensor:
     if found is None:
         raise ValueError(
             "what shall be differentiated by the inputs does not depend on them: choose a layer "
-            "that they enter, and detach nothing on the way."
+            "behind them, and detach nothing on the way."
         )
     return found
 
