@@ -186,11 +186,13 @@ def test_a_step_is_trained_or_refused(method):
 
 
 def test_networks_of_two_precisions_contrast_in_the_finer_one():
-    distiller = CRD(Odd(ODD["double"]), Odd(MAP), negatives=2, layers="odd", example=X[:2])
-    distiller.prepare(Split(X, Y))
-    terms = distiller.terms(Batch(X, Y, torch.arange(4)))
-    assert terms["crd"].dtype == torch.float64
-    assert distiller.memory_student.dtype == distiller.memory_teacher.dtype == torch.float64
+    for pair in (("double", "map"), ("map", "double")):
+        nets = (Odd(ODD[name]) for name in pair)
+        distiller = CRD(*nets, negatives=2, layers="odd", example=X[:2])
+        distiller.prepare(Split(X, Y))
+        terms = distiller.terms(Batch(X, Y, torch.arange(4)))
+        assert terms["crd"].dtype == torch.float64
+        assert distiller.memory_student.dtype == distiller.memory_teacher.dtype == torch.float64
 
 
 def test_what_has_no_slope_is_said():

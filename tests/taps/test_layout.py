@@ -195,6 +195,38 @@ def test_the_axis_that_grows_with_a_signal_is_one_of_places():
     assert channels_last(over_time, ["0:channels_first"], torch.rand(2, 3, 9)) == []
 
 
+class Mixed(nn.Module):
+    """A block of layers of both kinds; which runs last is what counts."""
+
+    def __init__(self, last):
+        super().__init__()
+        self.linear, self.conv, self.last = nn.Linear(8, 8), nn.Conv1d(8, 8, 1), last
+
+    def forward(self, x):
+        return self.linear(self.conv(x.mT).mT) if self.last else self.conv(self.linear(x).mT)
+
+
+@pytest.mark.parametrize("tokens", [8, 5])  # as many as channels: the shape cannot tell
+def test_the_module_that_gives_the_feature_says_what_it_is(tokens):
+    ids = torch.arange(2 * tokens).reshape(2, tokens) % 11
+    for last in (True, False):
+        net = nn.Sequential(nn.Embedding(11, 8), Mixed(last), nn.Flatten())
+        assert channels_last(net, ["1"], ids) == (["1"] if last else [])
+
+
+def test_a_linear_layer_of_another_shape_says_nothing():
+    class Pooled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(8, 8)
+
+        def forward(self, x):
+            return self.linear(x).mT
+
+    net = nn.Sequential(nn.Embedding(11, 8), Pooled())
+    assert channels_last(net, ["1"], torch.arange(10).reshape(2, 5)) == []
+
+
 def test_tokens_are_turned_as_the_path_says():
     x = torch.arange(2 * 7 * 3.0).reshape(2, 7, 3)
     assert torch.equal(turned("a:tokens", x), x.permute(0, 2, 1))
