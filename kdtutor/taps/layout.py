@@ -2,18 +2,17 @@
 
 All methods have the channels at axis 1 and the places behind: signals (B, C, L), maps (B, C, H, W),
 volumes (B, C, D, H, W), or no places at all, rows (B, D). What a network has in another order is
-not guessed: where it shows that its channels are last the method refuses, and the path says how the
-layer is read (``turns``). What the methods take:
+not guessed: where it shows that its channels are last, or shows nothing of a layer (B, N, M), the
+method refuses, and the path says how the layer is read (``turns``). What the methods take:
 
-    layer read as         AT, FSP, Jacobian     F-ActT, FitNet, AB    SP, RKD, CRD    ONE's split
-    rows (B, D)           refused: no places    yes                   yes             yes
-    signals, maps,        yes                   yes                   yes             yes
-      volumes
-    tokens, bare          refused               refused               yes             yes
-      ":tokens"           yes, a signal         yes, a signal         yes             -
-      ":patches=14x14+1"  yes, a map            yes, a map            yes             -
-    channels last, bare   refused               refused               yes             yes
-      ":channels_last"    yes                   yes                   yes             -
+    layer read as           AT, F-ActT, FSP, Jacobian  FitNet, AB     SP, RKD, CRD  ONE's split
+    rows (B, D)             refused: no places         yes            yes           yes
+    signals, maps, volumes  yes                        yes            yes           yes
+    tokens, bare            refused                    refused        yes           yes
+      ":tokens"             yes, a signal              yes, a signal  yes           -
+      ":patches=14x14+1"    yes, a map                 yes, a map     yes           -
+    channels last, bare     refused                    refused        yes           yes
+      ":channels_last"      yes                        yes            yes           -
 
 AT, F-ActT, FitNet, AB and Jacobian compare place by place, so both layers need as many axes. FSP
 averages over places, so only its two layers of one network do. SP, RKD and CRD take all numbers of
@@ -58,7 +57,7 @@ def channels_last(net: nn.Module, layers: Sequence[str], x: Tensor) -> list[str]
         x: a small batch of its inputs.
 
     Returns:
-        Those of ``layers`` that are channels last; all others are taken to have them at axis 1.
+        Those of ``layers`` that are known to be channels last.
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(2))
@@ -67,20 +66,20 @@ def channels_last(net: nn.Module, layers: Sequence[str], x: Tensor) -> list[str]
         >>> channels_last(nn.Sequential(nn.LayerNorm(8)), ["0"], torch.rand(1, 5, 8))
         ['0']
     """
-    return list(_last(net, layers, x))
+    return [k for k, (_, last) in _axes(net, layers, x).items() if last]
 
 
-def _last(net: nn.Module, layers: Sequence[str], x) -> dict[str, tuple[int, ...]]:
-    """The layers with their channels last, and their shapes."""
+def _axes(net: nn.Module, layers: Sequence[str], x) -> dict[str, tuple[tuple, bool | None]]:
+    """{path: (shape, are its channels last?)}; None: the network does not say."""
     bare = [k for k in layers if not turn_of(k) and k.rpartition(":")[2] not in SIDES]
     if not bare:
         return {}
     with torch.no_grad(), eval_mode(net):
-        features = Taps(net, bare)(x)[1]
-        shapes = {k: tuple(f.shape) for k, f in features.items() if f.ndim in (3, 4, 5)}
+        features = Taps(net, bare, stop=True)(x)[1]
+        shapes = {k: tuple(features[k].shape) for k in bare if features[k].ndim in (3, 4, 5)}
         grown = _grown(net, shapes, x) if shapes else {}
         said = lambda k: grown[k] if grown.get(k) is not None else _by_kind(net, k, shapes[k], x)
-        return {k: shapes[k] for k in bare if k in shapes and said(k)}
+        return {k: (shape, said(k)) for k, shape in shapes.items()}
 
 
 def check_layout(who: str, net: nn.Module, layers: Sequence[str], x: Tensor, method: str) -> None:
@@ -94,14 +93,23 @@ def check_layout(who: str, net: nn.Module, layers: Sequence[str], x: Tensor, met
         method: who would read them so.
 
     Raises:
-        ValueError: for the first layer with its channels last; it says how the path is written.
+        ValueError: for the first layer with its channels last, and for a layer (B, N, M) of which
+            the network does not say it; it says how the path is written.
 
     Example:
         >>> net = nn.Sequential(nn.Conv1d(2, 4, 3))
         >>> check_layout("student", net, ["0"], torch.rand(1, 2, 8), "AttentionTransfer")
     """
-    for path, shape in _last(net, layers, x).items():
+    for path, (shape, last) in _axes(net, layers, x).items():
+        if last is False or (last is None and len(shape) != 3):
+            continue
         own = path.removesuffix(":output")
+        if last is None:
+            raise ValueError(
+                f"the {who}'s layer {path!r} gives {shape}, and {method} cannot tell whether these "
+                "are tokens (batch, tokens, channels) or a signal (batch, channels, places): pass "
+                f"it in layers= as '{own}:tokens' or as '{own}:channels_first'."
+            )
         if len(shape) == 3:
             raise ValueError(
                 f"the {who}'s layer {path!r} gives tokens (batch, tokens, channels), {shape}, and "
@@ -161,7 +169,7 @@ def _grown(net: nn.Module, shapes: dict[str, tuple[int, ...]], x) -> dict[str, b
         return {}
     for axis in (-1, 1) if x.ndim == 3 else (-1,):  # (B, C, L) or (B, N, D)
         try:
-            large = Taps(net, list(shapes))(torch.cat([x, x], axis))[1]
+            large = Taps(net, list(shapes), stop=True)(torch.cat([x, x], axis))[1]
         except Exception:  # any network may refuse any size in its own way
             continue
         more = lambda k, i: large[k].ndim == len(shapes[k]) and large[k].shape[i] > shapes[k][i]
@@ -169,29 +177,31 @@ def _grown(net: nn.Module, shapes: dict[str, tuple[int, ...]], x) -> dict[str, b
     return {}
 
 
-def _by_kind(net: nn.Module, layer: str, shape: tuple[int, ...], x) -> bool:
-    """Does the layer, or the last module in it that gives this very shape, say that its channels
-    are last?
+def _by_kind(net: nn.Module, layer: str, shape: tuple[int, ...], x) -> bool | None:
+    """What the last module says that gives this very shape: the layer, one inside it, or, where the
+    shape can tell, one before it. None: none says anything.
     """
     path, _, side = layer.partition(":")
     top = net.get_submodule(path.partition("#")[0])
-    if side == "input":
-        return _says_last(top, shape) is True
+    if side == "input" and (own := _says_last(top, shape)) is not None:
+        return own
+    inside = set() if side == "input" else set(top.modules())
+    tells = shape[1] != shape[-1]
     said: list[bool] = []
 
     def ran(module, args, out):
         out = out[0] if isinstance(out, (tuple, list)) and out else out
         found = _says_last(module, shape)
         if isinstance(out, Tensor) and out.shape == shape and found is not None:
-            said.append(found)
+            said.extend([found] if tells or module in inside else [])
 
-    hooks = [module.register_forward_hook(ran) for module in top.modules()]
+    hooks = [module.register_forward_hook(ran) for module in net.modules()]
     try:
-        Taps(net, [layer])(x)
+        Taps(net, [layer], stop=True)(x)
     finally:
         for hook in hooks:
             hook.remove()
-    return bool(said) and said[-1]
+    return said[-1] if said else None
 
 
 def _says_last(module: nn.Module, shape: tuple[int, ...]) -> bool | None:

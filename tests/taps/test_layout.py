@@ -21,7 +21,7 @@ from kdtutor.methods import (
 )
 from kdtutor.models import resnet8
 from kdtutor.taps import Taps
-from kdtutor.taps.layout import channels_last, check_feature
+from kdtutor.taps.layout import channels_last, check_feature, check_layout
 from kdtutor.taps.turns import turned
 
 X = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -214,17 +214,43 @@ def test_the_module_that_gives_the_feature_says_what_it_is(tokens):
         assert channels_last(net, ["1"], ids) == (["1"] if last else [])
 
 
-def test_a_linear_layer_of_another_shape_says_nothing():
-    class Pooled(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.linear = nn.Linear(8, 8)
+class Turning(nn.Module):
+    """Its linear layer gives another shape than it does itself."""
 
-        def forward(self, x):
-            return self.linear(x).mT
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(8, 8)
 
-    net = nn.Sequential(nn.Embedding(11, 8), Pooled())
-    assert channels_last(net, ["1"], torch.arange(10).reshape(2, 5)) == []
+    def forward(self, x):
+        return self.linear(x).mT
+
+
+def test_what_no_layer_says_is_asked_for():
+    net, ids = nn.Sequential(nn.Embedding(11, 8), Turning()), torch.arange(10).reshape(2, 5)
+    assert channels_last(net, ["1"], ids) == []
+    words = (
+        r"student's layer '1' gives \(2, 8, 5\), and AT cannot tell.*'1:tokens'.*'1:channels_first'"
+    )
+    with pytest.raises(ValueError, match=words):
+        check_layout("student", net, ["1"], ids, "AT")
+    for said in ("1:tokens", "1:channels_first"):
+        check_layout("student", net, [said], ids, "AT")
+
+
+@pytest.mark.parametrize("square", [False, True])
+def test_a_layer_before_it_says_it_where_the_shape_can_tell(square):
+    net = nn.Sequential(nn.Embedding(11, 8), nn.Identity(), nn.ReLU())
+    ids = torch.arange(16 if square else 10).reshape(2, -1) % 11
+    if square:  # eight tokens of eight channels: an Identity could have turned them
+        with pytest.raises(ValueError, match="cannot tell"):
+            check_layout("student", net, ["1", "2"], ids, "AT")
+    else:
+        assert channels_last(net, ["1", "2", "2:input"], ids) == ["1", "2", "2:input"]
+
+
+def test_a_head_of_one_size_does_not_hide_what_grows_below_it():
+    signals = nn.Sequential(nn.Conv1d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(28, 3))
+    check_layout("student", signals, ["0", "1", "1:input"], torch.rand(2, 3, 9), "AT")
 
 
 def test_tokens_are_turned_as_the_path_says():
@@ -296,3 +322,20 @@ def test_a_sequence_that_comes_first_is_no_batch(make):
     first.forward = lambda ids: first.fc(first.layer1(first.words(ids).transpose(0, 1)).mean(0))
     with pytest.raises(ValueError, match=r"'layer1' gives \(5, 2, 8\) for a batch of 2"):
         make(first, Encoder(), layers="layer1", example=torch.arange(10).reshape(2, 5))
+
+
+@pytest.mark.parametrize("make", [SimilarityPreserving, RKD])
+@pytest.mark.parametrize(
+    "teacher, path, word",
+    [(swin, "features.1", "channels_last"), (vit, BLOCKS[0], "tokens"), (vit, BLOCKS[0], "output")],
+)
+def test_relations_are_the_same_in_every_layout(make, teacher, path, word):
+    values = []
+    for layer in (path, f"{path}:{word}"):
+        distiller = make(resnet8(3), teacher(), layers=[("layer1", layer)], example=X).eval()
+        torch.manual_seed(1)
+        for p in distiller.student.parameters():
+            nn.init.normal_(p, std=0.1)
+        terms = distiller.terms(Batch(X, torch.arange(4) % 3))
+        values.append(torch.stack([v for k, v in terms.items() if k != "ce"]))
+    assert torch.allclose(*values, rtol=1e-4) and (values[0] > 0).all()
