@@ -16,6 +16,7 @@ from ..display.progress import bar
 from ..runs import load_weights, short_hash
 from ..teacher import GIB, Teacher
 from ..training import pick_device
+from ..training.prepare import move
 from .choice import dataset, network
 from .grid import Cell
 from .store import Store
@@ -170,7 +171,9 @@ def fill(cell: Cell, store_path: str, show: bool = False) -> None:
         if path.exists() or store.record(cell.teacher.key)["status"] != "finished":
             return
         data, device, threads = cell.data(), pick_device(), torch.get_num_threads()
-        teacher = teacher_of(cell, store, data).to(device, memory_format=torch.channels_last)
+        teacher = teacher_of(cell, store, data).to(device)
+        for net in teacher.nets:
+            move(net, device)
         half = cell.spec["fit"].get("precision") == "bf16"
         torch.set_num_threads(cell.spec["threads"])
         try:

@@ -4,15 +4,17 @@ that the losses need.
 A method says which layers it reads and what it makes of the ``Outputs``. Reading and judging are
 apart, so that ``Composition`` can add methods without running any network twice."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..datasets import Batch
 from ..taps import Taps, eval_mode, example_input
 from ..taps.default_layers import levels
-from ..taps.layout import channels_last
+from ..taps.inputs import no_input
+from ..taps.layout import check_feature, check_layout
 from ..teacher import Teacher
 from .distiller import Distiller
 from .outputs import Outputs
@@ -97,25 +99,35 @@ class Offline(Distiller):
         mismatches show at once.
         """
         x = example_input(self.student, example, random=True)
-        with eval_mode(self.student):
-            _, student = Taps(self.student, self.student_layers)(x)
-        _, teacher = self.teacher.to(x.device).features(x, self.teacher_layers)
+        try:
+            with eval_mode(self.student):
+                _, student = Taps(self.student, self.student_layers)(x)
+            _, teacher = self.teacher.to(x.device).features(x, self.teacher_layers)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            nets = f"{type(self.student).__name__} and {type(self.teacher.net).__name__}"
+            raise no_input(nets, x, error) from error
+        pairs = self._checked(x, student, teacher)
         if self.reads_maps:
             self._check_layout(x)
-        return [(student[s], teacher[t]) for s, t in self.layers]
+        return pairs
 
     def _check_layout(self, x: Tensor) -> None:
-        """Raises ``ValueError`` for maps whose height would be taken for their channels."""
-        for who, net, paths in (
-            ("student", self.student, self.student_layers),
-            ("teacher", self.teacher.net, self.teacher_layers),
-        ):
-            for path in channels_last(net, paths, x):
-                raise ValueError(
-                    f"the {who}'s layer {path!r} gives maps (batch, height, width, channels), and "
-                    f"{type(self).__name__} would take the height for channels: pass it in layers= "
-                    f"as '{path.partition(':')[0]}:channels_last'."
-                )
+        """Raises ``ValueError`` for layers whose places would be taken for their channels."""
+        name = type(self).__name__
+        check_layout("student", self.student, self.student_layers, x, name)
+        check_layout("teacher", self.teacher.net, self.teacher_layers, x, name)
+
+    def _checked(self, x, student: dict[str, Tensor], teacher: dict[str, Tensor]):
+        """The (student, teacher) features of every pair. Raises ``ValueError`` where they are not
+        numbers of this batch's examples.
+        """
+        first = next(iter(x.values())) if isinstance(x, Mapping) else x
+        for s, t in self.layers:
+            check_feature("student", s, student[s], len(first))
+            check_feature("teacher", t, teacher[t], len(first))
+        return [(student[s], teacher[t]) for s, t in self.layers]
 
     def _knows_an_input(self, example: Tensor | None) -> bool:
         return example is not None or hasattr(self.student, "input_shape")
@@ -135,7 +147,7 @@ class Offline(Distiller):
         check_batch(self.teacher.net, batch, "teacher")
         _, student = Taps(self.student, self.student_layers, stop=True)(batch.x)
         _, teacher = self.teacher.features(batch, self.teacher_layers, stop=True)
-        return [(student[s], teacher[t]) for s, t in self.layers]
+        return self._checked(batch.x, student, teacher)
 
     def check_pairs(self, features: Sequence[tuple[Tensor, Tensor]], use) -> list:
         """[use(student, teacher)] of dry features. Raises ``ValueError`` that names the layers and
@@ -183,7 +195,7 @@ class Offline(Distiller):
 
     def pairs(self, outputs: Outputs) -> list[tuple[Tensor, Tensor]]:
         """The (student, teacher) features of every pair of layers."""
-        return [(outputs.student[s], outputs.teacher[t]) for s, t in self.layers]
+        return self._checked(outputs.x, outputs.student, outputs.teacher)
 
 
 def label_term(outputs: Outputs, ce_weight: float) -> dict[str, Tensor]:

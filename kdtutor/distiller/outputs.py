@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..datasets import Batch
 from ..taps import twice_differentiable
+from ..taps.inputs import leaf
 from ..teacher import Teacher
 from .distiller import Distiller
 from .requirements import check_batch, check_classes
@@ -58,7 +59,7 @@ class Outputs:
             return
         student = distiller.student
         check_batch(student, batch)
-        self.x = batch.x.detach().requires_grad_() if input_gradient else batch.x
+        self.x = leaf(batch.x) if input_gradient else batch.x
         with twice_differentiable(student) if input_gradient else nullcontext():
             self.output, self.student = distiller.run(student, self.x, student_layers)
 

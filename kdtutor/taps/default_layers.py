@@ -25,6 +25,24 @@ _NORMS = (
 )
 
 
+def numbered(net: nn.Module, word: str) -> list[str]:
+    """The children of a network that are named by a word and a number, in the order of definition.
+
+    Args:
+        net: any torch module.
+        word: "layer" for layer1, layer2, ...
+
+    Returns:
+        Their names; an empty list where there are none.
+
+    Example:
+        >>> from kdtutor.models import mlp
+        >>> numbered(mlp((8, 8)), "relu")
+        ['relu1', 'relu2']
+    """
+    return [name for name, _ in net.named_children() if re.fullmatch(rf"{word}\d+", name)]
+
+
 def levels(net: nn.Module) -> list[str]:
     """The paths of a network's stages, as kdtutor's and torchvision's ResNets name them.
 
@@ -42,7 +60,7 @@ def levels(net: nn.Module) -> list[str]:
         >>> levels(resnet8())
         ['layer1', 'layer2', 'layer3']
     """
-    names = [name for name, _ in net.named_children() if re.fullmatch(r"layer\d+", name)]
+    names = numbered(net, "layer")
     if not names:
         some = [name for name, _ in net.named_modules() if name][:12]
         raise ValueError(
@@ -226,10 +244,12 @@ def parameters_before(
     trainable = [p for p in net.parameters() if p.requires_grad]
     with eval_mode(net), torch.enable_grad():
         _, features = Taps(net, layers, stop=True)(example_input(net, example))
-        gradients = torch.autograd.grad(
-            [f.float().sum() for f in features.values()], trainable, allow_unused=True
-        )
+        # The network's own input, read as "layer1:input", depends on no parameter.
+        learned = [f.float().sum() for f in features.values() if f.requires_grad]
+        if not learned or not trainable:
+            return []
+        gradients = torch.autograd.grad(learned, trainable, allow_unused=True)
     return [p for p, g in zip(trainable, gradients) if g is not None]
 
 
-__all__ = ["before_relu", "embedding", "levels", "nonlinearity", "parameters_before"]
+__all__ = ["before_relu", "embedding", "levels", "nonlinearity", "numbered", "parameters_before"]

@@ -34,12 +34,69 @@ def input_gradient(
         >>> torch.equal(gradient[0], net.weight[1]), tuple(logits.shape)
         (True, (4, 3))
     """
-    x = x.detach().requires_grad_()
+    x = leaf(x)
     with eval_mode(net), torch.enable_grad():
         output, features = Taps(net, layers)(x)
         logits = logits_of(output)
-        (gradient,) = torch.autograd.grad(score(logits, features).sum(), x)
+        gradient = slope(score(logits, features).sum(), x)
     return gradient, logits.detach(), {k: v.detach() for k, v in features.items()}
+
+
+def leaf(x: Tensor) -> Tensor:
+    """Inputs by which one can differentiate: the same values, with a gradient of their own.
+
+    Args:
+        x: inputs (B, ...).
+
+    Returns:
+        The same shape and values.
+
+    Raises:
+        ValueError: for what has no derivative: whole numbers (token ids), and mappings of several
+            inputs.
+
+    Example:
+        >>> leaf(torch.ones(2)).requires_grad
+        True
+    """
+    if isinstance(x, Tensor) and x.is_floating_point():
+        return x.detach().requires_grad_()
+    given = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
+    raise ValueError(
+        f"the inputs are {given}, and this method differentiates by them (input gradients, "
+        "Jacobians): it needs one tensor of floating-point numbers. Give the network its "
+        "embeddings or normalised images instead, or take another method."
+    )
+
+
+def slope(value: Tensor, x: Tensor, create_graph: bool = False) -> Tensor:
+    """d value / d x.
+
+    Args:
+        value: a scalar.
+        x: what ``leaf`` made.
+        create_graph: shall the slope be differentiated itself?
+
+    Returns:
+        The shape of x.
+
+    Raises:
+        ValueError: for a value that does not depend on x.
+
+    Example:
+        >>> x = leaf(torch.tensor([1.0, 2.0]))
+        >>> slope(x.square().sum(), x).tolist()
+        [2.0, 4.0]
+    """
+    found = None
+    if value.requires_grad:
+        (found,) = torch.autograd.grad(value, x, create_graph=create_graph, allow_unused=True)
+    if found is None:
+        raise ValueError(
+            "what shall be differentiated by the inputs does not depend on them: choose a layer "
+            "behind them, and detach nothing on the way."
+        )
+    return found
 
 
 def example_input(net: nn.Module, example: Tensor | None = None, random: bool = False) -> Tensor:
@@ -84,6 +141,28 @@ def example_input(net: nn.Module, example: Tensor | None = None, random: bool = 
     return x.to(weight)
 
 
+def no_input(who: str, x, error: RuntimeError) -> ValueError:
+    """The error for an example that a network cannot run on.
+
+    Args:
+        who: the network, or networks.
+        x: the example.
+        error: what torch said.
+
+    Returns:
+        A ``ValueError`` to raise.
+
+    Example:
+        >>> str(no_input("ResNet", torch.zeros(2, 5), RuntimeError("Expected 4D")))[:61]
+        'ResNet cannot run on the example, (2, 5) torch.float32: Expec'
+    """
+    given = f"{tuple(x.shape)} {x.dtype}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
+    return ValueError(
+        f"{who} cannot run on the example, {given}: {error}. Pass example=, a small batch of the "
+        "inputs that the method will be given."
+    )
+
+
 def shapes(
     net: nn.Module, paths: Sequence[str], example: Tensor | None = None
 ) -> dict[str, tuple[int, ...]]:
@@ -110,4 +189,4 @@ def shapes(
     return {path: tuple(f.shape[1:]) for path, f in features.items()}
 
 
-__all__ = ["example_input", "input_gradient", "shapes"]
+__all__ = ["example_input", "input_gradient", "leaf", "no_input", "shapes", "slope"]

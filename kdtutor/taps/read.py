@@ -5,7 +5,7 @@ A path is what ``named_modules()`` prints ("layer2.1"); it means the module's ou
 "layer2.1.relu2:input" means its input: the features before a ReLU. "layer2.1.relu#2" means the
 second time that a module runs in one forward pass (torchvision's blocks use one ReLU twice).
 "features.1:channels_last" is an output (B, H, W, C), as Swin transformers have them, given as
-(B, C, H, W).
+(B, C, H, W); ":tokens" and ":patches=14x14+1" are the like for tokens (``turns``).
 Inside an attention module (nn.MultiheadAttention, transformers' own) "encoder.attn:queries",
 ":keys", ":values" and ":attention" mean what no module returns (``attention.watch``).
 Nothing in the network changes, so one network can serve several readers."""
@@ -22,8 +22,7 @@ from ..errors import unknown
 from .attention import SIDES, check_attention, watch
 from .logits import call
 from .modes import eval_mode, unpacked_attention
-
-LAST = "channels_last"
+from .turns import FIRST, LAST, TOKENS, turn_of, turned
 
 
 class _Read(Exception):
@@ -74,6 +73,8 @@ class Taps:
         for layer in self.layers:
             path, _, side = layer.partition(":")
             path, _, run = path.partition("#")
+            if turn_of(layer):
+                side = side.rpartition(":")[0]
             if path not in modules or not path:
                 raise unknown(
                     f"layer path in {type(net).__name__}",
@@ -81,11 +82,12 @@ class Taps:
                     [m for m in modules if m],
                     "kdtutor.taps.layers(net) lists all of them.",
                 )
-            if side not in ("", "input", "output", LAST, *SIDES):
+            if side not in ("", "input", "output", *SIDES):
                 raise ValueError(
                     f"layer {layer!r}: after the colon comes 'input' or 'output', {LAST!r} for an "
-                    f"output (B, H, W, C), or, inside an attention module, one of {SIDES}; not "
-                    f"{side!r}."
+                    f"output (B, H, W, C), {TOKENS!r} or 'patches=14x14+1' for tokens (B, N, D), "
+                    f"{FIRST!r} for channels at axis 1, or, inside an attention module, one of "
+                    f"{SIDES}; not {side!r}."
                 )
             if side in SIDES:
                 check_attention(modules[path], layer)
@@ -138,14 +140,7 @@ class Taps:
                     "'its' feature is ambiguous. Say which run is meant "
                     f"('{layer.partition(':')[0]}#2'), or tap the block around it."
                 )
-            features[layer] = value.clone() if copy else value
-            if layer.endswith(f":{LAST}"):
-                if value.ndim != 4:
-                    raise ValueError(
-                        f"layer {layer!r} gives {tuple(value.shape)}: only maps (B, H, W, C) are "
-                        "channels last."
-                    )
-                features[layer] = features[layer].permute(0, 3, 1, 2)
+            features[layer] = turned(layer, value.clone() if copy else value)
             if not value.is_inference():
                 originals.append((value, value._version))
             if self.stop and len(features) == len(self.layers):

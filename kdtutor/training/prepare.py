@@ -10,6 +10,7 @@ from torch import nn
 from ..datasets import Data, Split
 from ..distiller import Distiller, Stage
 from ..distiller.requirements import check_players
+from ..distiller.tensors import CHANNELS_LAST
 from ..errors import unknown
 from ..taps import call, eval_mode
 from ..tasks import Metric
@@ -135,10 +136,10 @@ def prepare(
     for inside in distiller.nested():
         inside.task = data.task
     distiller.prepare(train)
-    _move(distiller, device)
+    move(distiller, device)
     for teacher in distiller.teachers():
         for net in teacher.nets:
-            _move(net, device)
+            move(net, device)
         teacher.to(device)
     _check_first_batch(distiller, data, train, device)
     stages = distiller.stages()
@@ -154,14 +155,14 @@ def prepare(
     return Ready(there(train), there(held_out), stages, measured, key)
 
 
-def _move(net: nn.Module, device: torch.device) -> None:
-    """To the device, kernels of images in channels last: how convolutions on CPUs and tensor cores
-    like them; values do not change.
+def move(net: nn.Module, device: torch.device) -> None:
+    """To the device, kernels of images and volumes in channels last: how convolutions on CPUs and
+    tensor cores like them; values do not change.
     """
     net.to(device)
     for tensor in [*net.parameters(), *net.buffers()]:
-        if tensor.ndim == 4:
-            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+        if tensor.ndim in CHANNELS_LAST:
+            tensor.data = tensor.data.contiguous(memory_format=CHANNELS_LAST[tensor.ndim])
 
 
 def _check_first_batch(distiller: Distiller, data: Data, train: Split, device) -> None:

@@ -192,7 +192,7 @@ def test_tokens_are_refused_with_their_layers():
 
     example = torch.rand(2, 5, 4)
     for name in ("FitNet", "AB"):
-        with pytest.raises(ValueError, match=r"block.*\(5, 8\).*block.*\(5, 6\)"):
+        with pytest.raises(ValueError, match=r"block.*tokens.*\(2, 5, 8\).*'block:tokens'"):
             make(name, Tokens(8), Tokens(6), layers="block", example=example)
 
 

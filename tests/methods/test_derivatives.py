@@ -27,6 +27,7 @@ from kdtutor.methods.self_distillation.born_again import cwtm_loss, dkpp_loss, p
 from kdtutor.softening import distillation_kl
 
 MAPS, ROWS = (4, 2, 3, 2), (4, 5)
+SIGNALS, VOLUMES = (4, 2, 5), (4, 2, 2, 3, 1)
 Y, KEYS = torch.arange(4) % 5, persistent_keys(torch.arange(4), 5)
 MASK = torch.tensor([[1, 1, 0], [0, 1, 1], [1, 0, 1], [1, 1, 0]]).bool()
 LOSSES = {
@@ -38,11 +39,16 @@ LOSSES = {
     "attention, p=3": (MAPS, lambda s, t: attention_loss(s, t, p=3)),
     "full activation": (MAPS, full_activation_loss),
     "gradient attention": (MAPS, gradient_attention_loss),
+    "attention, signals": (SIGNALS, lambda s, t: attention_loss(s, t[..., :2])),
+    "attention, volumes": (VOLUMES, lambda s, t: attention_loss(s, t[..., :1, :])),
+    "full activation, signals": (SIGNALS, lambda s, t: full_activation_loss(s, t[..., :3])),
+    "full activation, volumes": (VOLUMES, lambda s, t: full_activation_loss(s, t[:, :, :1])),
     "similarity": (MAPS, similarity_loss),
     "distance": (ROWS, distance_loss),
     "angle": (ROWS, angle_loss),
     "angle, code": (ROWS, lambda s, t: angle_loss(s, t, "code")),
     "fsp": (MAPS, lambda s, t: fsp_loss((s, s.flip(1)), (t, t))),
+    "fsp, volumes": (VOLUMES, lambda s, t: fsp_loss((s, s[..., :2, :]), (t, t[..., :2, :]))),
     "activation boundary": (MAPS, activation_boundary_loss),
     "hint": (MAPS, hint_loss),
     "hint, code": (MAPS, lambda s, t: hint_loss(s, t, "code")),

@@ -8,6 +8,7 @@ from kdtutor.datasets import Data, Split
 from kdtutor.methods import CrossEntropy
 from kdtutor.models import mlp
 from kdtutor.training import pick_device
+from kdtutor.training.prepare import move
 
 
 @pytest.fixture
@@ -109,3 +110,15 @@ def test_the_training_images_are_sent_to_the_device_once(monkeypatch):
     fit(CrossEntropy(mlp([4], inputs=64)), data, 3, batch_size=5, progress=False, validation=0)
     epochs = [s for s in seen if len(s) == 20]
     assert len(epochs) == 3 and all(s is epochs[0] for s in epochs)
+
+
+def test_kernels_of_images_and_volumes_lie_with_their_channels_last():
+    net = torch.nn.Sequential(
+        torch.nn.Conv1d(2, 3, 3), torch.nn.Conv2d(2, 3, 3), torch.nn.Conv3d(2, 3, 3)
+    )
+    before = [p.clone() for p in net.parameters()]
+    move(net, torch.device("cpu"))
+    assert all(torch.equal(p, q) for p, q in zip(net.parameters(), before))
+    assert net[0].weight.is_contiguous()
+    assert net[1].weight.is_contiguous(memory_format=torch.channels_last)
+    assert net[2].weight.is_contiguous(memory_format=torch.channels_last_3d)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ...datasets import Batch
 from ...distiller import Layers, Offline, Outputs, Player, Stage, check_weight, label_term
-from ...distiller.tensors import precise, same_size
+from ...distiller.tensors import NORMS, check_features, pointwise, precise, same_size
 from ...errors import check_same_shape, check_variant
 from ...softening import distillation_kl
 from ...taps import eval_mode
@@ -53,6 +53,7 @@ def activation_boundary_loss(
         >>> activation_boundary_loss(s, t).item()
         0.25
     """
+    check_features(student=student, teacher=teacher)
     check_same_shape("student", student, "teacher", teacher)
     if not 0 < margin < float("inf"):
         raise ValueError(f"margin={margin}: it must be finite and > 0 (the authors use 1).")
@@ -67,9 +68,9 @@ class ActivationBoundary(Offline):
 
     Stage "boundaries": sum over layers of ab_weight / 2^(layers above) *
     ``activation_boundary_loss`` trains the student up to its last layer, and where a layer's
-    channels are more or fewer than the teacher's a connector (1x1 convolution and batch norm)
-    between them, as in the authors' code. Stage "task": CE alone. The larger of two maps is
-    average-pooled to the smaller.
+    channels are more or fewer than the teacher's a connector (1x1 convolution, or a linear map
+    of rows, and batch norm) between them, as in the authors' code. Stage "task": CE alone. The
+    larger of two maps (signals, volumes) is average-pooled to the smaller.
 
     Args:
         student: the network to train.
@@ -171,9 +172,13 @@ class ActivationBoundary(Offline):
 
     def _connector(self, student: Tensor, teacher: Tensor) -> nn.Module:
         a, b = student.shape[1], teacher.shape[1]
-        if student.ndim not in (2, 4) or student.ndim != teacher.ndim:
-            raise ValueError("choose two maps (C, H, W) or two vectors (D,).")
-        made = _between(a, b, maps=student.ndim == 4).to(student)
+        if student.ndim != teacher.ndim or not 2 <= student.ndim <= 5:
+            raise ValueError(
+                "choose two layers of one layout, vectors (D,), signals (C, L), maps (C, H, W) or "
+                "volumes (C, D, H, W). Tokens of an image's patches are a map as "
+                "'path:patches=14x14+1'."
+            )
+        made = _between(a, b, places=student.ndim - 2).to(student)
         with eval_mode(made):
             activation_boundary_loss(
                 *same_size("student", made(student), "teacher", teacher), self.margin
@@ -181,12 +186,12 @@ class ActivationBoundary(Offline):
         return made
 
 
-def _between(a: int, b: int, maps: bool) -> nn.Module:
+def _between(a: int, b: int, places: int) -> nn.Module:
     """What leads from a channels to b: nothing where they are as many. There the boundaries would
     be learned in the part that is thrown away.
     """
     if a == b:
         return nn.Identity()
-    step = nn.Conv2d(a, b, 1, bias=False) if maps else nn.Linear(a, b, bias=False)
+    step = pointwise(a, b, places)
     nn.init.normal_(step.weight, std=math.sqrt(2 / b))  # as in the authors' code
-    return nn.Sequential(step, nn.BatchNorm2d(b) if maps else nn.BatchNorm1d(b))
+    return nn.Sequential(step, NORMS[places](b))

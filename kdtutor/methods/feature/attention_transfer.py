@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from ...distiller import Layers, Offline, Outputs, check_weight, label_term
 from ...distiller.autograd import HandMade, directions
-from ...distiller.tensors import check_maps, precise, readable, same_size
+from ...distiller.tensors import check_features, check_maps, pointwise, precise, readable, same_size
 from ...errors import check_same_shape, check_variant, unknown
+from ...taps.inputs import slope
 from ...teacher import Teacher
 
 KINDS = ("sum", "max")
@@ -23,12 +24,12 @@ def attention_map(features: Tensor, kind: str = "sum", p: float = 2) -> Tensor:
     Absolute values, so that odd p is right for signed features too (public code omits them).
 
     Args:
-        features: (B, C, H, W).
+        features: (B, C, H, W), or signals (B, C, L), volumes (B, C, D, H, W).
         kind: "sum" or "max".
         p: > 0; the larger, the more the strongest places count.
 
     Returns:
-        (B, H, W).
+        (B, H, W), the places of the features.
 
     Raises:
         ValueError: for an unknown kind, p <= 0 or features that are not maps.
@@ -120,9 +121,9 @@ def attention_loss(
     student equals teacher (also up to a factor). The gradient reaches the student only.
 
     Args:
-        student: features (B, C, H, W) of one pair of layers.
-        teacher: the other's; channels may differ, and the larger map is average-pooled to the
-            smaller.
+        student: features (B, C, H, W) of one pair of layers, or (B, C, L), (B, C, D, H, W).
+        teacher: the other's, as many axes; channels may differ, and the larger map is
+            average-pooled to the smaller.
         p: of ``attention_map``.
         variant: "paper", or "code": the mean over B*H*W of the squared difference, that is
             mean_b (norm_b^2) / (H W).
@@ -162,8 +163,8 @@ def full_activation_loss(student: Tensor, teacher: Tensor) -> Tensor:
     reaches the student only.
 
     Args:
-        student: (B, C, H, W).
-        teacher: (B, C, H, W) with equal channels; the larger map is average-pooled to the smaller.
+        student: (B, C, H, W), or (B, C, L), (B, C, D, H, W).
+        teacher: as many axes and equal channels; the larger map is average-pooled to the smaller.
 
     Returns:
         A scalar in [0, 2].
@@ -173,7 +174,7 @@ def full_activation_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
     Example:
         >>> features = torch.rand(2, 3, 4, 4)
-        >>> full_activation_loss(-features, features).item()
+        >>> round(full_activation_loss(-features, features).item(), 4)
         2.0
     """
     student, teacher = same_size("student", student, "teacher", teacher)
@@ -207,6 +208,7 @@ def gradient_attention_loss(student_grad: Tensor, teacher_grad: Tensor) -> Tenso
         >>> gradient_attention_loss(torch.ones(2, 3), torch.zeros(2, 3)).item()
         3.0
     """
+    check_features(student_grad=student_grad, teacher_grad=teacher_grad)
     check_same_shape("student_grad", student_grad, "teacher_grad", teacher_grad)
     return (
         (precise(student_grad) - precise(teacher_grad.detach())).square().flatten(1).sum(1).mean()
@@ -222,7 +224,8 @@ class AttentionTransfer(Offline):
     Args:
         student: the network to train.
         teacher: a network or a ``Teacher``.
-        layers: pairs of paths to maps; by default the ends of all stages.
+        layers: pairs of paths to maps, signals or volumes (``taps.layout``); by default the ends of
+            all stages.
         at_weight: None: 12.8, for the code 1000. We found no number in the paper; its author names
             "about 0.1", 1000 / (H W B), for a loss summed over the batch: for our mean
             0.1 * 128 = 12.8.
@@ -287,7 +290,8 @@ class FullActivationTransfer(Offline):
     Args:
         student: the network to train.
         teacher: a network or a ``Teacher``.
-        layers: pairs of paths to maps; by default the ends of all stages.
+        layers: pairs of paths to maps, signals or volumes (``taps.layout``); by default the ends of
+            all stages.
         at_weight: as in ``AttentionTransfer``.
         ce_weight: of the label term, >= 0.
         example: a small batch of inputs, for networks that carry no ``input_shape``.
@@ -335,7 +339,8 @@ class FullActivationTransfer(Offline):
 def _connector(student: Tensor, teacher: Tensor) -> nn.Module:
     check_maps(student=student, teacher=teacher)
     a, b = student.shape[1], teacher.shape[1]
-    return nn.Identity() if a == b else nn.Conv2d(a, b, 1, bias=False).to(student)
+    same_size("student", student, "teacher", teacher)  # raises for different layouts
+    return nn.Identity() if a == b else pointwise(a, b, student.ndim - 2).to(student)
 
 
 class GradientAttentionTransfer(Offline):
@@ -352,10 +357,12 @@ class GradientAttentionTransfer(Offline):
         at_weight: the paper gives none for gradients; 1 is ours, and much for networks with steep
             losses, which then diverge: lower it.
         ce_weight: of the label term, >= 0.
+        example: a small batch of inputs, for networks that carry no ``input_shape``.
 
     Raises:
         ValueError: for bad numbers, different classes and an ensemble, which has no single
-            gradient.
+            gradient; at the first batch for labels without a softmax, and for inputs that are no
+            floating-point numbers.
 
     Source:
         Zagoruyko, Komodakis, ICLR 2017, arXiv 1612.03928.
@@ -376,8 +383,9 @@ class GradientAttentionTransfer(Offline):
         teacher: Teacher | nn.Module,
         at_weight: float = 1.0,
         ce_weight: float = 1.0,
+        example: Tensor | None = None,
     ):
-        super().__init__(student, teacher)
+        super().__init__(student, teacher, example=example)
         _ = self.teacher.net  # raises for an ensemble, which has no single gradient
         self.at_weight, self.ce_weight = (
             check_weight("at_weight", at_weight),
@@ -385,15 +393,10 @@ class GradientAttentionTransfer(Offline):
         )
 
     def losses(self, outputs: Outputs):
-        y = outputs.batch.y
-        (own,) = torch.autograd.grad(
-            F.cross_entropy(outputs.student_logits, y, reduction="sum"),
-            outputs.x,
-            create_graph=True,
-        )
-        theirs, *_ = self.teacher.input_gradient(
-            outputs.batch, lambda z, _: F.cross_entropy(precise(z), y, reduction="none")
-        )
+        y, axis = outputs.batch.y, outputs.class_axis
+        ce = lambda z, how: F.cross_entropy(precise(z).movedim(axis, 1), y, reduction=how)
+        own = slope(ce(outputs.student_logits, "sum"), outputs.x, create_graph=True)
+        theirs, *_ = self.teacher.input_gradient(outputs.batch, lambda z, _: ce(z, "none"))
         return label_term(outputs, self.ce_weight) | {
             "gradient": self.at_weight / 2 * gradient_attention_loss(own, theirs)
         }

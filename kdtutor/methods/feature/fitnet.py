@@ -13,7 +13,7 @@ from torch.optim import RMSprop
 from ...datasets import Batch
 from ...distiller import Layers, Offline, Outputs, Player, Stage, check_weight, label_term
 from ...distiller.autograd import squared_distance
-from ...distiller.tensors import same_size
+from ...distiller.tensors import CONVOLUTIONS, NORMS, check_features, same_size
 from ...errors import check_same_shape, check_temperature, check_variant
 from ...softening import distillation_kl
 from ...taps.default_layers import levels, nonlinearity, parameters_before
@@ -47,10 +47,14 @@ def hint_loss(guided: Tensor, hint: Tensor, variant: str = "paper") -> Tensor:
         >>> hint_loss(torch.ones(2, 3), torch.zeros(2, 3)).item()
         1.5
     """
+    check_features(guided=guided, hint=hint)
     check_same_shape("guided", guided, "hint", hint)
     return squared_distance(guided, hint) * (
         1 / guided.numel() if check_variant(variant) == "code" else 0.5 / len(guided)
     )
+
+
+_TRANSPOSED: Any = None, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d
 
 
 class Regressor(nn.Sequential):
@@ -60,14 +64,14 @@ class Regressor(nn.Sequential):
     average-pooled to it, which the paper does not cover.
 
     Args:
-        guided: shape (C, H, W), or (D,) for a linear map.
+        guided: shape (C, L), (C, H, W) or (C, D, H, W), or (D,) for a linear map.
         hint: shape, of as many dimensions.
         activation: the hint's own non-linearity, or None.
         variant: "paper", or "code": 3x3 with stride 2 to half the size, transposed 4x4 to the
             double, else as above; batch norm and ReLU.
 
     Raises:
-        ValueError: unless both shapes are maps, or both vectors.
+        ValueError: unless both shapes have as many dimensions, one to four.
 
     Example:
         >>> Regressor((16, 8, 8), (32, 4, 4), nn.ReLU())[0].kernel_size
@@ -81,23 +85,24 @@ class Regressor(nn.Sequential):
         activation: nn.Module | None,
         variant: str = "paper",
     ):
-        if len(guided) != len(hint) or len(guided) not in (1, 3):
+        if len(guided) != len(hint) or not 1 <= len(guided) <= 4:
             raise ValueError(
-                f"no regressor from {guided} to {hint}: choose two maps (C, H, W) or two vectors "
-                "(D,)."
+                f"no regressor from {guided} to {hint}: choose two layers of one layout, vectors "
+                "(D,), signals (C, L), maps (C, H, W) or volumes (C, D, H, W). Tokens of an "
+                "image's patches are a map as 'path:patches=14x14+1'."
             )
         (a, *size), (b, *target) = guided, hint
         code = variant == "code"
+        convolution: Any = CONVOLUTIONS[len(size)]
         first: nn.Module
         if code and size and size == [2 * t for t in target]:
-            first = nn.Conv2d(a, b, 3, stride=2, padding=1)
+            first = convolution(a, b, 3, stride=2, padding=1)
         elif code and size and target == [2 * g for g in size]:
-            first = nn.ConvTranspose2d(a, b, 4, stride=2, padding=1)
+            first = _TRANSPOSED[len(size)](a, b, 4, stride=2, padding=1)
         else:
-            # Empty for vectors, which need no kernel.
-            kernel: Any = tuple(max(g - h, 0) + 1 for g, h in zip(size, target))
-            first = nn.Conv2d(a, b, kernel) if size else nn.Linear(a, b)
-        norm = (nn.BatchNorm2d(b) if size else nn.BatchNorm1d(b)) if code else None
+            kernel = tuple(max(g - h, 0) + 1 for g, h in zip(size, target))
+            first = convolution(a, b, kernel) if size else convolution(a, b)
+        norm = NORMS[len(size)](b) if code else None
         super().__init__(
             *[step for step in (first, norm, nn.ReLU() if code else activation) if step is not None]
         )

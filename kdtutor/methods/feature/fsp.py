@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ...datasets import Batch
 from ...distiller import Layers, Offline, Outputs, Player, Stage, check_weight, label_term
 from ...distiller.autograd import HandMade
-from ...distiller.tensors import check_maps, full_precision, precise, same_size
+from ...distiller.tensors import check_features, check_maps, full_precision, precise, same_size
 from ...errors import check_same_device, check_same_shape, check_variant
 from ...taps.default_layers import levels, parameters_before
 from ...teacher import Teacher
@@ -23,11 +23,11 @@ def fsp_matrix(first: Tensor, second: Tensor) -> Tensor:
     """How the channels of two layers go together.
 
     G_ij = sum over places of F1_i F2_j / (H W), one matrix product. Of maps of different sizes the
-    larger is average-pooled to the smaller.
+    larger is average-pooled to the smaller. The places may also be those of a signal or a volume.
 
     Args:
-        first: (B, m, H, W).
-        second: (B, n, H, W).
+        first: (B, m, H, W), or (B, m, L), (B, m, D, H, W).
+        second: (B, n, ...), as many axes.
 
     Returns:
         (B, m, n).
@@ -43,16 +43,17 @@ def fsp_matrix(first: Tensor, second: Tensor) -> Tensor:
         [2.0, 2.0, 2.0, 2.0, 2.0]
     """
     check_maps(first=first, second=second)
+    dtype = torch.promote_types(precise(first).dtype, precise(second).dtype)
     first, second = (
-        precise(t).permute(0, 2, 3, 1).flatten(1, 2)
+        t.to(dtype).movedim(1, -1).flatten(1, -2)
         for t in same_size("first", first, "second", second)
     )
     return _Gram.apply(first, second) / first.shape[1]
 
 
 class _Gram(HandMade):
-    """(B, HW, m), (B, HW, n) -> (B, m, n), with gradients in the inputs' own order of memory:
-    channels last needs no copies.
+    """(B, places, m), (B, places, n) -> (B, m, n), with gradients in the inputs' own order of
+    memory: channels last needs no copies.
     """
 
     generate_vmap_rule = True
@@ -99,6 +100,7 @@ def fsp_loss(
         >>> fsp_loss(maps, (maps[0], 2 * maps[1])).item()  # 15 entries, each 1 apart
         15.0
     """
+    check_features(student_pair=student_pair[0], teacher_pair=teacher_pair[0])
     check_same_device("student_pair", student_pair[0], "teacher_pair", teacher_pair[0])
     student, teacher = fsp_matrix(*student_pair), fsp_matrix(*teacher_pair).detach()
     check_same_shape("the student's FSP matrix", student, "the teacher's FSP matrix", teacher)

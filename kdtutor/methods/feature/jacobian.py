@@ -4,12 +4,13 @@ How does the answer change when a pixel changes? Matching answers under input no
 answers and their derivatives. The paper's text was not available to us: the form here is how others
 restate it, and public codes differ from it and from each other."""
 
-import torch
 from torch import Tensor, nn
 
 from ...distiller import Layers, Offline, Outputs, check_weight, label_term
+from ...distiller.tensors import check_features
 from ...errors import check_same_shape, check_variant
 from ...taps.default_layers import levels
+from ...taps.inputs import slope
 from ...tasks.task import class_labels
 from ...teacher import Teacher
 from .attention_transfer import _normalised, attention_loss, attention_map
@@ -39,9 +40,11 @@ def jacobian_loss(
         Srinivas, Fleuret, ICML 2018, as others restate it.
 
     Example:
+        >>> import torch
         >>> jacobian_loss(torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 5.0]])).item()
         2.0
     """
+    check_features(student_jacobian=student_jacobian, teacher_jacobian=teacher_jacobian)
     check_same_shape("student_jacobian", student_jacobian, "teacher_jacobian", teacher_jacobian)
     squares = (_normalised(student_jacobian) - _normalised(teacher_jacobian.detach())).square()
     return squares.mean() if check_variant(variant) == "code" else squares.sum(1).mean()
@@ -53,7 +56,7 @@ def strongest_attention(features: Tensor) -> Tensor:
     Its derivative is one row of the map's Jacobian.
 
     Args:
-        features: (B, C, H, W).
+        features: (B, C, H, W), or (B, C, L), (B, C, D, H, W).
 
     Returns:
         (B,).
@@ -62,6 +65,7 @@ def strongest_attention(features: Tensor) -> Tensor:
         ValueError: for features that are not maps.
 
     Example:
+        >>> import torch
         >>> strongest_attention(torch.arange(8.0).reshape(1, 2, 2, 2)).tolist()  # 3^2 + 7^2
         [58.0]
     """
@@ -78,7 +82,8 @@ class JacobianMatching(Offline):
     Args:
         student: the network to train.
         teacher: a network or a ``Teacher`` of one network.
-        layers: pairs of paths to maps; by default the end of the last stage.
+        layers: pairs of paths to maps, signals or volumes (``taps.layout``); by default the end of
+            the last stage.
         jacobian_weight: None: 1, which is ours (the paper's was not available); for the code 20.
         at_weight: as in ``AttentionTransfer``, ours here; 0 leaves the maps out.
         ce_weight: of the label term, >= 0.
@@ -93,6 +98,7 @@ class JacobianMatching(Offline):
         Srinivas, Fleuret, ICML 2018, arXiv 1803.00443.
 
     Example:
+        >>> import torch
         >>> from kdtutor.datasets import Batch
         >>> from kdtutor.models import resnet8
         >>> some = Batch(torch.rand(4, 3, 32, 32), torch.arange(4))
@@ -141,7 +147,7 @@ class JacobianMatching(Offline):
         attention = jacobian = outputs.x.new_zeros(())
         for own, theirs in self.layers:
             s = outputs.student[own]
-            (j_s,) = torch.autograd.grad(strongest_attention(s).sum(), outputs.x, create_graph=True)
+            j_s = slope(strongest_attention(s).sum(), outputs.x, create_graph=True)
             j_t, _, teacher = self.teacher.input_gradient(
                 outputs.batch, lambda _, f: strongest_attention(f[theirs]), [theirs]
             )
@@ -157,10 +163,14 @@ class JacobianMatching(Offline):
         )
 
     def _of_true_class(self, outputs: Outputs) -> Tensor:
-        y = class_labels(outputs.batch.y, "JacobianMatching(variant='code')")
+        who = "JacobianMatching(variant='code')"
+        y, z = class_labels(outputs.batch.y, who), outputs.student_logits
+        if z.ndim != 2:
+            raise ValueError(
+                f"{who} takes the derivative of the true class's logit: it needs logits (B, "
+                f"classes), got {tuple(z.shape)}. Variant 'paper' takes any."
+            )
         true = lambda z, _=None: z.gather(1, y[:, None])[:, 0]
-        (j_s,) = torch.autograd.grad(
-            true(outputs.student_logits).sum(), outputs.x, create_graph=True
-        )
+        j_s = slope(true(z).sum(), outputs.x, create_graph=True)
         j_t, *_ = self.teacher.input_gradient(outputs.batch, true)
         return jacobian_loss(j_s, j_t, "code")

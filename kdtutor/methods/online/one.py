@@ -7,29 +7,34 @@ it has exactly the plain network's parameters."""
 
 import copy
 import math
+from collections.abc import Mapping
+from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ...datasets import Batch
-from ...distiller import Distiller, check_batch
-from ...distiller.tensors import precise
-from ...errors import check_same_device, check_temperature, check_variant, check_weights
+from ...distiller import Distiller, check_batch, check_weight
+from ...distiller.tensors import check_features, precise
+from ...errors import check_same_device, check_temperature, check_variant
 from ...models.common import initialise
 from ...softening import distillation_kl
 from ...taps import Taps, cut, eval_mode, example_input
-from ...taps.default_layers import levels
+from ...taps.default_layers import numbered
+from ...taps.inputs import no_input
+from ...taps.layout import channels_last, check_feature
 
 
 def gated_logits(branch_logits: Tensor, gate: Tensor) -> Tensor:
     """The native ensemble: z_e = sum_i g_i z_i.
 
     Args:
-        branch_logits: (M, B, C).
+        branch_logits: (M, B, C), or (M, B, C, ...) with an answer at every place.
         gate: (B, M), rows sum to 1.
 
     Returns:
-        (B, C).
+        (B, C), or (B, C, ...).
 
     Raises:
         ValueError: For shapes that do not belong together, and different devices.
@@ -42,14 +47,14 @@ def gated_logits(branch_logits: Tensor, gate: Tensor) -> Tensor:
         >>> gated_logits(z, gate).tolist()
         [[1.0, 2.0]]
     """
+    check_features(branch_logits=branch_logits, gate=gate)
     check_same_device("branch_logits", branch_logits, "gate", gate)
-    if branch_logits.ndim != 3 or gate.shape != (branch_logits.shape[1], branch_logits.shape[0]):
+    if branch_logits.ndim < 3 or gate.shape != (branch_logits.shape[1], branch_logits.shape[0]):
         raise ValueError(
             f"branch_logits has shape {tuple(branch_logits.shape)} and gate {tuple(gate.shape)}; "
-            "expected (branches, batch, "
-            "classes) and (batch, branches)."
+            "expected (branches, batch, classes) and (batch, branches)."
         )
-    return (gate.T[..., None] * branch_logits).sum(0)
+    return (gate.T.reshape(*gate.T.shape, *[1] * (branch_logits.ndim - 2)) * branch_logits).sum(0)
 
 
 class ONE(Distiller):
@@ -62,8 +67,9 @@ class ONE(Distiller):
     Args:
         student: the network to deploy.
         branches: how many, at least 2.
-        split: the layer after which they part (see ``taps.cut``), by default the last but one
-            level.
+        split: the layer after which they part (see ``taps.cut``). By default the last but one of
+            the stages layer1, layer2, ..., of the poolings inside ``features`` (VGG, AlexNet) or of
+            the hidden layers relu1, relu2, ... of an ``mlp``; other networks need to be told.
         temperature: T; 3, as in the authors' code (whether in the paper, too, we could not check).
         kd_weight: >= 0.
         variant: "paper", or "code": the last term grows as exp(-5 (1 - e)^2) over the first 80 of
@@ -72,7 +78,7 @@ class ONE(Distiller):
 
     Raises:
         ValueError: Where the network cannot be cut at ``split``, where nothing above it could
-            learn, and for numbers that cannot be.
+            learn, where no default is known, and for numbers that cannot be.
 
     Source:
         Lan et al., NeurIPS 2018, arXiv 1806.04606.
@@ -95,46 +101,58 @@ class ONE(Distiller):
         example: Tensor | None = None,
     ):
         super().__init__(student)
-        if branches < 2:
-            raise ValueError(f"branches={branches}: an ensemble needs at least 2.")
-        check_weights(ce_weight=1.0, kd_weight=kd_weight)
-        if split is None:
-            own = levels(student)
-            split = own[max(0, len(own) - 2)]
-        self.split, self.temperature, self.kd_weight = (
-            split,
-            check_temperature(temperature),
-            float(kd_weight),
-        )
+        if not isinstance(branches, (int, Integral)) or branches < 2:
+            raise ValueError(
+                f"branches={branches!r}: an ensemble needs at least 2, as a whole number."
+            )
+        self.split = default_split(student) if split is None else split
+        self.temperature = check_temperature(temperature)
+        self.kd_weight = check_weight("kd_weight", kd_weight, zero=True)
         self.variant, self.count = check_variant(variant), int(branches)
-        x = example_input(student, example, random=True)
-        with eval_mode(student):
-            logits, features = Taps(student, [split])(x)
-        shared = features[split]
-        _, upper = cut(student, split, x, copy=True)
+        mapping = isinstance(example, Mapping)
+        x: Any = example if mapping else example_input(student, example, random=True)
+        try:
+            with eval_mode(student):
+                shared = Taps(student, [self.split])(x)[1][self.split]
+            _, upper = cut(student, self.split, x, copy=True)
+        except ValueError as error:
+            raise ValueError(f"split={self.split!r}: {error}") from error
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise no_input(type(student).__name__, x, error) from error
         if not any(True for _ in upper.parameters()):
             raise ValueError(
-                f"split={split!r} leaves nothing above it that could learn, so that all branches "
-                "would be the same: "
-                "choose an earlier layer."
+                f"split={self.split!r} leaves nothing above it that could learn, so that all "
+                "branches would be the same: choose an earlier layer."
             )
-        self.branches = nn.ModuleList(_fresh(upper) for _ in range(branches - 1))
+        check_feature("student", self.split, shared, len(next(iter(x.values())) if mapping else x))
+        self._last = bool(channels_last(student, [self.split], x))
+        channels = shared.shape[-1 if self._last else 1]
+        self.branches = nn.ModuleList(_fresh(upper) for _ in range(self.count - 1))
         self.gate = nn.Sequential(
-            nn.Linear(shared.shape[1], branches), nn.BatchNorm1d(branches), nn.ReLU(), nn.Softmax(1)
-        ).to(logits)
+            nn.Linear(channels, self.count), nn.BatchNorm1d(self.count), nn.ReLU(), nn.Softmax(1)
+        ).to(shared)
 
     def forward(self, x) -> tuple[Tensor, Tensor]:
         """Branches' logits (M, B, C) and the gate (B, M)."""
         first, features = Taps(self.student, [self.split])(x)
         shared = features[self.split]
-        logits = torch.stack([precise(z) for z in (first, *(b(shared) for b in self.branches))])
-        gate = self.gate(shared.flatten(2).mean(2) if shared.ndim > 2 else shared)
+        answers = (first, *(b(shared) for b in self.branches))
+        logits = torch.stack([precise(self.task.logits(z)) for z in answers])
+        pooled = shared.movedim(-1, 1) if self._last else shared
+        if self.training and len(shared) < 2:
+            raise ValueError(
+                "ONE's gate normalises over the batch, and this one has a single example: use a "
+                "larger batch_size."
+            )
+        gate = self.gate(pooled.flatten(2).mean(2) if pooled.ndim > 2 else pooled)
         return logits, precise(gate)
 
     def terms(self, batch: Batch):
         check_batch(self.student, batch)
         branches, gate = self(batch.x)
-        ensemble = gated_logits(branches, gate)
+        ensemble, axis = gated_logits(branches, gate), self.task.softmax_axis()
         ramp = (
             1.0
             if self.variant == "paper"
@@ -145,16 +163,56 @@ class ONE(Distiller):
             "ce_ensemble": self.task.loss(ensemble, batch.y),
             "kd": ramp
             * self.kd_weight
-            * sum(distillation_kl(z, ensemble, self.temperature) for z in branches),
+            * sum(distillation_kl(z, ensemble, self.temperature, axis) for z in branches),
         }
+
+
+def default_split(net: nn.Module) -> str:
+    """Where a network's branches part unless one says it: behind the last but one of its stages.
+
+    Args:
+        net: any torch module.
+
+    Returns:
+        A path.
+
+    Raises:
+        ValueError: for networks whose stages are not known by name; it lists what could be a split.
+
+    Example:
+        >>> from kdtutor.models import mlp, vgg
+        >>> default_split(mlp((8, 8))), default_split(vgg())
+        ('relu1', 'features.pool3')
+    """
+    features = getattr(net, "features", None)
+    poolings = [
+        f"features.{name}"
+        for name, module in (features.named_children() if isinstance(features, nn.Module) else ())
+        if isinstance(module, nn.MaxPool2d)
+    ]
+    for stages in (numbered(net, "layer"), poolings, numbered(net, "relu")):
+        if stages:
+            return stages[max(0, len(stages) - 2)]
+    # Most networks hold nearly all of their weights in one chain of blocks: MobileNet's features,
+    # ViT's encoder.layers.
+    chains = [(n, m) for n, m in net.named_modules() if isinstance(m, nn.Sequential) and len(m) > 2]
+    size = lambda pair: sum(p.numel() for p in pair[1].parameters())
+    name, chain = max(chains, key=size, default=("", net))
+    inside = [f"{name}.{child}".lstrip(".") for child, _ in chain.named_children()]
+    raise ValueError(
+        f"{type(net).__name__} has no stages named layer1, layer2, ... behind the last but one of "
+        f"which the branches could part: pass split=, the path of a layer, such as one of {inside}."
+    )
 
 
 def _fresh(upper: nn.Module) -> nn.Module:
     """A copy with new random weights, so that branches differ."""
     branch = copy.deepcopy(upper)
     for module in branch.modules():
-        reset = getattr(module, "reset_parameters", None)
-        if callable(reset):
-            reset()
+        # torch's own attention has it under another name.
+        for name in ("reset_parameters", "_reset_parameters"):
+            if callable(reset := getattr(module, name, None)):
+                reset()
+                break
     initialise(branch)
     return branch

@@ -259,6 +259,8 @@ class CRD(Offline):
             torch.Generator().manual_seed(0),
         )
         device = weight.device
+        teachers = precise(self.embed_teacher.weight.detach()).dtype
+        dtype = torch.promote_types(precise(weight.detach()).dtype, teachers)
         # Uniform numbers of variance 1 / dimensions: rows of length about 1.
         bound = 1 / math.sqrt(self.dimensions / 3)
         for name in ("memory_student", "memory_teacher"):
@@ -266,7 +268,7 @@ class CRD(Offline):
                 name,
                 torch.empty(n, self.dimensions)
                 .uniform_(-bound, bound, generator=generator)
-                .to(precise(weight.detach())),
+                .to(device, dtype),
             )
         self.register_buffer("z", torch.zeros(2).to(self.memory_student))
         rows = torch.full((int(train.index.max()) + 1,), -1)
@@ -326,8 +328,10 @@ class CRD(Offline):
         ((own, theirs),) = self.pairs(outputs)
         y = class_labels(outputs.batch.y, "CRD")
         rows = self._positions(outputs.batch.index, len(y))
-        student = F.normalize(precise(self.embed_student(own.flatten(1))), dim=1)
-        teacher = F.normalize(precise(self.embed_teacher(theirs.flatten(1))), dim=1)
+        student, teacher = (
+            F.normalize(precise(embed(f.flatten(1))), dim=1).to(self.memory_student.dtype)
+            for embed, f in ((self.embed_student, own), (self.embed_teacher, theirs))
+        )
         k = min(self.negatives, self._others)
         draw = draw_negatives if readable(y) else _draw_unread
         drawn, mask = draw(self.labels, y, k)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ...datasets import Batch
 from ...distiller import Layers, Offline, Outputs, check_weight, label_term
 from ...distiller.autograd import HandMade, directions, gram, unit_vectors, unit_vectors_backward
-from ...distiller.tensors import check_relations, full_precision, precise, rescaled
+from ...distiller.tensors import check_features, check_relations, full_precision, precise, rescaled
 from ...errors import check_variant, check_weights
 from ...taps.default_layers import embedding
 from ...teacher import Teacher
@@ -38,6 +38,7 @@ def pair_distances(x: Tensor) -> Tensor:
         >>> pair_distances(torch.tensor([[0.0], [5.0]])).tolist()
         [[0.0, 1.0], [1.0, 0.0]]
     """
+    check_features(x=x)
     x = rescaled(precise(x).flatten(1))
     distances = _Distances.apply(x)
     return distances / (distances.sum() / (len(x) * (len(x) - 1))).clamp_min(
@@ -127,6 +128,7 @@ def triplet_angles(x: Tensor, vertices: slice | Tensor = slice(None)) -> Tensor:
         >>> triplet_angles(torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]]))[0].tolist()
         [[0.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
     """
+    check_features(x=x)
     return gram(directions(x[None] - x[vertices][:, None]))
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ...distiller import Layers, Offline, Outputs, check_weight, label_term
 from ...distiller.autograd import directions, gram
-from ...distiller.tensors import check_relations, precise, rescaled, rows
+from ...distiller.tensors import check_features, check_relations, precise, rescaled, rows
 from ...taps.default_layers import levels
 from ...teacher import Teacher
 
@@ -31,6 +31,7 @@ def similarity_matrix(features: Tensor) -> Tensor:
         >>> similarity_matrix(torch.tensor([[3.0, 0.0], [0.0, 2.0]])).tolist()
         [[1.0, 0.0], [0.0, 1.0]]
     """
+    check_features(features=features)
     features = rescaled(rows(precise(features)))
     return directions(gram(features))
 

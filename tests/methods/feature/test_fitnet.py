@@ -104,8 +104,8 @@ def test_the_regressor_ends_in_the_hints_non_linearity():
         "BatchNorm1d",
         "ReLU",
     ]
-    for guided, hint in (((3, 4, 4), (5,)), ((3, 4), (5, 4)), ((3, 2, 4, 4), (5, 2, 4, 4))):
-        with pytest.raises(ValueError, match="two maps.*two vectors"):
+    for guided, hint in (((3, 4, 4), (5,)), ((3, 4), (5, 4, 4)), ((3,) + (2,) * 4,) * 2):
+        with pytest.raises(ValueError, match=r"one layout, vectors.*signals \(C, L\)"):
             Regressor(guided, hint, None)
     assert isinstance(FitNet(small(), taught(), "layer2").regressor[-1], torch.nn.ReLU)
     assert isinstance(

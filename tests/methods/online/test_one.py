@@ -10,13 +10,17 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from losses import batch, close, foreign, images, rand, small
-from small import net, weights
+from small import weights
 from torch import nn
+from torchvision import models
 
 from kdtutor import fit
+from kdtutor.datasets import Batch
 from kdtutor.methods import ONE
-from kdtutor.methods.online.one import gated_logits
+from kdtutor.methods.online.one import default_split, gated_logits
+from kdtutor.models import alexnet, densenet, mlp, vgg, wrn
 from kdtutor.taps import Taps
+from kdtutor.tasks import MultiLabel, Segmentation
 
 
 @given(st.integers(1, 4), st.integers(1, 4), st.integers(2, 5), st.integers(0, 10**6))
@@ -145,11 +149,15 @@ def test_a_network_that_cannot_be_cut_there_says_where_it_can():
         ONE(small(), split="layer2.0.conv1")
     with pytest.raises(ValueError, match="layer9"):
         ONE(small(), split="layer9")
-    with pytest.raises(ValueError, match="layer1, layer2"):
-        ONE(net())
-    for bad in (dict(branches=1), dict(temperature=0), dict(variant="x")):
-        with pytest.raises(ValueError):
+    for bad in (dict(branches=1), dict(branches=2.5), dict(temperature=0), dict(variant="x")):
+        with pytest.raises(ValueError, match=next(iter(bad))):
             ONE(small(), **bad)
+    with pytest.raises(ValueError, match="^kd_weight=-1"):
+        ONE(small(), kd_weight=-1)
+    with pytest.raises(ValueError, match=r"ResNet.*cannot run on the example, \(2, 4\).*example="):
+        ONE(small(), example=torch.rand(2, 4))
+    with pytest.raises(ValueError, match="larger batch_size"):
+        ONE(small()).train().terms(batch(1))
 
 
 def test_vectors_can_be_gated_too():
@@ -161,6 +169,126 @@ def test_vectors_can_be_gated_too():
     assert (
         all(math.isfinite(v.item()) for v in terms.values()) and distiller.gate[0].in_features == 8
     )
+
+
+def torchvisions(name):
+    """One of torchvision's, small, and images that it takes."""
+    torch.manual_seed(0)
+    net = {
+        "mobilenet_v2": lambda: models.mobilenet_v2(num_classes=3, width_mult=0.25),
+        "mobilenet_v3": lambda: models.mobilenet_v3_small(num_classes=3, width_mult=0.25),
+        "vgg": lambda: models.VGG(
+            models.vgg.make_layers([4, "M", 8, "M", 8, "M"]), num_classes=3, init_weights=False
+        ),
+        "vit": lambda: models.VisionTransformer(16, 8, 3, 2, 8, 16, num_classes=3),
+        "densenet": lambda: models.DenseNet(4, (1, 1, 1), 8, num_classes=3),
+        "swin": lambda: models.SwinTransformer(
+            [4, 4], 8, [1, 1], [1, 2], [2, 2], stochastic_depth_prob=0, num_classes=3
+        ),
+    }[name]()
+    if name == "vgg":  # its 4096 units are of no use here
+        net.avgpool, net.classifier = nn.AdaptiveAvgPool2d(1), nn.Sequential(nn.Linear(8, 3))
+    return net, batch(4, 16, 3)
+
+
+@pytest.mark.parametrize(
+    "name, split, channels",
+    [
+        ("mobilenet_v2", "features.14", 40),
+        ("mobilenet_v3", "features.8", 16),
+        ("vgg", "features.5", 8),
+        ("vit", "encoder.layers.encoder_layer_1", 8),
+        ("densenet", "features.transition1", 6),
+        ("swin", "features.1", 8),
+    ],
+)
+def test_a_split_inside_torchvisions_networks(name, split, channels):
+    student, some = torchvisions(name)
+    distiller = ONE(student, branches=2, split=split, example=some.x[:2])
+    assert distiller.gate[0].in_features == channels
+    sum(distiller.train().terms(some).values()).backward()
+    for part in (student, distiller.branches[0], distiller.gate):
+        assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in part.parameters())
+    shared = Taps(student.eval(), [split])(some.x)[1][split].detach()
+    axes = {"vit": 1, "swin": (1, 2)}.get(name, (2, 3))  # of places
+    linear, norm, *_ = distiller.eval().gate
+    want = F.softmax(F.relu(norm(linear(shared.mean(axes)))), 1)
+    assert torch.allclose(distiller(some.x)[1], want, atol=1e-6)
+
+
+def test_the_default_split_where_stages_are_known_and_candidates_where_not():
+    assert ONE(small()).split == "layer2"
+    assert default_split(torchvisions("vgg")[0]) == "features.5"
+    for own, split in (
+        (mlp((8, 8, 8)), "relu2"),
+        (mlp(8), "relu1"),
+        (vgg(width=2, hidden=4), "features.pool3"),
+        (alexnet(width=2, hidden=4), "features.pool3"),
+        (densenet(10, 4), "layer2"),
+        (wrn(10, 1), "layer2"),
+    ):
+        assert ONE(own, branches=2).split == split
+    for name, inside in (
+        ("mobilenet_v2", r"\['features.0', 'features.1'"),
+        ("vit", r"\['encoder.layers.encoder_layer_0'"),
+    ):
+        student, some = torchvisions(name)
+        with pytest.raises(ValueError, match=f"pass split=.*{inside}"):
+            ONE(student, example=some.x)
+    with pytest.raises(ValueError, match="split='features.nine': unknown layer.*features.9"):
+        ONE(torchvisions("mobilenet_v2")[0], split="features.nine", example=some.x)
+
+
+def test_a_classifier_without_bias_has_branches():
+    student = small(2)
+    student.fc = nn.Linear(student.fc.in_features, 3, bias=False)
+    distiller = ONE(student, branches=3)
+    heads = [b.fc.weight for b in (student, *distiller.branches)]
+    assert all(not torch.equal(heads[i], heads[j]) for i in range(3) for j in range(i))
+    assert torch.isfinite(sum(distiller.terms(batch()).values()))
+
+
+def test_branches_begin_with_attention_of_their_own():
+    student, some = torchvisions("vit")
+    distiller = ONE(student, split="encoder.layers.encoder_layer_1", example=some.x)
+    path = "encoder.layers.encoder_layer_2.self_attention"
+    drawn = [n.get_submodule(path).in_proj_weight for n in (student, *distiller.branches)]
+    assert all(not torch.equal(drawn[i], drawn[j]) for i in range(3) for j in range(i))
+
+
+class Dense(nn.Module):
+    """Answers at every place, in a mapping."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer1, self.layer2 = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 3, 1)
+
+    def forward(self, x):
+        return {"out": self.layer2(self.layer1(x).relu())}
+
+
+def test_answers_at_every_place_are_weighed_by_the_example_s_gate():
+    distiller, some = ONE(Dense(), branches=2, split="layer1", example=batch().x).eval(), batch()
+    distiller.task = Segmentation()
+    some = some._replace(y=torch.arange(6 * 64).reshape(6, 8, 8) % 3)
+    logits, gate = distiller(some.x)
+    assert logits.shape == (2, 6, 3, 8, 8)
+    z = sum(gate[:, i, None, None, None] * logits[i] for i in range(2))
+    close(distiller.terms(some)["ce_ensemble"], F.cross_entropy(z, some.y), rel=1e-5)
+    distiller.task = MultiLabel()
+    with pytest.raises(ValueError, match="no softmax"):
+        distiller.terms(some._replace(y=torch.ones(6, 3, 8, 8)))
+
+
+@pytest.mark.parametrize("axis, split", [(1, "0"), (2, "0")])
+def test_the_gate_finds_the_channels_of_signals_and_tokens(axis, split):
+    x = torch.rand(4, *((2, 8) if axis == 1 else (8, 2)))
+    first = nn.Conv1d(2, 5, 3) if axis == 1 else nn.Linear(2, 5)
+    student = nn.Sequential(first, nn.Flatten(), nn.LazyLinear(3))
+    student(x)
+    distiller = ONE(student, 2, split, example=x)
+    assert distiller.gate[0].in_features == 5
+    assert torch.isfinite(sum(distiller.terms(Batch(x, torch.arange(4) % 3)).values()))
 
 
 def test_a_short_training_improves():
