@@ -29,8 +29,9 @@ class Offline(Distiller):
     own override ``stages``.
 
     layers: pairs of paths (student, teacher) to read, as a list; a lone tuple is one pair, a lone
-    string the same path in both. None: the method's own choice. example: a small batch of inputs,
-    for networks that carry no ``input_shape``."""
+    string the same path in both. None: the method's own choice. Which layouts of features a method
+    takes, and how the path says another, stands in ``kdtutor.taps.layout``. example: a small batch
+    of inputs, for networks that carry no ``input_shape``."""
 
     input_gradient = False  # does a loss differentiate with respect to the pixels?
     reads_maps = True  # does a loss tell the channels of its features from height and width?

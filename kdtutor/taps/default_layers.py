@@ -14,6 +14,7 @@ from .inputs import example_input
 from .logits import call, logits_of
 from .modes import eval_mode
 from .read import Taps
+from .turns import turn_of
 
 _RECTIFIERS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Hardswish)
 _NORMS = (
@@ -201,6 +202,7 @@ def nonlinearity(net: nn.Module, layer: str, example: Tensor | None = None) -> n
         SiLU()
     """
     x, hooks, seen = example_input(net, example, random=True), [], []
+    layer = layer.removesuffix(f":{turn_of(layer)}")  # as the network has it
     try:
         for module in net.modules():
             if type(module).__module__ == nn.ReLU.__module__ and not isinstance(

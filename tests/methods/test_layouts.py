@@ -178,6 +178,12 @@ def test_the_value_is_the_formula_s(method, layout, monkeypatch):
         assert terms[name].item() == pytest.approx(value, rel=2e-4) and value > 1e-4
 
 
+def test_a_hint_s_own_non_linearity_is_found_in_a_layer_that_is_turned():
+    pair = ("layer2", "layer2:channels_last")
+    distiller = FitNet(network("maps", 1), network("last", 2), pair, example=inputs("maps"))
+    assert isinstance(distiller.regressor[-1], nn.GELU)
+
+
 @pytest.mark.parametrize("layout", ["signals", "maps", "volumes", "tokens", "patches", "last"])
 def test_a_jacobian_is_that_of_the_strongest_place(layout):
     distiller, x = built("Jacobian", layout).eval(), inputs(layout, seed=3)
