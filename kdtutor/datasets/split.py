@@ -155,6 +155,11 @@ def class_indices(split: Split, what: str) -> Tensor:
         >>> class_indices(Split(torch.zeros(2, 1), torch.tensor([1, 0])), "a test")
         tensor([1, 0])
     """
+    if not isinstance(split, Split):
+        raise ValueError(
+            f"{what} needs examples in memory, and these are read or made batch by batch: change "
+            "the dataset behind them."
+        )
     if not _is_classes(split.y):
         raise ValueError(
             f"{what} needs one class index per example, whole numbers of shape (N,); the training "

@@ -1,9 +1,6 @@
 """A part of a dataset that is read, not held: a loader, a Dataset of torch, or any batches."""
 
-import copy
-from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -14,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, default_colla
 from torch.utils.data.sampler import Sampler
 
 from .chance import Chance
+from .passes import explained, generators_of, made_of, opened, tell_epoch, wrapped
 from .targets import known_classes
 
 END = object()
@@ -170,66 +168,49 @@ class Stream:
             An iterator, of at most ``stated`` batches.
 
         Raises:
-            ValueError: For fewer batches than were counted.
+            ValueError: For none, and for fewer or more than were counted.
         """
         seed = 0 if shuffle is None else int(torch.randint(2**62, (), generator=shuffle))
+        parts = made_of(self.given)
         if epoch is not None:
-            for part in self._made_of():
-                if callable(getattr(part, "set_epoch", None)):
-                    part.set_epoch(epoch)
-        own = (getattr(part, "generator", None) for part in self._made_of())
-        generators = {id(g): g for g in own if isinstance(g, torch.Generator)}
-        chance = Chance(seed, tuple(generators.values()))
-        loader, rows = self._loader(batch_size, shuffle, drop_last)
-        steps, seen = self.steps(batch_size, drop_last), 0
+            tell_epoch(parts, epoch)
+        chance = Chance(seed, generators_of(parts))
+        if self.plain:
+            order = None if self.iterable else _order(len(self), shuffle)
+            loader: Iterable
+            loader, rows = wrapped(self.given, batch_size, order, drop_last)
+        else:
+            loader, rows = opened(self.given, self.numbered)
+        # Only a training epoch must have the length that schedules count on.
+        steps = self.steps(batch_size, drop_last) if self.part == "train" else None
+        seen = 0
         with chance:
             batches = iter(loader)
         while self.stated is None or seen < self.stated:
-            with chance, _explained(self.part):
+            with chance, explained(self.part):
                 made = next(batches, END)
             if made is END:
                 break
             seen += 1
+            if self.stated is None and steps is not None and seen > steps:
+                raise ValueError(
+                    f"{self.part} gave more than {steps} batches, its len. Each worker of an "
+                    "iterable dataset reads all of it, unless it takes its own share by "
+                    "torch.utils.data.get_worker_info(), and has a last, smaller batch of its own. "
+                    "Say how many an epoch has: from_loaders(..., steps_per_epoch=500)."
+                )
             yield made, rows.popleft() if rows else None
         if not seen:
             raise ValueError(
                 f"{self.part} gave no batches. It must give the same number in every pass: pass "
                 "what begins anew each time it is iterated."
             )
-        if self.part == "train" and steps is not None and seen < steps:
+        if steps is not None and seen < steps:
             raise ValueError(
                 f"{self.part} gave {seen} batches where {steps} were expected"
                 f"{', its len' if self.stated is None else ''}. It must give as many in every "
                 f"pass; say how many an epoch has: from_loaders(..., steps_per_epoch={seen})."
             )
-
-    def _loader(self, batch_size: int, shuffle, drop_last: bool) -> tuple[Iterable, deque]:
-        """What is iterated, and where it leaves the positions of each batch's examples."""
-        rows: deque = deque()
-        if self.plain and self.iterable:
-            return DataLoader(self.given, batch_size, drop_last=drop_last), rows
-        if self.plain:
-            n = len(self)
-            order = torch.arange(n) if shuffle is None else torch.randperm(n, generator=shuffle)
-            drawn = [b.tolist() for b in order.split(batch_size)]
-            if drop_last and len(drawn) > 1 and len(drawn[-1]) < batch_size:
-                drawn.pop()
-            return DataLoader(self.given, batch_sampler=_Recorded(drawn, rows)), rows
-        if not isinstance(self.given, DataLoader):
-            return self.given, rows
-        # A copy, for what must be otherwise: workers that live on draw on from where they were.
-        loader = copy.copy(self.given)
-        vars(loader).update(persistent_workers=False, _iterator=None)
-        if self.numbered:
-            vars(loader)["batch_sampler"] = _Recorded(loader.batch_sampler, rows)
-        return loader, rows
-
-    def _made_of(self) -> list:
-        """The loader and what it is made of, each once."""
-        given = self.given
-        batches = getattr(given, "batch_sampler", None)
-        parts = [given, batches, getattr(batches, "sampler", None), getattr(given, "sampler", None)]
-        return list({id(p): p for p in [*parts, self.dataset] if p is not None}.values())
 
     def identity(self) -> list:
         """What decides the batches: the user's name of the version, else all that they are made of.
@@ -248,37 +229,6 @@ class Stream:
         return [self.part, self.stated, given.dataset, settings, _sampler(sampler)]
 
 
-@contextmanager
-def _explained(part: str):
-    """What torch's collate function cannot put together is one ``ValueError`` that says how to."""
-    try:
-        yield
-    except (TypeError, RuntimeError) as error:
-        said = str(error)
-        if "default_collate" not in said and "stack expects each tensor" not in said:
-            raise
-        raise ValueError(
-            f"{part}: torch cannot put the examples into a batch "
-            f"({said.strip().splitlines()[-1]}). "
-            "Give the dataset a transform that makes tensors of one size of them, such as "
-            "v2.Compose([v2.ToImage(), v2.Resize((64, 64))]), or the loader a collate_fn."
-        ) from error
-
-
-class _Recorded:
-    """A batch sampler that leaves each batch's positions in a queue."""
-
-    def __init__(self, inner, rows: deque):
-        self.inner, self.rows = inner, rows
-
-    def __iter__(self):
-        for batch in self.inner:
-            batch = list(batch)
-            whole = all(isinstance(i, int) for i in batch)
-            self.rows.append(torch.tensor(batch) if whole else None)
-            yield batch
-
-
 def _length(value) -> int | None:
     try:
         return len(value)
@@ -292,3 +242,7 @@ def _sampler(sampler):
         return sampler
     own = {k: v for k, v in vars(sampler).items() if k not in PASSING}
     return [type(sampler), {k: _sampler(v) for k, v in own.items()}]
+
+
+def _order(n: int, shuffle: torch.Generator | None) -> Tensor:
+    return torch.arange(n) if shuffle is None else torch.randperm(n, generator=shuffle)

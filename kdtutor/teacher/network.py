@@ -201,6 +201,11 @@ class Teacher:
             ValueError: if the augmentation's views have no id, and if the cache would not fit (with
                 the size it needs).
         """
+        if data.views is None and data.augment is None:
+            raise ValueError(
+                f"the batches of {data.name} are read or made anew in every epoch, so an answer "
+                "cannot be told from another's: use data in memory (datasets.Data), or no cache."
+            )
         if data.views is None:
             raise ValueError(
                 f"the views of augment={data.augment!r} have no id, so an answer cannot be told "

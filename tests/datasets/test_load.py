@@ -270,6 +270,7 @@ def test_damaged_class_names(cifar):
 # Image folders
 
 
+@pytest.mark.filterwarnings("ignore:passed over 1")
 def test_folder(tmp_path):
     arrays = pictures(tmp_path / "pets")
     (tmp_path / "pets" / "train" / "cat" / ".hidden.png").write_bytes(b"not an image")

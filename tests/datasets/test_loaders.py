@@ -420,6 +420,13 @@ def test_fewer_batches_than_were_counted():
     assert len(epoch(d)) == 1 and len(list(d.batches(d.test, 4))) == 2
 
 
+def test_more_batches_than_were_counted():
+    loader = DataLoader(Counted(), 5, num_workers=2)  # each worker reads all of it
+    with pytest.raises(ValueError, match="train gave more than 4 batches, its len. Each worker"):
+        epoch(data(loader))
+    assert len(epoch(data(loader, steps_per_epoch=6))) == 6
+
+
 def test_pictures_without_a_transform():
     d = from_loaders(FakeData(8, (3, 6, 6), 3), classes=3)
     with pytest.raises(ValueError, match="train: torch cannot put the examples into a batch.*v2"):

@@ -15,7 +15,7 @@ from torchvision.datasets import FakeData
 from torchvision.transforms import v2
 
 from kdtutor import Teacher, evaluate, fit, runs
-from kdtutor.datasets import from_loaders
+from kdtutor.datasets import from_loaders, with_imbalance, with_label_noise
 from kdtutor.methods import CRD, CrossEntropy, FitNet, Hinton
 from kdtutor.models import resnet8
 from kdtutor.runs import load_state
@@ -158,7 +158,7 @@ def test_torchvision_s_datasets():
     images = FakeData(24, (3, 32, 32), 3, transform=to)
     d = from_loaders(DataLoader(images, 8, shuffle=True), images, classes=3)
     distiller = CrossEntropy(resnet8(3))
-    history = fit(distiller, d, 2, progress=False)
+    history = fit(distiller, d, 1, progress=False)
     assert history.status == "finished" and 0 <= history.result["test_accuracy_last"] <= 1
 
 
@@ -185,6 +185,14 @@ def test_crd_where_the_examples_are_known():
     ):
         with pytest.raises(ValueError, match="CRD .*from_loaders.*collate.*targets"):
             fit(CRD(net(), net(1), negatives=16), loaders(train), 1, **QUIET)
+
+
+def test_what_needs_rows_in_memory():
+    with pytest.raises(ValueError, match="batches of loaders are read or made anew in every epoch"):
+        Teacher(net()).cached(loaders())
+    for change in (with_label_noise, with_imbalance):
+        with pytest.raises(ValueError, match="needs examples in memory, and these are read"):
+            change(loaders(Noisy()), 0.5)
 
 
 def test_a_stated_batch_size_is_not_ignored():

@@ -10,6 +10,7 @@ from kdtutor import evaluate, fit
 from kdtutor.datasets import Data, GeneratedData, Split
 from kdtutor.methods import CrossEntropy
 from kdtutor.runs import describe
+from kdtutor.runs.dataset import data_parts
 from kdtutor.tasks import Classification
 from kdtutor.training.validation import set_apart
 
@@ -82,6 +83,7 @@ def test_data_without_a_split_of_their_own_are_what_they_were():
     own = replace(DATA, validation=OTHER.train)
     assert describe(own) != describe(DATA) != describe(replace(own, validation=OTHER.test))
     assert describe(replace(own, validation=None)) == describe(DATA)
+    assert "validation" not in data_parts(DATA)[1] and "validation" in data_parts(own)[1]
     assert repr(own).startswith("Data(blobs: 180 train, 60 validation, 60 test")
 
 
