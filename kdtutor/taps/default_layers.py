@@ -6,14 +6,16 @@ takes other paths instead."""
 
 import copy
 import re
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .inputs import example_input
+from .examples import Example, example_input
 from .logits import call, logits_of
 from .modes import eval_mode
 from .read import Taps
+from .wrapped import check_layers, eagerly, is_compiled, module_at, modules_by_path, unwrapped
 
 _RECTIFIERS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Hardswish)
 _NORMS = (
@@ -42,6 +44,8 @@ def levels(net: nn.Module) -> list[str]:
         >>> levels(resnet8())
         ['layer1', 'layer2', 'layer3']
     """
+    check_layers(net)
+    net = unwrapped(net)
     names = [name for name, _ in net.named_children() if re.fullmatch(r"layer\d+", name)]
     if not names:
         some = [name for name, _ in net.named_modules() if name][:12]
@@ -53,7 +57,7 @@ def levels(net: nn.Module) -> list[str]:
     return names
 
 
-def embedding(net: nn.Module, example: Tensor | None = None) -> str:
+def embedding(net: nn.Module, example: Example = None) -> str:
     """The path of what enters the classifier: the pooled features that it sees.
 
     The classifier is the linear layer that runs last and gives as many numbers as the network
@@ -75,7 +79,8 @@ def embedding(net: nn.Module, example: Tensor | None = None) -> str:
         >>> embedding(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)))
         '2:input'
     """
-    linear = {module: name for name, module in net.named_modules() if isinstance(module, nn.Linear)}
+    check_layers(net)
+    linear = {m: name for name, m in modules_by_path(net).items() if isinstance(m, nn.Linear)}
     if not linear:
         raise ValueError(
             f"{type(net).__name__} has no linear layer whose input could be its embedding: pass "
@@ -88,9 +93,12 @@ def embedding(net: nn.Module, example: Tensor | None = None) -> str:
         module.register_forward_hook(lambda m, _, out: ran.append((linear[m], out.shape)))
         for module in linear
     ]
+    made: list[Any] = []  # by the network itself; an adapter around it may choose among classes
+    hooks.append(unwrapped(net).register_forward_hook(lambda m, _, out: made.append(out)))
     try:
-        with eval_mode(net):
-            answers = logits_of(call(net, example_input(net, example)))
+        with eval_mode(net), eagerly(is_compiled(net.modules())):
+            call(net, example_input(net, example))
+            answers = logits_of(made[-1])
     finally:
         for hook in hooks:
             hook.remove()
@@ -104,7 +112,7 @@ def embedding(net: nn.Module, example: Tensor | None = None) -> str:
     return heads[-1] + ":input"
 
 
-def before_relu(net: nn.Module, layer: str, example: Tensor | None = None) -> str:
+def before_relu(net: nn.Module, layer: str, example: Example = None) -> str:
     """The path of a layer's features before the non-linearity that follows them.
 
     Where the layer ends in a ReLU, that ReLU's input. Where it gives a signed sum (the blocks of
@@ -128,7 +136,8 @@ def before_relu(net: nn.Module, layer: str, example: Tensor | None = None) -> st
         '2:input'
     """
     Taps(net, [layer])  # raises for an unknown path, with the near matches
-    hooks, target = [], net.get_submodule(layer)
+    hooks, target = [], module_at(net, layer)
+    assert target is not None  # Taps has found it
     runs: dict[str, int] = {}
     rectified: list[tuple[str, int, Tensor]] = []  # path, run and output of every ReLU so far
     own: list[tuple[str, int]] = []  # the answer, where the layer ends in a ReLU
@@ -152,11 +161,11 @@ def before_relu(net: nn.Module, layer: str, example: Tensor | None = None) -> st
         behind.append(out)
 
     try:
-        for name, module in net.named_modules():
+        for name, module in modules_by_path(net).items():
             if isinstance(module, _RECTIFIERS + _NORMS):
                 hooks.append(module.register_forward_hook(ran(name)))
         hooks.append(target.register_forward_hook(ended))
-        with eval_mode(net):
+        with eval_mode(net), eagerly(is_compiled(net.modules())):
             call(net, example_input(net, example))
     finally:
         for hook in hooks:
@@ -166,7 +175,7 @@ def before_relu(net: nn.Module, layer: str, example: Tensor | None = None) -> st
     return layer
 
 
-def nonlinearity(net: nn.Module, layer: str, example: Tensor | None = None) -> nn.Module | None:
+def nonlinearity(net: nn.Module, layer: str, example: Example = None) -> nn.Module | None:
     """A copy of the activation module in which a layer ends (ReLU, Hardswish, Sigmoid, ...), by one
     dry run.
 
@@ -205,7 +214,7 @@ def nonlinearity(net: nn.Module, layer: str, example: Tensor | None = None) -> n
 
 
 def parameters_before(
-    net: nn.Module, layers: list[str], example: Tensor | None = None
+    net: nn.Module, layers: list[str], example: Example = None
 ) -> list[nn.Parameter]:
     """The trainable parameters that these layers' features depend on: the network up to them,
     whatever its shape.
