@@ -62,6 +62,11 @@ class Distiller(nn.Module):
         methods that keep a memory of them.
         """
 
+    def check_first(self, batch: Batch) -> None:
+        """Called by ``fit`` with a small batch before any training, everything on its device:
+        raises ``ValueError`` for networks that cannot take or answer it.
+        """
+
     def stages(self) -> list[Stage]:
         """One stage, one player with all trainable parameters. Called by ``fit`` once, on the
         device of training.

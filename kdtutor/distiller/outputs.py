@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..datasets import Batch
 from ..taps import twice_differentiable
+from ..taps.inputs import check_pixels, gradient_by
 from ..teacher import Teacher
 from .distiller import Distiller
 from .requirements import check_batch, check_classes
@@ -58,6 +59,8 @@ class Outputs:
             return
         student = distiller.student
         check_batch(student, batch)
+        if input_gradient:
+            check_pixels(batch.x, type(distiller).__name__)
         self.x = batch.x.detach().requires_grad_() if input_gradient else batch.x
         with twice_differentiable(student) if input_gradient else nullcontext():
             self.output, self.student = distiller.run(student, self.x, student_layers)
@@ -71,6 +74,12 @@ class Outputs:
     def class_axis(self) -> int:
         """The axis of the classes in the logits. Raises ``ValueError`` where the task has none."""
         return self.task.softmax_axis()
+
+    def input_gradient(self, score: Tensor) -> Tensor:
+        """d sum(score) / d x of the student, to be differentiated again. Raises ``ValueError``
+        where the score does not depend on the pixels.
+        """
+        return gradient_by(self.x, score, "the student", create_graph=True)
 
     @cached_property
     def _read(self) -> tuple[Any, dict[str, Tensor]]:

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from torch import Tensor, nn
 
 from ..datasets import Batch
-from ..taps import eval_mode, example_input, logits_of
 from ..teacher import Teacher
 from .distiller import Distiller, _inside
 from .stages import Stage
@@ -28,15 +27,6 @@ def check_batch(net: nn.Module, batch: Batch, who: str = "student") -> None:
                 f"the batch's {what} on {t.device} but the {who} is on {device}: move one with "
                 ".to(device). ``fit`` moves all."
             )
-
-
-def check_same_answers(student: nn.Module, teacher: Teacher, example: Tensor | None = None) -> None:
-    """One small batch before any training: raises ``ValueError`` unless both answer for the same
-    classes.
-    """
-    x = example_input(student, example)
-    with eval_mode(student):
-        check_classes(logits_of(student(x)), teacher.to(x.device)(x))
 
 
 def check_classes(student_logits: Tensor, teacher_logits: Tensor) -> None:

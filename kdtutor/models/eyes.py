@@ -112,7 +112,7 @@ def check_size(size) -> tuple[int, int] | None:
     if size is None:
         return None
     sides: Any = (size, size) if not isinstance(size, (tuple, list)) else tuple(size)
-    if len(sides) != 2 or not all(isinstance(s, Integral) and s > 0 for s in sides):
+    if len(sides) != 2 or not all(isinstance(s, Integral) and int(s) > 0 for s in sides):
         raise ValueError(
             f"size={size!r}: expected height and width in pixels, each at least 1, or one number "
             "for both."
@@ -124,7 +124,7 @@ def check_classes(classes, count: int) -> tuple[int, ...] | None:
     """The positions. Raises ``ValueError`` for what are none, and for one twice or beyond."""
     if classes is None:
         return None
-    chosen = classes.tolist() if isinstance(classes, Tensor) else list(classes)
+    chosen: list[Any] = classes.tolist() if isinstance(classes, Tensor) else list(classes)
     if not chosen or not all(isinstance(c, Integral) and not isinstance(c, bool) for c in chosen):
         raise ValueError(
             f"classes={classes!r}: expected positions among the network's own classes, as [3, 1, "

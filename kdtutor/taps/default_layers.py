@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .examples import Example, example_input
+from .examples import Example, trial
 from .logits import call, logits_of
 from .modes import eval_mode
 from .read import Taps
@@ -97,7 +97,8 @@ def embedding(net: nn.Module, example: Example = None) -> str:
     hooks.append(unwrapped(net).register_forward_hook(lambda m, _, out: made.append(out)))
     try:
         with eval_mode(net), eagerly(is_compiled(net.modules())):
-            call(net, example_input(net, example))
+            with trial(net, example) as x:
+                call(net, x)
             answers = logits_of(made[-1])
     finally:
         for hook in hooks:
@@ -165,8 +166,8 @@ def before_relu(net: nn.Module, layer: str, example: Example = None) -> str:
             if isinstance(module, _RECTIFIERS + _NORMS):
                 hooks.append(module.register_forward_hook(ran(name)))
         hooks.append(target.register_forward_hook(ended))
-        with eval_mode(net), eagerly(is_compiled(net.modules())):
-            call(net, example_input(net, example))
+        with eval_mode(net), eagerly(is_compiled(net.modules())), trial(net, example) as x:
+            call(net, x)
     finally:
         for hook in hooks:
             hook.remove()
@@ -191,7 +192,7 @@ def nonlinearity(net: nn.Module, layer: str, example: Example = None) -> nn.Modu
         >>> nonlinearity(nn.Sequential(nn.Linear(4, 8), nn.SiLU()), "1", torch.rand(2, 4))
         SiLU()
     """
-    x, hooks, seen = example_input(net, example, random=True), [], []
+    hooks, seen = [], []
     try:
         for module in net.modules():
             if type(module).__module__ == nn.ReLU.__module__ and not isinstance(
@@ -202,7 +203,7 @@ def nonlinearity(net: nn.Module, layer: str, example: Example = None) -> nn.Modu
                         lambda module, _, out: seen.append((module, out.clone()))
                     )
                 )
-        with eval_mode(net):
+        with eval_mode(net), trial(net, example, random=True) as x:
             feature = Taps(net, [layer], stop=True)(x)[1][layer]
     finally:
         for hook in hooks:
@@ -233,11 +234,13 @@ def parameters_before(
         [(8, 4), (8,)]
     """
     trainable = [p for p in net.parameters() if p.requires_grad]
-    with eval_mode(net), torch.enable_grad():
-        _, features = Taps(net, layers, stop=True)(example_input(net, example))
-        gradients = torch.autograd.grad(
-            [f.float().sum() for f in features.values()], trainable, allow_unused=True
-        )
+    with eval_mode(net), torch.enable_grad(), trial(net, example) as x:
+        _, features = Taps(net, layers, stop=True)(x)
+        # What enters the network depends on no parameter.
+        sums = [f.float().sum() for f in features.values() if f.requires_grad]
+        if not sums or not trainable:
+            return []
+        gradients = torch.autograd.grad(sums, trainable, allow_unused=True)
     return [p for p, g in zip(trainable, gradients) if g is not None]
 
 

@@ -1,6 +1,7 @@
-"""An input to try a network on, before there are any data."""
+"""An input to try a network on, before there are any data, and what is said where it refuses."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -8,6 +9,83 @@ from torch import Tensor, nn
 
 # A small batch of a network's inputs: a tensor, or a mapping of its arguments' names to tensors.
 Example = Tensor | Mapping[str, Tensor] | None
+
+
+class CannotRun(ValueError):
+    """A network refuses an input in its own way."""
+
+
+@contextmanager
+def attempt(who: str, net: nn.Module, x: Any, advice: str = "") -> Iterator[None]:
+    """Inside, whatever a network's forward raises becomes one sentence.
+
+    Args:
+        who: "teacher", "student".
+        net: the network that runs.
+        x: its inputs.
+        advice: a further sentence.
+
+    Raises:
+        CannotRun: with the network, the inputs and the error. ``ValueError`` passes as it is: it is
+            a sentence already.
+
+    Example:
+        >>> try:
+        ...     with attempt("student", nn.Linear(4, 2), torch.zeros(2, 3)):
+        ...         raise RuntimeError("wrong size")
+        ... except ValueError as error:
+        ...     print(error)
+        the student (Linear) cannot run on inputs of float32 of shape (2, 3): wrong size.
+    """
+    try:
+        yield
+    except ValueError:
+        raise
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # a foreign forward method refuses in its own way
+        said = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+        raise CannotRun(
+            f"the {who} ({type(net).__name__}) cannot run on inputs of {_described(x)}: {said}."
+            f"{advice and ' '}{advice}"
+        ) from error
+
+
+def _described(x: Any) -> str:
+    if isinstance(x, Mapping):
+        return "a mapping with " + ", ".join(f"{k!r}: {_described(v)}" for k, v in x.items())
+    if isinstance(x, Tensor):
+        return f"{str(x.dtype).removeprefix('torch.')} of shape {tuple(x.shape)}"
+    return type(x).__name__
+
+
+@contextmanager
+def trial(net: nn.Module, example: Example = None, random: bool = False) -> Iterator[Any]:
+    """Inside, a dry run: ``attempt`` with the input for it.
+
+    Args:
+        net: any torch module.
+        example: as for ``example_input``.
+        random: the same.
+
+    Returns:
+        A context that gives the input.
+
+    Raises:
+        CannotRun: where the network refuses it.
+
+    Example:
+        >>> with trial(nn.Linear(4, 2), torch.zeros(2, 4)) as x:
+        ...     nn.Linear(4, 2)(x).shape
+        torch.Size([2, 2])
+    """
+    x = example_input(net, example, random)
+    advice = (
+        "That is the input_shape that it states: pass example=, a small batch of the inputs that "
+        "it takes, such as data.normalised(data.train.x[:2])."
+    )
+    with attempt("network", net, x, advice if example is None else ""):
+        yield x
 
 
 def for_network(net: nn.Module, x: Any) -> Any:
@@ -92,4 +170,4 @@ def _checked(example: Any, device: torch.device) -> Any:
     return example.to(device)
 
 
-__all__ = ["Example", "example_input", "for_network"]
+__all__ = ["CannotRun", "Example", "attempt", "example_input", "for_network", "trial"]

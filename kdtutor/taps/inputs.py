@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .examples import Example, example_input, for_network
+from .examples import Example, for_network, trial
 from .logits import logits_of
 from .modes import eval_mode
 from .read import Taps
@@ -127,8 +127,8 @@ def shapes(
         >>> shapes(nn.Sequential(nn.Conv2d(3, 8, 3)), ["0"], torch.zeros(1, 3, 8, 8))
         {'0': (8, 6, 6)}
     """
-    with eval_mode(net):
-        _, features = Taps(net, paths)(example_input(net, example))
+    with eval_mode(net), trial(net, example) as x:
+        _, features = Taps(net, paths)(x)
     return {path: tuple(f.shape[1:]) for path, f in features.items()}
 
 

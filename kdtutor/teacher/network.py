@@ -101,6 +101,11 @@ class Teacher:
             )
         return self.nets[0]
 
+    @property
+    def is_cached(self) -> bool:
+        """Does it answer from a cache (``cached``, ``load_cache``)?"""
+        return self._cache is not None
+
     def features(
         self, batch, layers: Sequence[str], stop: bool = False
     ) -> tuple[Any, dict[str, Tensor]]:

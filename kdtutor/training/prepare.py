@@ -6,14 +6,16 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from ..datasets import Data, Split
+from ..datasets import Batch, Data, Split
 from ..distiller import Distiller, Stage
 from ..distiller.requirements import check_players
 from ..errors import unknown
 from ..taps import call, eval_mode
+from ..taps.examples import attempt
 from ..tasks import Metric
 from .evaluation import chosen, measure
 from .memory import keep_freed_memory
+from .normalisation import warn_of_other_eyes
 
 PRECISIONS = ("float32", "bf16")
 
@@ -140,12 +142,22 @@ def _move(net: nn.Module, device: torch.device) -> None:
 
 
 def _check_first_batch(distiller: Distiller, data: Data, train: Split, device) -> None:
-    """Asks the data's task whether the student's answer fits the labels."""
-    if not data.task.metrics:  # without labels, what a network returns is the method's business
+    """Asks the data's task whether the student's answer fits the labels, and the method whether all
+    its networks can take the inputs.
+    """
+    asked = [d for d in distiller.nested() if type(d).check_first is not Distiller.check_first]
+    if not data.task.metrics and not asked:
         return
     batch = next(iter(data.batches(train, min(2, len(train)), device=device)))
-    net = distiller.deploy()
-    with eval_mode(net):
+    if data.task.metrics:  # without labels, what a network returns is the method's business
+        _check_student(distiller.deploy(), data, batch)
+    for method in asked:
+        method.check_first(batch)
+    warn_of_other_eyes(distiller.teachers(), data)
+
+
+def _check_student(net: nn.Module, data: Data, batch: Batch) -> None:
+    with attempt("student", net, batch.x), eval_mode(net):
         try:
             output = call(net, batch.x)
         except RuntimeError as error:

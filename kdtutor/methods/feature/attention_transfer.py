@@ -352,6 +352,7 @@ class GradientAttentionTransfer(Offline):
         at_weight: the paper gives none for gradients; 1 is ours, and much for networks with steep
             losses, which then diverge: lower it.
         ce_weight: of the label term, >= 0.
+        example: a small batch of inputs, a tensor: student and teacher are tried on it at once.
 
     Raises:
         ValueError: for bad numbers, different classes and an ensemble, which has no single
@@ -376,8 +377,9 @@ class GradientAttentionTransfer(Offline):
         teacher: Teacher | nn.Module,
         at_weight: float = 1.0,
         ce_weight: float = 1.0,
+        example: Tensor | None = None,
     ):
-        super().__init__(student, teacher)
+        super().__init__(student, teacher, example=example)
         _ = self.teacher.net  # raises for an ensemble, which has no single gradient
         self.at_weight, self.ce_weight = (
             check_weight("at_weight", at_weight),
@@ -386,11 +388,7 @@ class GradientAttentionTransfer(Offline):
 
     def losses(self, outputs: Outputs):
         y = outputs.batch.y
-        (own,) = torch.autograd.grad(
-            F.cross_entropy(outputs.student_logits, y, reduction="sum"),
-            outputs.x,
-            create_graph=True,
-        )
+        own = outputs.input_gradient(F.cross_entropy(outputs.student_logits, y, reduction="sum"))
         theirs, *_ = self.teacher.input_gradient(
             outputs.batch, lambda z, _: F.cross_entropy(precise(z), y, reduction="none")
         )

@@ -4,7 +4,6 @@ How does the answer change when a pixel changes? Matching answers under input no
 answers and their derivatives. The paper's text was not available to us: the form here is how others
 restate it, and public codes differ from it and from each other."""
 
-import torch
 from torch import Tensor, nn
 
 from ...distiller import Layers, Offline, Outputs, check_weight, label_term
@@ -140,7 +139,7 @@ class JacobianMatching(Offline):
         attention = jacobian = outputs.x.new_zeros(())
         for own, theirs in self.layers:
             s = outputs.student[own]
-            (j_s,) = torch.autograd.grad(strongest_attention(s).sum(), outputs.x, create_graph=True)
+            j_s = outputs.input_gradient(strongest_attention(s))
             j_t, _, teacher = self.teacher.input_gradient(
                 outputs.batch, lambda _, f: strongest_attention(f[theirs]), [theirs]
             )
@@ -157,8 +156,6 @@ class JacobianMatching(Offline):
 
     def _of_true_class(self, outputs: Outputs) -> Tensor:
         true = lambda z, _=None: z.gather(1, outputs.batch.y[:, None])[:, 0]
-        (j_s,) = torch.autograd.grad(
-            true(outputs.student_logits).sum(), outputs.x, create_graph=True
-        )
+        j_s = outputs.input_gradient(true(outputs.student_logits))
         j_t, *_ = self.teacher.input_gradient(outputs.batch, true)
         return jacobian_loss(j_s, j_t, "code")

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from ...datasets import Batch
 from ...distiller import Distiller, Player, Stage, check_batch, check_classes
+from ...distiller.trial import check_answers
 from ...errors import check_variant, check_weights
 from ...softening import distillation_kl
+from ...taps import Example
 
 
 def mutual_loss(
@@ -62,6 +64,7 @@ class DML(Distiller):
             may differ in architecture. The first is deployed (``peers`` has all).
         kd_weight: >= 0; 1 in the paper; 0 trains them side by side without listening.
         variant: of ``mutual_loss``.
+        example: a small batch of inputs, a tensor or a mapping: all are tried on it at once.
 
     Raises:
         ValueError: for fewer than two networks, shared parameters, a bad weight, an unknown
@@ -78,7 +81,11 @@ class DML(Distiller):
     """
 
     def __init__(
-        self, students: Sequence[nn.Module], kd_weight: float = 1.0, variant: str = "paper"
+        self,
+        students: Sequence[nn.Module],
+        kd_weight: float = 1.0,
+        variant: str = "paper",
+        example: Example = None,
     ):
         if isinstance(kd_weight, nn.Module):
             raise ValueError("DML takes its networks as one list: DML([net_a, net_b]).")
@@ -106,6 +113,14 @@ class DML(Distiller):
         )
         self.students = len(students)
         self._seen: dict[int, tuple] = {}  # by network: the batch, the state and the logits
+        if example is not None:
+            check_answers(self._named(), example)
+
+    def _named(self) -> list[tuple[str, nn.Module]]:
+        return [(f"network {k + 1}", net) for k, net in enumerate(self.peers)]
+
+    def check_first(self, batch: Batch) -> None:
+        check_answers(self._named(), batch.x, self.task)
 
     def stages(self):
         return [

@@ -19,6 +19,7 @@ from ...models.common import initialise
 from ...softening import distillation_kl
 from ...taps import Taps, cut, eval_mode, example_input
 from ...taps.default_layers import levels
+from ...taps.examples import attempt
 
 
 def gated_logits(branch_logits: Tensor, gate: Tensor) -> Tensor:
@@ -108,7 +109,7 @@ class ONE(Distiller):
         )
         self.variant, self.count = check_variant(variant), int(branches)
         x = example_input(student, example, random=True)
-        with eval_mode(student):
+        with attempt("student", student, x), eval_mode(student):
             logits, features = Taps(student, [split])(x)
         shared = features[split]
         _, upper = cut(student, split, x, copy=True)
