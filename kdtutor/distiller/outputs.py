@@ -48,7 +48,7 @@ class Outputs:
         ran: "Outputs | None" = None,
     ):
         self.batch, self.task = batch, distiller.task
-        self._teacher, self._layers = teacher, teacher_layers
+        self._distiller, self._teacher, self._layers = distiller, teacher, teacher_layers
         for net in teacher.nets:
             check_batch(net, batch, "teacher")
         self.x: Any
@@ -68,6 +68,7 @@ class Outputs:
     @cached_property
     def student_logits(self) -> Tensor:
         """The student's logits, in float32 at least: (B, C), or with places behind."""
+        self._distiller.hear(self.output)
         return precise(self.task.logits(self.output))
 
     @property

@@ -150,13 +150,16 @@ def _check_first_batch(distiller: Distiller, data: Data, train: Split, device) -
         return
     batch = next(iter(data.batches(train, min(2, len(train)), device=device)))
     if data.task.metrics:  # without labels, what a network returns is the method's business
-        _check_student(distiller.deploy(), data, batch)
+        output = _check_student(distiller.deploy(), data, batch)
+        for inside in distiller.nested():
+            inside._one_answer = isinstance(output, torch.Tensor)
     for method in asked:
         method.check_first(batch)
     warn_of_other_eyes(distiller.teachers(), data)
 
 
-def _check_student(net: nn.Module, data: Data, batch: Batch) -> None:
+def _check_student(net: nn.Module, data: Data, batch: Batch):
+    """The network's answer, which the task finds to fit the labels."""
     with attempt("student", net, batch.x), eval_mode(net):
         try:
             output = call(net, batch.x)
@@ -171,6 +174,7 @@ def _check_student(net: nn.Module, data: Data, batch: Batch) -> None:
                 "net.double()."
             ) from error
     data.task.check_first_batch(output, batch, len(data.classes), data.name)
+    return output
 
 
 def _try_metric(metric: Metric, net, data: Data, split: Split, device) -> str:

@@ -17,7 +17,7 @@ from ...distiller.tensors import precise
 from ...errors import check_same_device, check_temperature, check_variant, check_weights
 from ...models.common import initialise
 from ...softening import distillation_kl
-from ...taps import Taps, cut, eval_mode, example_input
+from ...taps import Taps, cut, eval_mode, example_input, logits_of
 from ...taps.default_layers import levels
 from ...taps.examples import attempt
 
@@ -122,13 +122,14 @@ class ONE(Distiller):
         self.branches = nn.ModuleList(_fresh(upper) for _ in range(branches - 1))
         self.gate = nn.Sequential(
             nn.Linear(shared.shape[1], branches), nn.BatchNorm1d(branches), nn.ReLU(), nn.Softmax(1)
-        ).to(logits)
+        ).to(logits_of(logits))
 
     def forward(self, x) -> tuple[Tensor, Tensor]:
         """Branches' logits (M, B, C) and the gate (B, M)."""
         first, features = Taps(self.student, [self.split])(x)
         shared = features[self.split]
-        logits = torch.stack([precise(z) for z in (first, *(b(shared) for b in self.branches))])
+        answers = (first, *(branch(shared) for branch in self.branches))
+        logits = torch.stack([precise(self.task.logits(z)) for z in answers])
         gate = self.gate(shared.flatten(2).mean(2) if shared.ndim > 2 else shared)
         return logits, precise(gate)
 
