@@ -55,7 +55,8 @@ def check_apart(student: nn.Module, teacher: Teacher | nn.Module) -> None:
 
 
 def check_players(distiller: Distiller, stages: Iterable[Stage]) -> None:
-    """Raises ``ValueError`` for networks that nobody trains, or that would be trained unasked.
+    """Raises ``ValueError`` for networks that nobody trains, or that would be trained unasked, and
+    for a student that is frozen.
 
     Three ways to put a network beside the student go wrong without a word: in a plain list or dict
     it is neither moved nor trained nor saved; as an attribute it becomes a part of what learns, so
@@ -63,6 +64,13 @@ def check_players(distiller: Distiller, stages: Iterable[Stage]) -> None:
     mode.
     """
     name = type(distiller).__name__
+    kept = list(distiller.deploy().parameters())
+    if kept and not any(p.requires_grad for p in kept):
+        raise ValueError(
+            f"the network that {name} deploys has no trainable parameter: only helpers beside it "
+            "would learn. Is it frozen (does it serve as a Teacher too)? A Teacher freezes its "
+            "network: give the student one of its own."
+        )
     for attribute, value in vars(distiller).items():
         plain = isinstance(value, (list, tuple, set, dict)) and not attribute.startswith("_")
         if plain and any(isinstance(v, nn.Module) for v in _inside(value)):

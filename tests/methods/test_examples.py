@@ -294,3 +294,17 @@ def test_a_cached_teacher_is_not_asked_again():
     before = len(calls)
     fit(make("Hinton", student, kept), data, 1, progress=False)
     assert len(calls) == before
+
+
+# --- frozen students
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_frozen_student_is_refused_whatever_learns_beside_it(name):
+    student, teacher = stated((1, 16, 16), 1, size=16), stated((1, 16, 16), 2, size=16, width=6)
+    student.requires_grad_(False)
+    layers = {"layers": ["layer2"]} if name in ("F-ActT", "AT", "Jacobian") else {}
+    if name == "FSP":
+        teacher, layers = stated((1, 16, 16), 2, size=16), {"layers": ["layer1", "layer2"]}
+    with pytest.raises(ValueError, match="no trainable parameter.*A Teacher freezes its network"):
+        train(make(name, student, teacher, **layers), photos(16))
