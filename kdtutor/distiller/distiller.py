@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..datasets import Batch, Split
+from ..taps.written_down import check_learns
 from ..tasks import Classification, Task
 from ..teacher import Teacher
 from .shared import SharedRuns
@@ -51,6 +52,7 @@ class Distiller(nn.Module):
                 f"student is a {type(student).__name__}; expected a torch.nn.Module, the network "
                 "to train."
             )
+        check_learns(student)
         self.student = student
         self._logged: dict[str, tuple[Any, int]] = {}
         self._frozen: list[nn.Module] = []

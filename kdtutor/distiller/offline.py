@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..datasets import Batch
 from ..taps import Example, Taps, eval_mode
 from ..taps.default_layers import levels
-from ..taps.examples import attempt
+from ..taps.examples import attempt, stated_shape
 from ..taps.inputs import check_pixels
 from ..taps.layout import channels_last
 from ..teacher import Teacher
@@ -122,7 +122,7 @@ class Offline(Distiller):
         x, features = first_that_runs(self.student, self.teacher, example, read)
         if self.reads_maps:
             self._check_layout(x)
-        if example is None and tuple(x.shape[1:]) != getattr(self.student, "input_shape", None):
+        if example is None and tuple(x.shape[1:]) != stated_shape(self.student):
             self._example = x  # for stages(), which looks at the student again
         return features
 

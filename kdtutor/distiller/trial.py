@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from ..taps import Example, call, eval_mode, example_input, input_gradient, logits_of
-from ..taps.examples import CannotRun, attempt
+from ..taps.examples import CannotRun, attempt, stated_shape
 from ..tasks import Task
 from ..teacher import Teacher
 from .requirements import check_classes
@@ -70,9 +70,8 @@ def stated(student: nn.Module, teacher: Teacher) -> list[nn.Module]:
     """The networks that state an ``input_shape``, one for each shape, the student first."""
     shapes: dict[tuple, nn.Module] = {}
     for net in (student, *teacher.nets):
-        shape = getattr(net, "input_shape", None)
-        if shape is not None:
-            shapes.setdefault(tuple(shape), net)
+        if shape := stated_shape(net):
+            shapes.setdefault(shape, net)
     return list(shapes.values())
 
 

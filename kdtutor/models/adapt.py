@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..taps import logits_of
+from ..taps.examples import stated_shape
 from .eyes import (
     Output,
     check_among,
@@ -132,7 +133,7 @@ class Adapted(nn.Module):
         x = getattr(getattr(data, "train", None), "x", None)
         if isinstance(x, Tensor) and x.ndim == 4:
             return tuple(x.shape[1:])
-        known = getattr(self.net, "input_shape", None)
+        known = stated_shape(self.net)
         if not known or len(known) != 3:
             return known
         return (self.channels or known[0], *(self.size or known[1:]))

@@ -6,7 +6,8 @@ from .inputs import input_gradient, shapes
 from .logits import call, logits_of
 from .modes import eval_mode, twice_differentiable
 from .read import Taps, check_same_features, layers
-from .wrapped import to_eval, unwrapped
+from .wrapped import unwrapped
+from .written_down import to_eval
 
 __all__ = [
     "Example",

@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .examples import Example, trial
+from .examples import Example, stated_shape, trial
 from .logits import call, logits_of
 from .modes import eval_mode
 from .read import Taps
-from .wrapped import check_layers, eagerly, is_compiled, module_at, modules_by_path, unwrapped
+from .wrapped import eagerly, is_compiled, module_at, modules_by_path, unwrapped
+from .written_down import check_layers
 
 _RECTIFIERS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Hardswish)
 _NORMS = (
@@ -86,7 +87,7 @@ def embedding(net: nn.Module, example: Example = None) -> str:
             f"{type(net).__name__} has no linear layer whose input could be its embedding: pass "
             "layers=, pairs of paths (student, teacher)."
         )
-    if example is None and getattr(net, "input_shape", None) is None:
+    if example is None and stated_shape(net) is None:
         return list(linear.values())[-1] + ":input"
     ran: list[tuple[str, torch.Size]] = []
     hooks = [

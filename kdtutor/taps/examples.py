@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .wrapped import inside
+
 # A small batch of a network's inputs: a tensor, or a mapping of its arguments' names to tensors.
 Example = Tensor | Mapping[str, Tensor] | None
 
@@ -61,7 +63,7 @@ def _described(x: Any) -> str:
 
 @contextmanager
 def trial(net: nn.Module, example: Example = None, random: bool = False) -> Iterator[Any]:
-    """Inside, a dry run: ``attempt`` with the input for it.
+    """Inside, a dry run: ``attempt`` with the input for it, in the network's own type.
 
     Args:
         net: any torch module.
@@ -79,7 +81,7 @@ def trial(net: nn.Module, example: Example = None, random: bool = False) -> Iter
         ...     nn.Linear(4, 2)(x).shape
         torch.Size([2, 2])
     """
-    x = example_input(net, example, random)
+    x = for_network(net, example_input(net, example, random))
     advice = (
         "That is the input_shape that it states: pass example=, a small batch of the inputs that "
         "it takes, such as data.normalised(data.train.x[:2])."
@@ -107,6 +109,27 @@ def for_network(net: nn.Module, x: Any) -> Any:
     return {k: cast(v) for k, v in x.items()} if isinstance(x, Mapping) else cast(x)
 
 
+def stated_shape(net: nn.Module) -> tuple[int, ...] | None:
+    """The ``input_shape`` that a network states, also inside what only runs it.
+
+    Args:
+        net: any torch module.
+
+    Returns:
+        The shape without the batch, None where none is stated. An adapter's network states nothing
+        of what arrives there.
+
+    Example:
+        >>> from kdtutor.models import resnet8
+        >>> stated_shape(nn.DataParallel(resnet8()))
+        (3, 32, 32)
+    """
+    shape, name = getattr(net, "input_shape", None), inside(net)
+    if shape is None and name in ("_orig_mod", "module"):
+        return stated_shape(net.get_submodule(name))
+    return None if shape is None else tuple(shape)
+
+
 def example_input(net: nn.Module, example: Example = None, random: bool = False) -> Any:
     """An input for a dry run, on the network's device.
 
@@ -131,7 +154,7 @@ def example_input(net: nn.Module, example: Example = None, random: bool = False)
     weight = next(net.parameters(), torch.empty(0))
     if example is not None:
         return _checked(example, weight.device)
-    shape = getattr(net, "input_shape", None)
+    shape = stated_shape(net)
     if shape is None:
         raise ValueError(
             f"{type(net).__name__} does not say its input_shape: pass example=, a small batch of "
@@ -170,4 +193,12 @@ def _checked(example: Any, device: torch.device) -> Any:
     return example.to(device)
 
 
-__all__ = ["CannotRun", "Example", "attempt", "example_input", "for_network", "trial"]
+__all__ = [
+    "CannotRun",
+    "Example",
+    "attempt",
+    "example_input",
+    "for_network",
+    "stated_shape",
+    "trial",
+]

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from .examples import for_network
 from .modes import eval_mode
 from .read import LAST, Taps
 from .wrapped import module_at
@@ -30,6 +31,7 @@ def channels_last(net: nn.Module, layers: Sequence[str], x: Tensor | Mapping) ->
         >>> channels_last(net, ["0"], torch.rand(1, 3, 8, 8))
         []
     """
+    x = for_network(net, x)
     wider = _twice_as_wide(x)
     if wider is None:
         return []

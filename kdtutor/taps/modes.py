@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from .wrapped import to_eval
+from .written_down import to_eval
 
 
 @contextmanager

@@ -24,7 +24,8 @@ from ..errors import unknown
 from .attention import SIDES, check_attention, watch
 from .logits import call
 from .modes import eval_mode, unpacked_attention
-from .wrapped import check_layers, eagerly, is_compiled, modules_by_path
+from .wrapped import eagerly, is_compiled, modules_by_path
+from .written_down import check_layers
 
 LAST = "channels_last"
 

@@ -21,6 +21,7 @@ from ..runs import describe, short_hash
 from ..softening import MEANS, ensemble_logits
 from ..taps import Taps, call, input_gradient, logits_of, to_eval
 from ..taps.examples import for_network
+from ..taps.written_down import check_teaches
 from .cache import LogitCache
 
 GIB = 2**30
@@ -42,7 +43,7 @@ class Teacher:
             logits).
 
     Raises:
-        ValueError: for an unknown mean, no network, a program that was exported in training mode,
+        ValueError: for an unknown mean, no network, a program that was made in training mode,
             and, at the call, members with different classes or answers without logits.
 
     Example:
@@ -63,7 +64,10 @@ class Teacher:
         self.mean = mean
         self._cache: LogitCache | None = None
         for net in self.nets:
-            to_eval(net).requires_grad_(False)
+            check_teaches(net)
+            to_eval(net)
+            for parameter in net.parameters():  # TorchScript's modules have no requires_grad_
+                parameter.requires_grad_(False)
 
     def __repr__(self) -> str:
         names = ", ".join(type(n).__name__ for n in self.nets)

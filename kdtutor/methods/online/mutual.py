@@ -15,6 +15,7 @@ from ...distiller.trial import check_answers
 from ...errors import check_variant, check_weights
 from ...softening import distillation_kl
 from ...taps import Example
+from ...taps.written_down import check_learns
 
 
 def mutual_loss(
@@ -105,6 +106,8 @@ class DML(Distiller):
                 "two of the networks given to DML share parameters: each needs weights of its own."
             )
         super().__init__(students[0])
+        for k, net in enumerate(students):
+            check_learns(net, f"network {k + 1}")
         check_weights(ce_weight=1.0, kd_weight=kd_weight)
         self.peers, self.kd_weight, self.variant = (
             nn.ModuleList(students),

@@ -218,7 +218,9 @@ class CRD(Offline):
         self.mode, self.ce_weight = mode, check_weight("ce_weight", ce_weight, zero=True)
         ((s, t),) = self.example_features(example)
         self.embed_student, self.embed_teacher = (
-            nn.Linear(f[0].numel(), dimensions).to(f) for f in (s, t)
+            # Both in the student's type: what they make is compared with each other's memory.
+            nn.Linear(f[0].numel(), dimensions).to(s)
+            for f in (s, t)
         )
         if not isinstance(data, (Data, Split, type(None))):
             raise ValueError(
@@ -315,7 +317,8 @@ class CRD(Offline):
         ((own, theirs),) = self.pairs(outputs)
         rows, y = self._positions(outputs.batch.index, len(outputs.batch.y)), outputs.batch.y
         student = F.normalize(precise(self.embed_student(own.flatten(1))), dim=1)
-        teacher = F.normalize(precise(self.embed_teacher(theirs.flatten(1))), dim=1)
+        theirs = theirs.flatten(1).to(self.embed_teacher.weight.dtype)
+        teacher = F.normalize(precise(self.embed_teacher(theirs)), dim=1)
         k = min(self.negatives, self._others)
         draw = draw_negatives if readable(y) else _draw_unread
         drawn, mask = draw(self.labels, y, k)

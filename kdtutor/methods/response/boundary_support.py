@@ -108,7 +108,7 @@ def _walk(net, x, base, target, asked, steps, step_size, overshoot, bounds) -> T
                 break
         length = gradient.flatten(1).norm(dim=1).clamp_min(1e-12)  # where the logits are flat
         moved = x[walking] + (step_size * (gap + overshoot) / length).view(-1, *each) * gradient
-        moved = moved if bounds is None else moved.clamp(*bounds)
+        moved = (moved if bounds is None else moved.clamp(*bounds)).to(x.dtype)
         if leave:
             x[walking] = moved
         else:
