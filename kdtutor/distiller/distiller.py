@@ -1,11 +1,13 @@
 """``Distiller``, the seam: every method is one, and the training loop knows nothing else."""
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor, nn
 
 from ..datasets import Batch, Split
+from ..taps.written_down import check_learns
 from ..tasks import Classification, Task
 from ..teacher import Teacher
 from .shared import SharedRuns
@@ -51,16 +53,23 @@ class Distiller(nn.Module):
                 f"student is a {type(student).__name__}; expected a torch.nn.Module, the network "
                 "to train."
             )
+        check_learns(student)
         self.student = student
         self._logged: dict[str, tuple[Any, int]] = {}
         self._frozen: list[nn.Module] = []
         self._runs: SharedRuns | None = None
+        self._one_answer = False  # is it a tensor in eval mode? ``fit`` finds out
 
     # --- what a method says
 
     def prepare(self, train: Split) -> None:
         """Called by ``fit`` before anything else with the examples that will be trained on, for
         methods that keep a memory of them.
+        """
+
+    def check_first(self, batch: Batch) -> None:
+        """Called by ``fit`` with a small batch before any training, everything on its device:
+        raises ``ValueError`` for networks that cannot take or answer it.
         """
 
     def stages(self) -> list[Stage]:
@@ -100,7 +109,24 @@ class Distiller(nn.Module):
 
     def logits(self, net: nn.Module, x) -> Tensor:
         """The logits that a network's answer holds, in float32 at least."""
-        return precise(self.task.logits(self.run(net, x)[0]))
+        output = self.run(net, x)[0]
+        self.hear(output)
+        return precise(self.task.logits(output))
+
+    def hear(self, output: Any) -> None:
+        """Warns, once, of answers in training of which eval mode makes one, as a distilled DeiT's
+        two heads: only the first would be trained.
+        """
+        if self._one_answer and _alike(output):
+            self._one_answer = False
+            warnings.warn(
+                f"{type(self.student).__name__} answers with a {type(output).__name__} of "
+                f"{len(output)} equal shapes in training and with one tensor in eval mode: only "
+                "the first is trained, and if eval mode uses the others, they stay as they are. "
+                "Say what is meant, for their mean adapt(student, output=lambda z: z if "
+                "isinstance(z, torch.Tensor) else (z[0] + z[1]) / 2) of kdtutor.models.",
+                stacklevel=2,
+            )
 
     def log(self, name: str, value: Tensor | float) -> None:
         """Logs a number that nobody minimises: its mean over an epoch's steps is in the history."""
@@ -159,6 +185,15 @@ class Distiller(nn.Module):
             for part in module.modules():
                 part.training = False
         return self
+
+
+def _alike(output: Any) -> bool:
+    """Is it a plain tuple or list of several tensors of one shape?"""
+    return (
+        type(output) in (tuple, list)
+        and len(output) > 1
+        and all(isinstance(z, Tensor) and z.shape == output[0].shape for z in output)
+    )
 
 
 def _frozen(parent: nn.Module) -> Iterator[nn.Module]:

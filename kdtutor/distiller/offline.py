@@ -7,19 +7,26 @@ apart, so that ``Composition`` can add methods without running any network twice
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ..datasets import Batch
-from ..taps import Taps, eval_mode, example_input
+from ..taps import Example, Taps, eval_mode
 from ..taps.default_layers import levels
-from ..taps.inputs import no_input
+from ..taps.examples import attempt, stated_shape
+from ..taps.inputs import check_pixels
 from ..taps.layout import check_feature, check_layout
 from ..teacher import Teacher
 from .distiller import Distiller
 from .outputs import Outputs
-from .requirements import as_teacher, check_apart, check_batch, check_same_answers
+from .requirements import as_teacher, check_apart, check_batch
 from .stages import Terms
+from .trial import (
+    check_first_answers,
+    check_first_gradients,
+    check_same_answers,
+    first_that_runs,
+    stated,
+)
 
 Layers = str | tuple[str, str] | Sequence[Any] | None
 
@@ -31,9 +38,11 @@ class Offline(Distiller):
     layers: pairs of paths (student, teacher) to read, as a list; a lone tuple is one pair, a lone
     string the same path in both. None: the method's own choice. Which layouts of features a method
     takes, and how the path says another, stands in ``kdtutor.taps.layout``. example: a small batch
-    of inputs, for networks that carry no ``input_shape``."""
+    of inputs, a tensor or a mapping, for networks that carry no ``input_shape`` or take other
+    sizes."""
 
-    input_gradient = False  # does a loss differentiate with respect to the pixels?
+    input_gradient = False  # does a loss differentiate with respect to the student's pixels?
+    walks = False  # does it follow the teacher's gradient from pixel to pixel?
     reads_maps = True  # does a loss tell the channels of its features from height and width?
     uses_logits = False  # does a loss compare logits? Then both networks must have the same classes
 
@@ -42,13 +51,17 @@ class Offline(Distiller):
         student: nn.Module,
         teacher: Teacher | nn.Module,
         layers: Layers = (),
-        example: Tensor | None = None,
+        example: Example = None,
     ):
         super().__init__(student)
         check_apart(student, teacher)
         self.teacher = as_teacher(teacher)
+        self._example = example
+        if example is not None and self.needs_pixels:
+            check_pixels(example, type(self).__name__)
         self.layers = self._pairs(layers)
         if self.uses_logits and self._knows_an_input(example):
+            self._move_teacher()
             check_same_answers(student, self.teacher, example)
 
     def default_layers(self, net: nn.Module) -> list[str]:
@@ -95,26 +108,45 @@ class Offline(Distiller):
     def teacher_layers(self) -> list[str]:
         return [t for _, t in self.layers]
 
-    def example_features(self, example: Tensor | None = None) -> list[tuple[Tensor, Tensor]]:
+    def example_features(self, example: Example = None) -> list[tuple[Tensor, Tensor]]:
         """(student, teacher) features of every pair for one small batch, so that connectors fit and
         mismatches show at once.
         """
-        x = example_input(self.student, example, random=True)
-        try:
-            with eval_mode(self.student):
+        self._move_teacher()
+
+        def read(x):
+            with attempt("student", self.student, x), eval_mode(self.student):
                 _, student = Taps(self.student, self.student_layers)(x)
-            _, teacher = self.teacher.to(x.device).features(x, self.teacher_layers)
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            nets = f"{type(self.student).__name__} and {type(self.teacher.net).__name__}"
-            raise no_input(nets, x, error) from error
-        pairs = self._checked(x, student, teacher)
+            with attempt("teacher", self.teacher.net, x):
+                _, teacher = self.teacher.features(x, self.teacher_layers)
+            return self._checked(x, student, teacher)
+
+        x, features = first_that_runs(self.student, self.teacher, example, read)
         if self.reads_maps:
             self._check_layout(x)
-        return pairs
+        if example is None and tuple(x.shape[1:]) != stated_shape(self.student):
+            self._example = x  # for stages(), which looks at the student again
+        return features
 
-    def _check_layout(self, x: Tensor) -> None:
+    def _move_teacher(self) -> None:
+        """To where the student is."""
+        if (where := next(self.student.parameters(), None)) is not None:
+            self.teacher.to(where.device)
+
+    @property
+    def needs_pixels(self) -> bool:
+        """Does it differentiate by its inputs? Then they must be one tensor of numbers."""
+        return self.input_gradient or self.walks
+
+    def check_first(self, batch: Batch) -> None:
+        if self.needs_pixels:
+            check_pixels(batch.x, type(self).__name__)
+        if not self.teacher.is_cached:  # else it has seen these data
+            check_first_answers(self, batch.x)
+        if self.needs_pixels:
+            check_first_gradients(self, batch.x)
+
+    def _check_layout(self, x: Any) -> None:
         """Raises ``ValueError`` for layers whose places would be taken for their channels."""
         name = type(self).__name__
         check_layout("student", self.student, self.student_layers, x, name)
@@ -130,10 +162,10 @@ class Offline(Distiller):
             check_feature("teacher", t, teacher[t], len(first))
         return [(student[s], teacher[t]) for s, t in self.layers]
 
-    def _knows_an_input(self, example: Tensor | None) -> bool:
-        return example is not None or hasattr(self.student, "input_shape")
+    def _knows_an_input(self, example: Example) -> bool:
+        return example is not None or bool(stated(self.student, self.teacher))
 
-    def check_losses(self, example: Tensor | None, *losses) -> None:
+    def check_losses(self, example: Example, *losses) -> None:
         """Tries each loss(student, teacher) on dry features of every pair, where an input is known:
         mismatches show at once.
         """

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..datasets import Batch
 from ..taps import twice_differentiable
-from ..taps.inputs import leaf
+from ..taps.inputs import check_pixels, gradient_by
 from ..teacher import Teacher
 from .distiller import Distiller
 from .requirements import check_batch, check_classes
@@ -48,7 +48,7 @@ class Outputs:
         ran: "Outputs | None" = None,
     ):
         self.batch, self.task = batch, distiller.task
-        self._teacher, self._layers = teacher, teacher_layers
+        self._distiller, self._teacher, self._layers = distiller, teacher, teacher_layers
         for net in teacher.nets:
             check_batch(net, batch, "teacher")
         self.x: Any
@@ -59,19 +59,28 @@ class Outputs:
             return
         student = distiller.student
         check_batch(student, batch)
-        self.x = leaf(batch.x) if input_gradient else batch.x
+        if input_gradient:
+            check_pixels(batch.x, type(distiller).__name__)
+        self.x = batch.x.detach().requires_grad_() if input_gradient else batch.x
         with twice_differentiable(student) if input_gradient else nullcontext():
             self.output, self.student = distiller.run(student, self.x, student_layers)
 
     @cached_property
     def student_logits(self) -> Tensor:
         """The student's logits, in float32 at least: (B, C), or with places behind."""
+        self._distiller.hear(self.output)
         return precise(self.task.logits(self.output))
 
     @property
     def class_axis(self) -> int:
         """The axis of the classes in the logits. Raises ``ValueError`` where the task has none."""
         return self.task.softmax_axis()
+
+    def input_gradient(self, score: Tensor) -> Tensor:
+        """d sum(score) / d x of the student, to be differentiated again. Raises ``ValueError``
+        where the score does not depend on the pixels.
+        """
+        return gradient_by(self.x, score, "the student", create_graph=True)
 
     @cached_property
     def _read(self) -> tuple[Any, dict[str, Tensor]]:

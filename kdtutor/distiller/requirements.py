@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from torch import Tensor, nn
 
 from ..datasets import Batch
-from ..taps import eval_mode, example_input, logits_of
 from ..teacher import Teacher
 from .distiller import Distiller, _inside
 from .stages import Stage
@@ -28,15 +27,6 @@ def check_batch(net: nn.Module, batch: Batch, who: str = "student") -> None:
                 f"the batch's {what} on {t.device} but the {who} is on {device}: move one with "
                 ".to(device). ``fit`` moves all."
             )
-
-
-def check_same_answers(student: nn.Module, teacher: Teacher, example: Tensor | None = None) -> None:
-    """One small batch before any training: raises ``ValueError`` unless both answer for the same
-    classes.
-    """
-    x = example_input(student, example)
-    with eval_mode(student):
-        check_classes(logits_of(student(x)), teacher.to(x.device)(x))
 
 
 def check_classes(student_logits: Tensor, teacher_logits: Tensor) -> None:
@@ -65,7 +55,8 @@ def check_apart(student: nn.Module, teacher: Teacher | nn.Module) -> None:
 
 
 def check_players(distiller: Distiller, stages: Iterable[Stage]) -> None:
-    """Raises ``ValueError`` for networks that nobody trains, or that would be trained unasked.
+    """Raises ``ValueError`` for networks that nobody trains, or that would be trained unasked, and
+    for a student that is frozen.
 
     Three ways to put a network beside the student go wrong without a word: in a plain list or dict
     it is neither moved nor trained nor saved; as an attribute it becomes a part of what learns, so
@@ -73,6 +64,13 @@ def check_players(distiller: Distiller, stages: Iterable[Stage]) -> None:
     mode.
     """
     name = type(distiller).__name__
+    kept = list(distiller.deploy().parameters())
+    if kept and not any(p.requires_grad for p in kept):
+        raise ValueError(
+            f"the network that {name} deploys has no trainable parameter: only helpers beside it "
+            "would learn. Is it frozen (does it serve as a Teacher too)? A Teacher freezes its "
+            "network: give the student one of its own."
+        )
     for attribute, value in vars(distiller).items():
         plain = isinstance(value, (list, tuple, set, dict)) and not attribute.startswith("_")
         if plain and any(isinstance(v, nn.Module) for v in _inside(value)):

@@ -1,7 +1,11 @@
 """The baseline that every method is compared with."""
 
+from torch import nn
+
 from ..datasets import Batch
 from ..distiller import Distiller, Terms
+from ..distiller.trial import check_answers
+from ..taps import Example
 
 
 class CrossEntropy(Distiller):
@@ -10,6 +14,7 @@ class CrossEntropy(Distiller):
 
     Args:
         student: the network that learns.
+        example: a small batch of inputs, a tensor or a mapping, on which it is tried at once.
 
     Example:
         >>> import torch
@@ -21,6 +26,11 @@ class CrossEntropy(Distiller):
     """
 
     labels_only = True
+
+    def __init__(self, student: nn.Module, example: Example = None):
+        super().__init__(student)
+        if example is not None:
+            check_answers([("student", student)], example)
 
     def terms(self, batch: Batch) -> Terms:
         return {"ce": self.task.loss(self.logits(self.student, batch.x), batch.y)}

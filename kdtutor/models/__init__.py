@@ -2,8 +2,10 @@
 the rest: any module works.
 
 Each has ``input_shape`` (C, H, W) and ``classes``. Weights come from torch's random generator:
-``torch.manual_seed(s)`` first."""
+``torch.manual_seed(s)`` first. ``adapt`` gives a network of anyone's the student's eyes: another
+size, normalisation or number of channels, other classes."""
 
+from .adapt import adapt
 from .build import FORMS, NAMES, build
 from .cifar_resnet import (
     cifar_resnet,
@@ -24,6 +26,7 @@ from .wide_resnet import wrn
 __all__ = [
     "FORMS",
     "NAMES",
+    "adapt",
     "alexnet",
     "build",
     "cifar_resnet",

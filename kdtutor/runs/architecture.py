@@ -1,7 +1,9 @@
 """What a network is: its modules, their classes and own attributes; its weights; what is frozen."""
 
+import re
 from typing import Any
 
+import torch
 from torch import nn
 
 BASE = set(vars(nn.Module()))
@@ -49,6 +51,12 @@ def architecture(net: nn.Module, root: bool = True) -> dict[str, Any]:
 
 def _attributes(module: nn.Module) -> tuple[dict, list]:
     """What was set on a module beyond torch's own bookkeeping, and the hooks on it."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return {"program": _program(module)}, []
+    if isinstance(module, torch.fx.GraphModule):
+        return {"program": module.code}, []
+    if type(module).__name__ == "GuardsFn":  # an exported program's checks of its inputs
+        return {}, []
     own = {k: v for k, v in vars(module).items() if k not in BASE}
     hooks = [
         [k, list(v.values())]  # their keys are numbers that count all hooks of the process
@@ -56,6 +64,15 @@ def _attributes(module: nn.Module) -> tuple[dict, list]:
         if k in BASE and k.endswith("hooks") and v
     ]
     return own, hooks
+
+
+def _program(module) -> str:
+    """What a TorchScript module does, without the numbers that count such classes in a process."""
+    try:
+        graph = module.inlined_graph
+        return re.sub(r"___torch_mangle_\d+\.?", "", graph.str(False))
+    except RuntimeError:  # a part without a forward method
+        return ""
 
 
 def tensors(net: nn.Module) -> dict[str, Any]:

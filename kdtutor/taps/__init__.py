@@ -1,12 +1,16 @@
 """Read, cut and name the layers of any torch module."""
 
 from .cut import cut
-from .inputs import example_input, input_gradient, shapes
+from .examples import Example, example_input
+from .inputs import input_gradient, shapes
 from .logits import call, logits_of
 from .modes import eval_mode, twice_differentiable
 from .read import Taps, check_same_features, layers
+from .wrapped import unwrapped
+from .written_down import to_eval
 
 __all__ = [
+    "Example",
     "Taps",
     "call",
     "check_same_features",
@@ -17,5 +21,7 @@ __all__ = [
     "layers",
     "logits_of",
     "shapes",
+    "to_eval",
     "twice_differentiable",
+    "unwrapped",
 ]

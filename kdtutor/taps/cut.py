@@ -6,7 +6,6 @@ into (for "layer2.0" the network's and layer2's); what happens inside other modu
 """
 
 import copy as copying
-from collections.abc import Mapping
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -14,15 +13,16 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
-from .inputs import example_input
+from .examples import Example, example_input
 from .logits import call
 from .modes import eval_mode
 from .read import Taps
 from .steps import NotTraceable, forward_steps
+from .wrapped import inside, module_at
 
 
 def cut(
-    net: nn.Module, layer: str, example: Tensor | Mapping | None = None, copy: bool = False
+    net: nn.Module, layer: str, example: Example = None, copy: bool = False
 ) -> tuple["Half", "Half"]:
     """Two modules: ``lower`` runs the network as far as a layer, ``upper`` all that follows.
 
@@ -58,10 +58,14 @@ def cut(
         >>> lower(x).shape, torch.equal(upper(lower(x)), net(x)), list(upper.state_dict())
         (torch.Size([2, 8]), True, ['2.weight', '2.bias'])
     """
-    x = example if isinstance(example, Mapping) else example_input(net, example, random=True)
-    reader = Taps(net, [layer])  # raises for an unknown layer
+    Taps(net, [layer])  # raises for an unknown layer
     if ":" in layer or "#" in layer:
         raise ValueError(f"layer {layer!r}: a network is cut behind a module, so give its path.")
+    target = module_at(net, layer)
+    while (name := inside(net)) in ("_orig_mod", "module"):  # what only runs the network
+        net = net.get_submodule(name)
+    layer = next(path for path, module in net.named_modules() if module is target)
+    x, reader = example_input(net, example, random=True), Taps(net, [layer])
     with eval_mode(net):
         output, features = reader(x)
         feature = features[layer].clone()

@@ -6,15 +6,18 @@ takes other paths instead."""
 
 import copy
 import re
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .inputs import example_input
+from .examples import Example, stated_shape, trial
 from .logits import call, logits_of
 from .modes import eval_mode
 from .read import Taps
 from .turns import turn_of
+from .wrapped import eagerly, is_compiled, module_at, modules_by_path, unwrapped
+from .written_down import check_layers
 
 _RECTIFIERS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Hardswish)
 _NORMS = (
@@ -61,6 +64,8 @@ def levels(net: nn.Module) -> list[str]:
         >>> levels(resnet8())
         ['layer1', 'layer2', 'layer3']
     """
+    check_layers(net)
+    net = unwrapped(net)
     names = numbered(net, "layer")
     if not names:
         some = [name for name, _ in net.named_modules() if name][:12]
@@ -72,7 +77,7 @@ def levels(net: nn.Module) -> list[str]:
     return names
 
 
-def embedding(net: nn.Module, example: Tensor | None = None) -> str:
+def embedding(net: nn.Module, example: Example = None) -> str:
     """The path of what enters the classifier: the pooled features that it sees.
 
     The classifier is the linear layer that runs last and gives as many numbers as the network
@@ -94,22 +99,27 @@ def embedding(net: nn.Module, example: Tensor | None = None) -> str:
         >>> embedding(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)))
         '2:input'
     """
-    linear = {module: name for name, module in net.named_modules() if isinstance(module, nn.Linear)}
+    check_layers(net)
+    linear = {m: name for name, m in modules_by_path(net).items() if isinstance(m, nn.Linear)}
     if not linear:
         raise ValueError(
             f"{type(net).__name__} has no linear layer whose input could be its embedding: pass "
             "layers=, pairs of paths (student, teacher)."
         )
-    if example is None and getattr(net, "input_shape", None) is None:
+    if example is None and stated_shape(net) is None:
         return list(linear.values())[-1] + ":input"
     ran: list[tuple[str, torch.Size]] = []
     hooks = [
         module.register_forward_hook(lambda m, _, out: ran.append((linear[m], out.shape)))
         for module in linear
     ]
+    made: list[Any] = []  # by the network itself; an adapter around it may choose among classes
+    hooks.append(unwrapped(net).register_forward_hook(lambda m, _, out: made.append(out)))
     try:
-        with eval_mode(net):
-            answers = logits_of(call(net, example_input(net, example)))
+        with eval_mode(net), eagerly(is_compiled(net.modules())):
+            with trial(net, example) as x:
+                call(net, x)
+            answers = logits_of(made[-1])
     finally:
         for hook in hooks:
             hook.remove()
@@ -123,7 +133,7 @@ def embedding(net: nn.Module, example: Tensor | None = None) -> str:
     return heads[-1] + ":input"
 
 
-def before_relu(net: nn.Module, layer: str, example: Tensor | None = None) -> str:
+def before_relu(net: nn.Module, layer: str, example: Example = None) -> str:
     """The path of a layer's features before the non-linearity that follows them.
 
     Where the layer ends in a ReLU, that ReLU's input. Where it gives a signed sum (the blocks of
@@ -147,7 +157,8 @@ def before_relu(net: nn.Module, layer: str, example: Tensor | None = None) -> st
         '2:input'
     """
     Taps(net, [layer])  # raises for an unknown path, with the near matches
-    hooks, target = [], net.get_submodule(layer)
+    hooks, target = [], module_at(net, layer)
+    assert target is not None  # Taps has found it
     runs: dict[str, int] = {}
     rectified: list[tuple[str, int, Tensor]] = []  # path, run and output of every ReLU so far
     own: list[tuple[str, int]] = []  # the answer, where the layer ends in a ReLU
@@ -171,12 +182,12 @@ def before_relu(net: nn.Module, layer: str, example: Tensor | None = None) -> st
         behind.append(out)
 
     try:
-        for name, module in net.named_modules():
+        for name, module in modules_by_path(net).items():
             if isinstance(module, _RECTIFIERS + _NORMS):
                 hooks.append(module.register_forward_hook(ran(name)))
         hooks.append(target.register_forward_hook(ended))
-        with eval_mode(net):
-            call(net, example_input(net, example))
+        with eval_mode(net), eagerly(is_compiled(net.modules())), trial(net, example) as x:
+            call(net, x)
     finally:
         for hook in hooks:
             hook.remove()
@@ -185,7 +196,7 @@ def before_relu(net: nn.Module, layer: str, example: Tensor | None = None) -> st
     return layer
 
 
-def nonlinearity(net: nn.Module, layer: str, example: Tensor | None = None) -> nn.Module | None:
+def nonlinearity(net: nn.Module, layer: str, example: Example = None) -> nn.Module | None:
     """A copy of the activation module in which a layer ends (ReLU, Hardswish, Sigmoid, ...), by one
     dry run.
 
@@ -201,7 +212,7 @@ def nonlinearity(net: nn.Module, layer: str, example: Tensor | None = None) -> n
         >>> nonlinearity(nn.Sequential(nn.Linear(4, 8), nn.SiLU()), "1", torch.rand(2, 4))
         SiLU()
     """
-    x, hooks, seen = example_input(net, example, random=True), [], []
+    hooks, seen = [], []
     layer = layer.removesuffix(f":{turn_of(layer)}")  # as the network has it
     try:
         for module in net.modules():
@@ -213,7 +224,7 @@ def nonlinearity(net: nn.Module, layer: str, example: Tensor | None = None) -> n
                         lambda module, _, out: seen.append((module, out.clone()))
                     )
                 )
-        with eval_mode(net):
+        with eval_mode(net), trial(net, example, random=True) as x:
             feature = Taps(net, [layer], stop=True)(x)[1][layer]
     finally:
         for hook in hooks:
@@ -225,7 +236,7 @@ def nonlinearity(net: nn.Module, layer: str, example: Tensor | None = None) -> n
 
 
 def parameters_before(
-    net: nn.Module, layers: list[str], example: Tensor | None = None
+    net: nn.Module, layers: list[str], example: Example = None
 ) -> list[nn.Parameter]:
     """The trainable parameters that these layers' features depend on: the network up to them,
     whatever its shape.
@@ -244,13 +255,13 @@ def parameters_before(
         [(8, 4), (8,)]
     """
     trainable = [p for p in net.parameters() if p.requires_grad]
-    with eval_mode(net), torch.enable_grad():
-        _, features = Taps(net, layers, stop=True)(example_input(net, example))
-        # The network's own input, read as "layer1:input", depends on no parameter.
-        learned = [f.float().sum() for f in features.values() if f.requires_grad]
-        if not learned or not trainable:
+    with eval_mode(net), torch.enable_grad(), trial(net, example) as x:
+        _, features = Taps(net, layers, stop=True)(x)
+        # What enters the network depends on no parameter.
+        sums = [f.float().sum() for f in features.values() if f.requires_grad]
+        if not sums or not trainable:
             return []
-        gradients = torch.autograd.grad(learned, trainable, allow_unused=True)
+        gradients = torch.autograd.grad(sums, trainable, allow_unused=True)
     return [p for p, g in zip(trainable, gradients) if g is not None]
 
 

@@ -1,10 +1,12 @@
-"""Inputs of a network: one to try it on, what its layers make of it, its gradient by them."""
+"""What a network makes of inputs: the shapes of its layers, its gradient by the pixels."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .examples import Example, for_network, trial
 from .logits import logits_of
 from .modes import eval_mode
 from .read import Taps
@@ -26,7 +28,11 @@ def input_gradient(
         layers: paths of features that the score reads.
 
     Returns:
-        (gradient, logits, features), all detached; the gradient has the shape of x.
+        (gradient, logits, features), all detached; the gradient has the shape and type of x.
+
+    Raises:
+        ValueError: for inputs that are no single tensor of floating-point numbers, and where the
+            score does not depend on them by steps that torch can differentiate.
 
     Example:
         >>> net = nn.Linear(2, 3)
@@ -34,137 +40,74 @@ def input_gradient(
         >>> torch.equal(gradient[0], net.weight[1]), tuple(logits.shape)
         (True, (4, 3))
     """
-    x = leaf(x)
+    check_pixels(x, "a gradient by the inputs")
+    x = x.detach().requires_grad_()
     with eval_mode(net), torch.enable_grad():
-        output, features = Taps(net, layers)(x)
+        output, features = Taps(net, layers)(for_network(net, x))
         logits = logits_of(output)
-        gradient = slope(score(logits, features).sum(), x)
+        gradient = gradient_by(x, score(logits, features), type(net).__name__)
     return gradient, logits.detach(), {k: v.detach() for k, v in features.items()}
 
 
-def leaf(x: Tensor) -> Tensor:
-    """Inputs by which one can differentiate: the same values, with a gradient of their own.
+def gradient_by(x: Tensor, score: Tensor, who: str, create_graph: bool = False) -> Tensor:
+    """d sum(score) / d x.
 
     Args:
-        x: inputs (B, ...).
-
-    Returns:
-        The same shape and values.
-
-    Raises:
-        ValueError: for what has no derivative: whole numbers (token ids), and mappings of several
-            inputs.
-
-    Example:
-        >>> leaf(torch.ones(2)).requires_grad
-        True
-    """
-    if isinstance(x, Tensor) and x.is_floating_point():
-        return x.detach().requires_grad_()
-    given = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
-    raise ValueError(
-        f"the inputs are {given}, and this method differentiates by them (input gradients, "
-        "Jacobians): it needs one tensor of floating-point numbers. Give the network its "
-        "embeddings or normalised images instead, or take another method."
-    )
-
-
-def slope(value: Tensor, x: Tensor, create_graph: bool = False) -> Tensor:
-    """d value / d x.
-
-    Args:
-        value: a scalar.
-        x: what ``leaf`` made.
-        create_graph: shall the slope be differentiated itself?
+        x: inputs with ``requires_grad``, from which the score was computed.
+        score: any shape.
+        who: whose score it is, for the message.
+        create_graph: whether the gradient shall be differentiated itself.
 
     Returns:
         The shape of x.
 
     Raises:
-        ValueError: for a value that does not depend on x.
+        ValueError: where no differentiable step leads from x to the score.
 
     Example:
-        >>> x = leaf(torch.tensor([1.0, 2.0]))
-        >>> slope(x.square().sum(), x).tolist()
-        [2.0, 4.0]
+        >>> x = torch.ones(2, requires_grad=True)
+        >>> gradient_by(x, 3 * x, "the line").tolist()
+        [3.0, 3.0]
     """
     found = None
-    if value.requires_grad:
-        (found,) = torch.autograd.grad(value, x, create_graph=create_graph, allow_unused=True)
+    if score.requires_grad:
+        (found,) = torch.autograd.grad(score.sum(), x, create_graph=create_graph, allow_unused=True)
     if found is None:
         raise ValueError(
-            "what shall be differentiated by the inputs does not depend on them: choose a layer "
-            "behind them, and detach nothing on the way."
+            f"the answer of {who} has no gradient by its inputs: does its forward run under "
+            "torch.no_grad(), detach, or turn the inputs into whole numbers? Methods that "
+            "differentiate by the pixels (BSS, AT-gradient, Jacobian) need one."
         )
     return found
 
 
-def example_input(net: nn.Module, example: Tensor | None = None, random: bool = False) -> Tensor:
-    """An input for a dry run, on the network's device.
+def check_pixels(x: Any, who: str) -> None:
+    """Checks that inputs can be differentiated by.
 
     Args:
-        net: any torch module.
-        example: the input to take. Default: one of the ``input_shape`` (channels, height, width)
-            that kdtutor's models carry.
-        random: numbers in [0, 1), always the same, instead of zeros.
-
-    Returns:
-        The example, or a batch of two.
+        x: a batch's inputs.
+        who: who asks, for the message: "BSS".
 
     Raises:
-        ValueError: without example and ``input_shape``, and for an example in bytes.
+        ValueError: unless they are one tensor of floating-point numbers.
 
     Example:
-        >>> from kdtutor.models import resnet8
-        >>> example_input(resnet8(classes=3, channels=1)).shape
-        torch.Size([2, 1, 32, 32])
+        >>> check_pixels(torch.rand(2, 3), "BSS")
     """
-    weight = next(net.parameters(), torch.empty(0))
-    if example is not None:
-        if example.dtype == torch.uint8:
-            raise ValueError(
-                "example= holds bytes (uint8), and networks take normalised images: pass "
-                "data.normalised(data.train.x[:2])."
-            )
-        return example.to(weight.device)
-    shape = getattr(net, "input_shape", None)
-    if shape is None:
-        raise ValueError(
-            f"{type(net).__name__} does not say its input_shape: pass example=, a small batch of "
-            "its inputs, or set net.input_shape = (channels, height, width)."
-        )
-    x = (
-        torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
-        if random
-        else torch.zeros(2, *shape)
-    )
-    return x.to(weight)
-
-
-def no_input(who: str, x, error: RuntimeError) -> ValueError:
-    """The error for an example that a network cannot run on.
-
-    Args:
-        who: the network, or networks.
-        x: the example.
-        error: what torch said.
-
-    Returns:
-        A ``ValueError`` to raise.
-
-    Example:
-        >>> str(no_input("ResNet", torch.zeros(2, 5), RuntimeError("Expected 4D")))[:61]
-        'ResNet cannot run on the example, (2, 5) torch.float32: Expec'
-    """
-    given = f"{tuple(x.shape)} {x.dtype}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
-    return ValueError(
-        f"{who} cannot run on the example, {given}: {error}. Pass example=, a small batch of the "
-        "inputs that the method will be given."
+    if isinstance(x, Tensor) and x.is_floating_point():
+        return
+    given = f"a tensor of {x.dtype}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
+    if isinstance(x, Mapping):
+        given = f"a mapping with {', '.join(map(repr, x))}"
+    raise ValueError(
+        f"{who} differentiates by the pixels and needs inputs that are one tensor of "
+        f"floating-point numbers, not {given}: use a method that compares answers, features or "
+        "relations."
     )
 
 
 def shapes(
-    net: nn.Module, paths: Sequence[str], example: Tensor | None = None
+    net: nn.Module, paths: Sequence[str], example: Example = None
 ) -> dict[str, tuple[int, ...]]:
     """The shapes of layers' features, without the batch dimension: one dry run in eval mode that
     leaves no trace.
@@ -184,9 +127,9 @@ def shapes(
         >>> shapes(nn.Sequential(nn.Conv2d(3, 8, 3)), ["0"], torch.zeros(1, 3, 8, 8))
         {'0': (8, 6, 6)}
     """
-    with eval_mode(net):
-        _, features = Taps(net, paths)(example_input(net, example))
+    with eval_mode(net), trial(net, example) as x:
+        _, features = Taps(net, paths)(x)
     return {path: tuple(f.shape[1:]) for path, f in features.items()}
 
 
-__all__ = ["example_input", "input_gradient", "leaf", "no_input", "shapes", "slope"]
+__all__ = ["check_pixels", "gradient_by", "input_gradient", "shapes"]

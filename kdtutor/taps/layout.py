@@ -19,15 +19,17 @@ averages over places, so only its two layers of one network do. SP, RKD and CRD 
 an example as one row, in any order. ONE finds the channels itself. What a layer norm has passed is
 equally strong at all tokens, so that AT and Jacobian see nothing there: read in front of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from .attention import SIDES
+from .examples import for_network
 from .modes import eval_mode
 from .read import Taps
 from .turns import turn_of
+from .wrapped import module_at
 
 # Modules that have their channels last, or at axis 1, whatever the network is.
 _LAST = (
@@ -42,7 +44,7 @@ _FIRST = (
 )
 
 
-def channels_last(net: nn.Module, layers: Sequence[str], x: Tensor) -> list[str]:
+def channels_last(net: nn.Module, layers: Sequence[str], x: Tensor | Mapping) -> list[str]:
     """The layers whose channels are last: maps (B, H, W, C), as those of Swin transformers are,
     volumes (B, D, H, W, C), and tokens (B, N, D).
 
@@ -54,7 +56,7 @@ def channels_last(net: nn.Module, layers: Sequence[str], x: Tensor) -> list[str]
     Args:
         net: any torch module.
         layers: paths, as ``Taps`` takes them; those that say it themselves are left out.
-        x: a small batch of its inputs.
+        x: a small batch of its inputs, a tensor or a mapping.
 
     Returns:
         Those of ``layers`` that are known to be channels last.
@@ -74,6 +76,7 @@ def _axes(net: nn.Module, layers: Sequence[str], x) -> dict[str, tuple[tuple, bo
     bare = [k for k in layers if not turn_of(k) and k.rpartition(":")[2] not in SIDES]
     if not bare:
         return {}
+    x = for_network(net, x)
     with torch.no_grad(), eval_mode(net):
         features = Taps(net, bare, stop=True)(x)[1]
         shapes = {k: tuple(features[k].shape) for k in bare if features[k].ndim in (3, 4, 5)}
@@ -164,12 +167,12 @@ def check_feature(who: str, layer: str, feature: Tensor, examples: int) -> None:
 
 def _grown(net: nn.Module, shapes: dict[str, tuple[int, ...]], x) -> dict[str, bool | None]:
     """Does the last axis but one grow with the inputs, and not the last? None: neither does."""
-    # Only floats: more tokens than a table of embeddings has rows would end a GPU's work for good.
-    if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim < 3:
-        return {}
-    for axis in (-1, 1) if x.ndim == 3 else (-1,):  # (B, C, L) or (B, N, D)
+    for axis in (-1, 1):
+        wider = _twice(x, axis)
+        if wider is None:
+            continue
         try:
-            large = Taps(net, list(shapes), stop=True)(torch.cat([x, x], axis))[1]
+            large = Taps(net, list(shapes), stop=True)(wider)[1]
         except Exception:  # any network may refuse any size in its own way
             continue
         more = lambda k, i: large[k].ndim == len(shapes[k]) and large[k].shape[i] > shapes[k][i]
@@ -177,12 +180,26 @@ def _grown(net: nn.Module, shapes: dict[str, tuple[int, ...]], x) -> dict[str, b
     return {}
 
 
+def _twice(x: Tensor | Mapping, axis: int) -> Tensor | Mapping | None:
+    """Inputs beside themselves, of a mapping the images; None where there are none such."""
+    if isinstance(x, Mapping):
+        if axis != -1:
+            return None
+        images = {k: torch.cat([v, v], 3) for k, v in x.items() if v.ndim == 4}
+        return {**x, **images} if images else None
+    # Only floats: more tokens than a table of embeddings has rows would end a GPU's work for good.
+    if not x.is_floating_point() or x.ndim < 3 or (axis == 1 and x.ndim != 3):
+        return None
+    return torch.cat([x, x], axis)  # (B, C, L) or, along axis 1, (B, N, D)
+
+
 def _by_kind(net: nn.Module, layer: str, shape: tuple[int, ...], x) -> bool | None:
     """What the last module says that gives this very shape: the layer, one inside it, or, where the
     shape can tell, one before it. None: none says anything.
     """
     path, _, side = layer.partition(":")
-    top = net.get_submodule(path.partition("#")[0])
+    top = module_at(net, path.partition("#")[0])
+    assert top is not None  # Taps has read it
     if side == "input" and (own := _says_last(top, shape)) is not None:
         return own
     inside = set() if side == "input" else set(top.modules())

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from .written_down import to_eval
+
 
 @contextmanager
 def eval_mode(net: nn.Module) -> Iterator[nn.Module]:
@@ -31,7 +33,7 @@ def eval_mode(net: nn.Module) -> Iterator[nn.Module]:
     """
     modes = [(m, m.training) for m in net.modules()]
     try:
-        net.eval()
+        to_eval(net)
         with torch.no_grad():
             yield net
     finally:

@@ -6,6 +6,8 @@ A path is what ``named_modules()`` prints ("layer2.1"); it means the module's ou
 second time that a module runs in one forward pass (torchvision's blocks use one ReLU twice).
 "features.1:channels_last" is an output (B, H, W, C), as Swin transformers have them, given as
 (B, C, H, W); ":tokens" and ":patches=14x14+1" are the like for tokens (``turns``).
+A network inside torch.compile, nn.DataParallel or models.adapt keeps its paths; while layers are
+read, compiled code runs as the Python that it was made from.
 Inside an attention module (nn.MultiheadAttention, transformers' own) "encoder.attn:queries",
 ":keys", ":values" and ":attention" mean what no module returns (``attention.watch``).
 Nothing in the network changes, so one network can serve several readers."""
@@ -23,6 +25,8 @@ from .attention import SIDES, check_attention, watch
 from .logits import call
 from .modes import eval_mode, unpacked_attention
 from .turns import FIRST, LAST, TOKENS, turn_of, turned
+from .wrapped import eagerly, is_compiled, modules_by_path
+from .written_down import check_layers
 
 
 class _Read(Exception):
@@ -69,17 +73,20 @@ class Taps:
             stop,
         )
         modules = dict(net.named_modules())
+        if self.layers:
+            check_layers(net)
         self._points = []
         for layer in self.layers:
             path, _, side = layer.partition(":")
             path, _, run = path.partition("#")
             if turn_of(layer):
                 side = side.rpartition(":")[0]
-            if path not in modules or not path:
+            module = modules[path] if path in modules else modules_by_path(net).get(path)
+            if module is None or not path:
                 raise unknown(
                     f"layer path in {type(net).__name__}",
                     path,
-                    [m for m in modules if m],
+                    [m for m in modules_by_path(net) if m],
                     "kdtutor.taps.layers(net) lists all of them.",
                 )
             if side not in ("", "input", "output", *SIDES):
@@ -89,15 +96,17 @@ class Taps:
                     f"{FIRST!r} for channels at axis 1, or, inside an attention module, one of "
                     f"{SIDES}; not {side!r}."
                 )
+            check_layers(module)
             if side in SIDES:
-                check_attention(modules[path], layer)
+                check_attention(module, layer)
             if run and not (run.isdigit() and int(run)):
                 raise ValueError(
                     f"layer {layer!r}: after '#' comes which run of the module is meant, 1, 2, "
                     f"..., not {run!r}."
                 )
-            self._points.append((layer, modules[path], side, int(run or 0)))
+            self._points.append((layer, module, side, int(run or 0)))
 
+        self._compiled = bool(self.layers) and is_compiled(modules.values())
         self._attends = any(side in SIDES for _, _, side, _ in self._points)
 
     def __call__(self, x: Any) -> tuple[Any, dict[str, Tensor]]:
@@ -163,7 +172,10 @@ class Taps:
                             lambda m, args, out, n=layer, r=run: keep(n, r, out)
                         )
                     )
-            with unpacked_attention(self.net) if self._attends else nullcontext():
+            with (
+                unpacked_attention(self.net) if self._attends else nullcontext(),
+                eagerly(self._compiled),
+            ):
                 output = call(self.net, x)
         except _Read:
             output = None
@@ -186,13 +198,14 @@ def layers(net: nn.Module) -> list[str]:
         net: any torch module.
 
     Returns:
-        The paths, as ``Taps`` takes them.
+        The paths, as ``Taps`` takes them: the network's own, whatever runs it (``torch.compile``,
+        ``nn.DataParallel``, ``models.adapt``).
 
     Example:
         >>> layers(nn.Sequential(nn.Linear(2, 2), nn.ReLU()))
         ['0', '1']
     """
-    return [name for name, _ in net.named_modules() if name]
+    return [name for name in modules_by_path(net) if name]
 
 
 def check_same_features(

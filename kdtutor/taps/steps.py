@@ -16,6 +16,7 @@ from torch.fx.node import map_aggregate
 
 from .logits import call
 from .modes import eval_mode
+from .wrapped import eagerly, is_compiled
 
 
 class NotTraceable(Exception):
@@ -67,7 +68,7 @@ def _outputs(net: nn.Module, inside: set[str], x: Any) -> dict[str, list]:
                 hooks.append(
                     module.register_forward_hook(lambda m, a, out, n=name: made[n].append(out))
                 )
-        with eval_mode(net):
+        with eval_mode(net), eagerly(is_compiled(net.modules())):
             call(net, x)
     finally:
         for hook in hooks:

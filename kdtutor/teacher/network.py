@@ -13,10 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from ..datasets import Batch, Data
+from ..datasets.batch import leaves
 from ..datasets.data import digest
 from ..errors import unknown
+from ..models.adapt import Adapted
+from ..runs import describe, short_hash
 from ..softening import MEANS, ensemble_logits
-from ..taps import Taps, call, input_gradient, logits_of
+from ..taps import Taps, call, input_gradient, logits_of, to_eval
+from ..taps.examples import for_network
+from ..taps.written_down import check_teaches
 from .cache import LogitCache
 
 GIB = 2**30
@@ -27,17 +32,19 @@ class Teacher:
 
     Not a module: no ``train()`` or ``parameters()`` of a student reaches it. Whatever its networks
     return, the teacher answers with their logits (``kdtutor.taps.logits_of``), in float32 at least;
-    a float64 network's stay float64.
+    a float64 network's stay float64. Each network gets the inputs in its own type, such as
+    float16. One that was trained on another size, normalisation or classes: ``models.adapt``.
 
     Args:
         nets: a module, or a list of modules with the same classes. Their parameters lose
-            ``requires_grad``; pass a copy to keep training the original.
+            ``requires_grad``; pass a copy to keep training the original. TorchScript and exported
+            programs answer, too, but their layers cannot be read.
         mean: how an ensemble agrees, "arithmetic" (mean of probabilities) or "geometric" (mean of
             logits).
 
     Raises:
-        ValueError: for an unknown mean, no network, and, at the call, members with different
-            classes or answers without logits.
+        ValueError: for an unknown mean, no network, a program that was made in training mode,
+            and, at the call, members with different classes or answers without logits.
 
     Example:
         >>> teacher = Teacher([nn.Linear(4, 3), nn.Linear(4, 3)], mean="geometric")
@@ -57,7 +64,10 @@ class Teacher:
         self.mean = mean
         self._cache: LogitCache | None = None
         for net in self.nets:
-            net.requires_grad_(False).eval()
+            check_teaches(net)
+            to_eval(net)
+            for parameter in net.parameters():  # TorchScript's modules have no requires_grad_
+                parameter.requires_grad_(False)
 
     def __repr__(self) -> str:
         names = ", ".join(type(n).__name__ for n in self.nets)
@@ -95,6 +105,11 @@ class Teacher:
             )
         return self.nets[0]
 
+    @property
+    def is_cached(self) -> bool:
+        """Does it answer from a cache (``cached``, ``load_cache``)?"""
+        return self._cache is not None
+
     def features(
         self, batch, layers: Sequence[str], stop: bool = False
     ) -> tuple[Any, dict[str, Tensor]]:
@@ -115,9 +130,11 @@ class Teacher:
         """
         net = self.net
         if net.training:
-            net.eval()
+            to_eval(net)
         with torch.no_grad():
-            output, features = Taps(net, layers, stop)(_inputs(batch))
+            output, features = Taps(net, layers, stop)(for_network(net, _inputs(batch)))
+        if _in_half(net):
+            features = {k: _precise(v) for k, v in features.items()}
         return _unwrapped(output), features
 
     def input_gradient(
@@ -135,9 +152,10 @@ class Teacher:
             (gradient, logits, features), all detached.
 
         Raises:
-            ValueError: for an ensemble.
+            ValueError: for an ensemble, for inputs that are no single tensor of floating-point
+                numbers, and for a network through which no gradient reaches them.
         """
-        return input_gradient(self.net.eval(), _inputs(batch), score, layers)
+        return input_gradient(to_eval(self.net), _inputs(batch), score, layers)
 
     def to(self, *args, **kwargs) -> "Teacher":
         """Moves the networks (and the cache) like ``nn.Module.to``.
@@ -177,8 +195,11 @@ class Teacher:
         Returns:
             Text that is equal for equal teachers.
         """
-        return digest([t for net in self.nets for t in net.state_dict().values()]) + (
-            f"/{self.mean}" if len(self.nets) > 1 else ""
+        eyes = [m.seeing() for net in self.nets for m in net.modules() if isinstance(m, Adapted)]
+        return (
+            digest([t for net in self.nets for t in net.state_dict().values()])
+            + (f"/{short_hash(describe(eyes))}" if eyes else "")
+            + (f"/{self.mean}" if len(self.nets) > 1 else "")
         )
 
     def cached(self, data: Data, max_bytes: int = 2 * GIB, fill: bool = False) -> "Teacher":
@@ -284,13 +305,15 @@ class Teacher:
             for view in range(views):
                 for batch in data.batches(data.train, 512, augment=True, view=view, device=device):
                     self._members(batch)
-                    progress.update(len(batch.x))
+                    progress.update(len(leaves(batch.x)[0]))
 
     def _compute(self, x) -> Tensor:
         with torch.inference_mode():
             logits = [
                 # eval() only where it is needed: it walks through every module.
-                _precise(logits_of(call(net.eval() if net.training else net, x)))
+                _precise(
+                    logits_of(call(to_eval(net) if net.training else net, for_network(net, x)))
+                )
                 for net in self.nets
             ]
         if len({z.shape[1:] for z in logits}) > 1:
@@ -312,6 +335,10 @@ class Teacher:
 def _precise(logits: Tensor) -> Tensor:
     """float32 at least, also where the network answers in half precision; float64 stays."""
     return logits if logits.dtype.itemsize >= 4 else logits.float()
+
+
+def _in_half(net: nn.Module) -> bool:
+    return any(p.is_floating_point() and p.dtype.itemsize < 4 for p in net.parameters())
 
 
 def _inputs(batch):

@@ -7,15 +7,17 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from ..datasets import Data, Split
+from ..datasets import Batch, Data, Split
 from ..distiller import Distiller, Stage
 from ..distiller.requirements import check_players
 from ..distiller.tensors import CHANNELS_LAST
 from ..errors import unknown
 from ..taps import call, eval_mode
+from ..taps.examples import attempt
 from ..tasks import Metric
 from .evaluation import chosen, measure
 from .memory import keep_freed_memory
+from .normalisation import warn_of_other_eyes
 from .processes import started
 from .schedules import UnsaidCount
 from .validation import set_apart
@@ -166,12 +168,25 @@ def move(net: nn.Module, device: torch.device) -> None:
 
 
 def _check_first_batch(distiller: Distiller, data: Data, train: Split, device) -> None:
-    """Asks the data's task whether the student's answer fits the labels."""
-    if not data.task.metrics:  # without labels, what a network returns is the method's business
+    """Asks the data's task whether the student's answer fits the labels, and the method whether all
+    its networks can take the inputs.
+    """
+    asked = [d for d in distiller.nested() if type(d).check_first is not Distiller.check_first]
+    if not data.task.metrics and not asked:
         return
     batch = next(iter(data.batches(train, min(2, len(train)), device=device)))
-    net = distiller.deploy()
-    with eval_mode(net):
+    if data.task.metrics:  # without labels, what a network returns is the method's business
+        output = _check_student(distiller.deploy(), data, batch)
+        for inside in distiller.nested():
+            inside._one_answer = isinstance(output, torch.Tensor)
+    for method in asked:
+        method.check_first(batch)
+    warn_of_other_eyes(distiller.teachers(), data)
+
+
+def _check_student(net: nn.Module, data: Data, batch: Batch):
+    """The network's answer, which the task finds to fit the labels."""
+    with attempt("student", net, batch.x), eval_mode(net):
         try:
             output = call(net, batch.x)
         except RuntimeError as error:
@@ -185,6 +200,7 @@ def _check_first_batch(distiller: Distiller, data: Data, train: Split, device) -
                 "net.double()."
             ) from error
     data.task.check_first_batch(output, batch, len(data.classes), data.name)
+    return output
 
 
 def _try_metric(metric: Metric, net, data: Data, split: Split, device, at_once: int) -> str:

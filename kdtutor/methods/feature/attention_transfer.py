@@ -11,7 +11,6 @@ from ...distiller import Layers, Offline, Outputs, check_weight, label_term
 from ...distiller.autograd import HandMade, directions
 from ...distiller.tensors import check_features, check_maps, pointwise, precise, readable, same_size
 from ...errors import check_same_shape, check_variant, unknown
-from ...taps.inputs import slope
 from ...teacher import Teacher
 
 KINDS = ("sum", "max")
@@ -357,7 +356,7 @@ class GradientAttentionTransfer(Offline):
         at_weight: the paper gives none for gradients; 1 is ours, and much for networks with steep
             losses, which then diverge: lower it.
         ce_weight: of the label term, >= 0.
-        example: a small batch of inputs, for networks that carry no ``input_shape``.
+        example: a small batch of inputs, a tensor: student and teacher are tried on it at once.
 
     Raises:
         ValueError: for bad numbers, different classes and an ensemble, which has no single
@@ -395,7 +394,7 @@ class GradientAttentionTransfer(Offline):
     def losses(self, outputs: Outputs):
         y, axis = outputs.batch.y, outputs.class_axis
         ce = lambda z, how: F.cross_entropy(precise(z).movedim(axis, 1), y, reduction=how)
-        own = slope(ce(outputs.student_logits, "sum"), outputs.x, create_graph=True)
+        own = outputs.input_gradient(ce(outputs.student_logits, "sum"))
         theirs, *_ = self.teacher.input_gradient(outputs.batch, lambda z, _: ce(z, "none"))
         return label_term(outputs, self.ce_weight) | {
             "gradient": self.at_weight / 2 * gradient_attention_loss(own, theirs)

@@ -174,10 +174,9 @@ class FitNet(Offline):
         self.hint_weight = check_weight(
             "hint_weight", default if hint_weight is None else hint_weight
         )
-        self.hint_lr, self.ce_weight, self._example = (
+        self.hint_lr, self.ce_weight = (
             check_weight("hint_lr", hint_lr),
             check_weight("ce_weight", ce_weight, zero=True),
-            example,
         )
         (self.regressor,) = self.check_pairs(self.example_features(example), self._regressor)
 

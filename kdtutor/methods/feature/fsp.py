@@ -167,7 +167,7 @@ class FSP(Offline):
             float(flow_share),
             check_weight("flow_lr", flow_lr),
         )
-        self.fsp_weight, self._example = check_weight("fsp_weight", fsp_weight), example
+        self.fsp_weight = check_weight("fsp_weight", fsp_weight)
         self.check_pairs(self.example_features(example), _same_channels)
 
     def default_layers(self, net: nn.Module) -> list[str]:

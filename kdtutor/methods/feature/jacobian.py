@@ -10,7 +10,6 @@ from ...distiller import Layers, Offline, Outputs, check_weight, label_term
 from ...distiller.tensors import check_features
 from ...errors import check_same_shape, check_variant
 from ...taps.default_layers import levels
-from ...taps.inputs import slope
 from ...tasks.task import class_labels
 from ...teacher import Teacher
 from .attention_transfer import _normalised, attention_loss, attention_map
@@ -147,7 +146,7 @@ class JacobianMatching(Offline):
         attention = jacobian = outputs.x.new_zeros(())
         for own, theirs in self.layers:
             s = outputs.student[own]
-            j_s = slope(strongest_attention(s).sum(), outputs.x, create_graph=True)
+            j_s = outputs.input_gradient(strongest_attention(s))
             j_t, _, teacher = self.teacher.input_gradient(
                 outputs.batch, lambda _, f: strongest_attention(f[theirs]), [theirs]
             )
@@ -171,6 +170,6 @@ class JacobianMatching(Offline):
                 f"classes), got {tuple(z.shape)}. Variant 'paper' takes any."
             )
         true = lambda z, _=None: z.gather(1, y[:, None])[:, 0]
-        j_s = slope(true(z).sum(), outputs.x, create_graph=True)
+        j_s = outputs.input_gradient(true(z))
         j_t, *_ = self.teacher.input_gradient(outputs.batch, true)
         return jacobian_loss(j_s, j_t, "code")

@@ -11,8 +11,11 @@ from torch import Tensor, nn
 
 from ...datasets import Batch
 from ...distiller import Distiller, Player, Stage, check_batch, check_classes
+from ...distiller.trial import check_answers
 from ...errors import check_variant, check_weights
 from ...softening import distillation_kl
+from ...taps import Example
+from ...taps.written_down import check_learns
 
 
 def mutual_loss(
@@ -62,6 +65,7 @@ class DML(Distiller):
             may differ in architecture. The first is deployed (``peers`` has all).
         kd_weight: >= 0; 1 in the paper; 0 trains them side by side without listening.
         variant: of ``mutual_loss``.
+        example: a small batch of inputs, a tensor or a mapping: all are tried on it at once.
 
     Raises:
         ValueError: for fewer than two networks, shared parameters, a bad weight, an unknown
@@ -78,7 +82,11 @@ class DML(Distiller):
     """
 
     def __init__(
-        self, students: Sequence[nn.Module], kd_weight: float = 1.0, variant: str = "paper"
+        self,
+        students: Sequence[nn.Module],
+        kd_weight: float = 1.0,
+        variant: str = "paper",
+        example: Example = None,
     ):
         if isinstance(kd_weight, nn.Module):
             raise ValueError("DML takes its networks as one list: DML([net_a, net_b]).")
@@ -98,6 +106,8 @@ class DML(Distiller):
                 "two of the networks given to DML share parameters: each needs weights of its own."
             )
         super().__init__(students[0])
+        for k, net in enumerate(students):
+            check_learns(net, f"network {k + 1}")
         check_weights(ce_weight=1.0, kd_weight=kd_weight)
         self.peers, self.kd_weight, self.variant = (
             nn.ModuleList(students),
@@ -106,6 +116,14 @@ class DML(Distiller):
         )
         self.students = len(students)
         self._seen: dict[int, tuple] = {}  # by network: the batch, the state and the logits
+        if example is not None:
+            check_answers(self._named(), example)
+
+    def _named(self) -> list[tuple[str, nn.Module]]:
+        return [(f"network {k + 1}", net) for k, net in enumerate(self.peers)]
+
+    def check_first(self, batch: Batch) -> None:
+        check_answers(self._named(), batch.x, self.task)
 
     def stages(self):
         return [

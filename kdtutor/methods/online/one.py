@@ -22,7 +22,7 @@ from ...models.common import initialise
 from ...softening import distillation_kl
 from ...taps import Taps, cut, eval_mode, example_input
 from ...taps.default_layers import numbered
-from ...taps.inputs import no_input
+from ...taps.examples import CannotRun, attempt
 from ...taps.layout import channels_last, check_feature
 
 
@@ -110,17 +110,15 @@ class ONE(Distiller):
         self.kd_weight = check_weight("kd_weight", kd_weight, zero=True)
         self.variant, self.count = check_variant(variant), int(branches)
         mapping = isinstance(example, Mapping)
-        x: Any = example if mapping else example_input(student, example, random=True)
+        x: Any = example_input(student, example, random=True)
         try:
-            with eval_mode(student):
+            with attempt("student", student, x), eval_mode(student):
                 shared = Taps(student, [self.split])(x)[1][self.split]
             _, upper = cut(student, self.split, x, copy=True)
+        except CannotRun:
+            raise
         except ValueError as error:
             raise ValueError(f"split={self.split!r}: {error}") from error
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            raise no_input(type(student).__name__, x, error) from error
         if not any(True for _ in upper.parameters()):
             raise ValueError(
                 f"split={self.split!r} leaves nothing above it that could learn, so that all "

@@ -220,7 +220,9 @@ class CRD(Offline):
         self.mode, self.ce_weight = mode, check_weight("ce_weight", ce_weight, zero=True)
         ((s, t),) = self.example_features(example)
         self.embed_student, self.embed_teacher = (
-            nn.Linear(f[0].numel(), dimensions).to(f) for f in (s, t)
+            # Both in the finer type: what they make is compared with each other's memory.
+            nn.Linear(f[0].numel(), dimensions).to(s.device, torch.promote_types(s.dtype, t.dtype))
+            for f in (s, t)
         )
         if not isinstance(data, (Data, Split, type(None))):
             raise ValueError(
@@ -329,7 +331,9 @@ class CRD(Offline):
         y = class_labels(outputs.batch.y, "CRD")
         rows = self._positions(outputs.batch.index, len(y))
         student, teacher = (
-            F.normalize(precise(embed(f.flatten(1))), dim=1).to(self.memory_student.dtype)
+            F.normalize(precise(embed(f.flatten(1).to(embed.weight.dtype))), dim=1).to(
+                self.memory_student.dtype
+            )
             for embed, f in ((self.embed_student, own), (self.embed_teacher, theirs))
         )
         k = min(self.negatives, self._others)
@@ -349,6 +353,11 @@ class CRD(Offline):
                     torch.lerp(gathered(v.detach()), memory[rows], self.momentum), dim=1
                 )
         return label_term(outputs, self.ce_weight) | {"crd": self.crd_weight * total}
+
+    def _embedded(self, embed: nn.Linear, feature: Tensor) -> Tensor:
+        """Rows of length 1, in the memory's type whatever the network's is."""
+        rows = precise(embed(feature.flatten(1).to(embed.weight.dtype)))
+        return F.normalize(rows, dim=1).to(self.memory_student.dtype)
 
     @full_precision
     def _side(

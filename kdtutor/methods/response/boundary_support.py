@@ -13,6 +13,7 @@ from ...distiller.tensors import precise, readable
 from ...errors import check_temperature
 from ...softening import distillation_kl, soften
 from ...taps import call, input_gradient
+from ...taps.inputs import check_pixels
 from ...tasks.task import class_labels
 from ...teacher import Teacher
 
@@ -108,7 +109,7 @@ def _walk(net, x, base, target, asked, steps, step_size, overshoot, bounds) -> T
                 break
         length = gradient.flatten(1).norm(dim=1).clamp_min(1e-12)  # where the logits are flat
         moved = x[walking] + (step_size * (gap + overshoot) / length).view(-1, *each) * gradient
-        moved = moved if bounds is None else moved.clamp(*bounds)
+        moved = (moved if bounds is None else moved.clamp(*bounds)).to(x.dtype)
         if leave:
             x[walking] = moved
         else:
@@ -187,6 +188,7 @@ class BSS(Offline):
         bounds: pixels' range, None for none, or "batch": from the least to the greatest value in
             the batch, whatever the normalisation (ours; the code has +-2.5).
         ce_weight: of the label term, >= 0.
+        example: a small batch of inputs, a tensor: both networks are tried on it at once.
 
     Raises:
         ValueError: for bad numbers, different classes and an ensemble, which has no single
@@ -204,7 +206,7 @@ class BSS(Offline):
         ['ce', 'kd', 'bss']
     """
 
-    uses_logits = True
+    uses_logits = walks = True
 
     def __init__(
         self,
@@ -216,8 +218,9 @@ class BSS(Offline):
         step_size: float = 0.3,
         bounds: Bounds | str = "batch",
         ce_weight: float = 1.0,
+        example: Tensor | None = None,
     ):
-        super().__init__(student, teacher)
+        super().__init__(student, teacher, example=example)
         _ = self.teacher.net  # raises for an ensemble, which has no single gradient
         self.temperature, self.ce_weight = (
             check_temperature(temperature),
@@ -244,6 +247,7 @@ class BSS(Offline):
         self.bounds = bounds
 
     def losses(self, outputs: Outputs):
+        check_pixels(outputs.batch.x, "BSS")
         student, teacher, y, t = (
             outputs.student_logits,
             outputs.teacher_logits(),
@@ -270,5 +274,6 @@ class BSS(Offline):
             self.step_size,
             bounds=bounds,
         )
-        term = distillation_kl(precise(call(self.student, x)), self.teacher(x), t)
+        answers = precise(self.task.logits(call(self.student, x)))
+        term = distillation_kl(answers, self.teacher(x), t)
         return terms | {"bss": bss_weight / t**2 * term}

@@ -10,6 +10,7 @@ from torch import nn
 from ...distiller import Offline, Outputs, label_term
 from ...errors import check_temperature
 from ...softening import distillation_kl
+from ...taps import Example
 from ...teacher import Teacher
 
 
@@ -26,6 +27,7 @@ class Hinton(Offline):
         ce_weight: >= 0.
         kd_weight: >= 0, one of both > 0. The defaults (T = 4, 0.1, 0.9) are those of the public
             benchmarks; the paper asks for a "considerably lower" label weight without a number.
+        example: a small batch of inputs, a tensor or a mapping, on which both are tried at once.
 
     Raises:
         ValueError: for bad numbers and, as soon as the shapes are known, for different numbers of
@@ -52,8 +54,9 @@ class Hinton(Offline):
         temperature: float = 4.0,
         ce_weight: float = 0.1,
         kd_weight: float = 0.9,
+        example: Example = None,
     ):
-        super().__init__(student, teacher)
+        super().__init__(student, teacher, example=example)
         self.temperature = check_temperature(temperature)
         if not (
             0 <= ce_weight < float("inf")

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ...distiller import Distiller, Offline, Outputs, label_term
 from ...errors import check_same_shape
 from ...softening import distillation_kl, soften
+from ...taps import Example
 from ...tasks.task import class_labels
 from ...teacher import Teacher
 from ..baseline import CrossEntropy
@@ -216,6 +217,7 @@ class BornAgain(Offline):
         student: the network to train.
         teacher: the previous generation (or any network, or a ``Teacher``).
         labels: BAN+L.
+        example: a small batch of inputs, a tensor or a mapping, on which both are tried at once.
 
     Raises:
         ValueError: for different numbers of classes.
@@ -233,8 +235,14 @@ class BornAgain(Offline):
 
     uses_logits = True
 
-    def __init__(self, student: nn.Module, teacher: Teacher | nn.Module, labels: bool = False):
-        super().__init__(student, teacher)
+    def __init__(
+        self,
+        student: nn.Module,
+        teacher: Teacher | nn.Module,
+        labels: bool = False,
+        example: Example = None,
+    ):
+        super().__init__(student, teacher, example=example)
         self.labels = bool(labels)
 
     def losses(self, outputs: Outputs):
@@ -254,6 +262,7 @@ class CWTM(Offline):
     Args:
         student: the network to train.
         teacher: a network or a ``Teacher`` (ensembles included).
+        example: a small batch of inputs, a tensor or a mapping, on which both are tried at once.
 
     Raises:
         ValueError: for different numbers of classes.
@@ -272,6 +281,9 @@ class CWTM(Offline):
     uses_logits = True
     relates_examples = True  # the weights of a batch sum to 1
 
+    def __init__(self, student: nn.Module, teacher: Teacher | nn.Module, example: Example = None):
+        super().__init__(student, teacher, example=example)
+
     def losses(self, outputs: Outputs):
         y = class_labels(outputs.batch.y, "CWTM")
         return {"cwtm": cwtm_loss(outputs.student_logits, outputs.teacher_logits(), y)}
@@ -286,6 +298,7 @@ class DKPP(Offline):
         persistent: every training example keeps one shuffle (it needs batches with ``index``, as
             ``fit`` gives); False: a fresh one in every step.
         seed: of the persistent shuffles.
+        example: a small batch of inputs, a tensor or a mapping, on which both are tried at once.
 
     Raises:
         ValueError: for different numbers of classes.
@@ -309,8 +322,9 @@ class DKPP(Offline):
         teacher: Teacher | nn.Module,
         persistent: bool = False,
         seed: int = 0,
+        example: Example = None,
     ):
-        super().__init__(student, teacher)
+        super().__init__(student, teacher, example=example)
         self.persistent, self.seed = bool(persistent), int(seed)
 
     def losses(self, outputs: Outputs):

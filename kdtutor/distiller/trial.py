@@ -1,0 +1,155 @@
+"""One small batch before training: can both networks take it, and what do they make of it?"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from torch import nn
+
+from ..taps import Example, call, eval_mode, example_input, input_gradient, logits_of
+from ..taps.examples import CannotRun, attempt, stated_shape
+from ..tasks import Task
+from ..teacher import Teacher
+from .requirements import check_classes
+from .tensors import precise
+
+Found = TypeVar("Found")
+
+
+def first_that_runs(
+    student: nn.Module, teacher: Teacher, example: Example, run: Callable[[Any], Found]
+) -> tuple[Any, Found]:
+    """An input that all networks take, and what ``run`` makes of it.
+
+    The one rule for sizes: an example is what counts. Without one, the shapes that the networks
+    state (``input_shape``) are tried one after the other, the student's first; a stated shape is a
+    suggestion, and no network is refused for it.
+
+    Args:
+        student: whose device it lies on.
+        teacher: whose networks may state another shape.
+        example: a small batch of inputs, or None.
+        run: inputs -> anything; it raises where they do not fit.
+
+    Returns:
+        (inputs, what ``run`` returned).
+
+    Raises:
+        ValueError: where no input is known, and the first input's error where none fits.
+
+    Example:
+        >>> import torch
+        >>> first_that_runs(nn.Linear(4, 2), Teacher(nn.Linear(4, 2)), torch.ones(2, 4), len)[1]
+        2
+    """
+    if example is not None:
+        x = example_input(student, example)
+        try:
+            return x, run(x)
+        except CannotRun as error:
+            raise ValueError(
+                f"{error} example= must hold inputs that student and teacher take; "
+                "models.adapt(teacher, size=...) gives a teacher another size than the student's."
+            ) from error
+    failed: ValueError | None = None
+    for net in stated(student, teacher) or [student]:
+        x = example_input(net, random=True)
+        x = x.to(next(student.parameters(), x))
+        try:
+            return x, run(x)
+        except ValueError as error:
+            failed = failed or error
+    assert failed is not None
+    if isinstance(failed, CannotRun):
+        raise ValueError(
+            f"{failed} Only this input_shape is stated: pass example=, a small batch of the inputs "
+            "that both networks take, such as data.normalised(data.train.x[:2])."
+        ) from failed
+    raise failed
+
+
+def stated(student: nn.Module, teacher: Teacher) -> list[nn.Module]:
+    """The networks that state an ``input_shape``, one for each shape, the student first."""
+    shapes: dict[tuple, nn.Module] = {}
+    for net in (student, *teacher.nets):
+        if shape := stated_shape(net):
+            shapes.setdefault(shape, net)
+    return list(shapes.values())
+
+
+def check_same_answers(student: nn.Module, teacher: Teacher, example: Example = None) -> None:
+    """Before there are any data: raises ``ValueError`` unless both answer for the same classes.
+
+    Where no stated shape fits both, nothing is known yet: ``fit`` sees it in its first batch.
+    """
+
+    def run(x):
+        with attempt("student", student, x), eval_mode(student):
+            own = logits_of(call(student, x))
+        with attempt("teacher", teacher.nets[0], x):
+            return own, teacher(x)
+
+    try:
+        _, (own, theirs) = first_that_runs(student, teacher, example, run)
+    except ValueError:
+        if example is None:
+            return
+        raise
+    check_classes(own, theirs)
+
+
+def check_answers(nets: Sequence[tuple[str, nn.Module]], x: Any, task: Task | None = None) -> None:
+    """Networks that stand side by side, (what it is called, network): raises ``ValueError`` where
+    one cannot take the inputs, and unless all answer for the same classes.
+    """
+    unwrap = logits_of if task is None else task.logits
+    answers = []
+    for who, net in nets:
+        with attempt(who, net, x), eval_mode(net):
+            answers.append(unwrap(call(net, example_input(net, x))))
+        check_classes(answers[0], answers[-1])
+
+
+def check_first_answers(distiller: Any, x: Any) -> None:
+    """The same of an offline method with inputs of the data: raises ``ValueError`` where a network
+    cannot take them.
+    """
+    student, teacher = distiller.student, distiller.teacher
+    with attempt("student", student, x), eval_mode(student):
+        output = call(student, x)
+    try:
+        with attempt("teacher", teacher.nets[0], x):
+            theirs = teacher(x)
+    except CannotRun as error:
+        raise ValueError(
+            f"{error} If it takes another size, normalisation or number of channels than the "
+            "student, wrap it: models.adapt(teacher, size=..., mean=..., std=..., data=data)."
+        ) from error
+    except ValueError:
+        if distiller.uses_logits:
+            raise
+        return  # a network without a head may still be read inside
+    if distiller.uses_logits:
+        check_classes(precise(distiller.task.logits(output)), theirs)
+
+
+def check_first_gradients(distiller: Any, x: Any) -> None:
+    """Raises ``ValueError`` for networks through which no gradient reaches the inputs that the
+    method differentiates by.
+    """
+    score = lambda z, _: z.flatten(1).sum(1)
+    net = distiller.teacher.net
+    with attempt("teacher", net, x):
+        distiller.teacher.input_gradient(x, score)
+    if distiller.input_gradient:
+        with attempt("student", distiller.student, x):
+            input_gradient(distiller.student, x, score)
+
+
+__all__ = [
+    "check_answers",
+    "check_first_answers",
+    "check_first_gradients",
+    "check_same_answers",
+    "first_that_runs",
+    "stated",
+]
