@@ -1,6 +1,7 @@
 """Other libraries' arrays and tables as the tensors of a ``Split``, each type said or refused."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from numbers import Number
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,54 @@ class Labels(NamedTuple):
     parts: list  # the labels of each part, tensors or None
     classes: Any  # names or a number
     task: Task
+
+
+def class_names(classes, name: str) -> tuple:
+    """The names of the classes, from names or their number.
+
+    Args:
+        classes: A list of names, or a whole number.
+        name: The dataset's name, for the message.
+
+    Returns:
+        A tuple.
+
+    Raises:
+        ValueError: For anything else.
+
+    Example:
+        >>> class_names(2, "d"), class_names(["cat", "dog"], "d")
+        (('0', '1'), ('cat', 'dog'))
+    """
+    if isinstance(classes, int) and not isinstance(classes, bool) and classes >= 0:
+        return tuple(map(str, range(classes)))
+    classes = classes.tolist() if isinstance(classes, np.ndarray) else classes
+    other = isinstance(classes, (str, bytes, Mapping, Iterator, Tensor))
+    listed = isinstance(classes, Iterable) and not other
+    names = tuple(classes) if listed else (None,)
+    if not all(isinstance(name, (str, Number)) for name in names):
+        raise ValueError(
+            f"{name}: classes={classes!r}: expected the names of the classes, as ('cat', 'dog'), "
+            "or their number."
+        )
+    return names
+
+
+def check_task(task, name: str) -> None:
+    """Raises ``TypeError`` for what is no task.
+
+    Args:
+        task: Should be one of ``kdtutor.tasks``.
+        name: The dataset's name, for the message.
+
+    Example:
+        >>> check_task(Classification(), "d")
+    """
+    if not isinstance(task, Task):
+        raise TypeError(
+            f"{name}: task is a {type(task).__name__}; expected one of kdtutor.tasks, such as "
+            "Classification() or Regression()."
+        )
 
 
 def as_inputs(name: str, value, dtype: torch.dtype | None = None):
@@ -42,12 +91,14 @@ def as_inputs(name: str, value, dtype: torch.dtype | None = None):
     """
     if isinstance(value, Mapping):
         return {k: as_inputs(f"{name}[{k!r}]", v, dtype) for k, v in value.items()}
-    t = as_tensor(name, value)
+    t = _rows(name, value)
     if t.dtype == torch.uint8 and t.ndim == 4 and t.shape[-1] in (1, 3, 4) and t.shape[1] > 4:
         raise ValueError(
             f"{name} has the shape {tuple(t.shape)} of images (N, H, W, C); expected (N, C, H, W): "
             "x.transpose(0, 3, 1, 2) of numpy, x.permute(0, 3, 1, 2) of torch."
         )
+    if dtype is not None and not isinstance(dtype, torch.dtype):
+        raise ValueError(f"dtype={dtype!r}: expected a type of torch, such as torch.float64.")
     if dtype is None:
         dtype = torch.float32 if t.is_floating_point() else t.dtype
     return t.to(dtype)
@@ -71,6 +122,11 @@ def as_tensor(name: str, value) -> Tensor:
         torch.Size([2, 2])
     """
     if isinstance(value, Tensor):
+        if value.is_meta or value.layout != torch.strided:
+            kind = "on the device meta, without values" if value.is_meta else "sparse"
+            raise ValueError(
+                f"{name} is {kind}: expected a dense tensor, x.to_dense() of a sparse."
+            )
         return value.detach()
     if isinstance(value, Sequence) and len(value) and isinstance(value[0], Tensor):
         try:
@@ -91,6 +147,14 @@ def as_tensor(name: str, value) -> Tensor:
     if array.dtype.kind not in "biuf":
         raise ValueError(f"{name} {_what(value, array)}; expected numbers.")
     return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
+
+
+def _rows(name: str, value) -> Tensor:
+    """``as_tensor`` of what has a row per example."""
+    t = as_tensor(name, value)
+    if not t.ndim:
+        raise ValueError(f"{name} is a single number; expected a row for each example.")
+    return t
 
 
 def _what(value, array) -> str:
@@ -127,7 +191,9 @@ def as_labels(parts: dict[str, Any], classes, task: Task | None) -> Labels:
         >>> as_labels({"y": ["dog", "cat", "dog"]}, None, None)
         Labels(parts=[tensor([1, 0, 1])], classes=('cat', 'dog'), task=Classification())
     """
-    if task is None:
+    if task is not None:
+        check_task(task, "from_tensors")
+    else:
         task = NoLabels() if next(iter(parts.values())) is None else Classification()
     texts = {name: found for name, y in parts.items() if (found := _texts(name, y)) is not None}
     if texts:
@@ -144,6 +210,7 @@ def as_labels(parts: dict[str, Any], classes, task: Task | None) -> Labels:
                     " Pass the names of all classes, in order."
                 )
             classes = names
+        classes = class_names(classes, "from_tensors")
         place = {name: i for i, name in enumerate(classes)}
         for name, found in texts.items():
             unknown = sorted(set(found) - set(place))
@@ -166,6 +233,8 @@ def _texts(name: str, y) -> list[str] | None:
     if y is None or isinstance(y, (Tensor, Mapping)) or numbers or kind not in "OU":
         return None
     array = np.asarray(y, dtype=object)
+    if not array.ndim:
+        return None
     flat = array.ravel().tolist()
     if not any(isinstance(v, str) for v in flat):
         return None
@@ -184,7 +253,9 @@ def _form(name: str, y, task: Task):
         return None
     if isinstance(y, Mapping):
         return {k: _form(f"{name}[{k!r}]", v, task) for k, v in y.items()}
-    t = as_tensor(name, y)
+    t = _rows(name, y)
+    if t.is_complex():
+        raise ValueError(f"{name} is {described(t)}; expected real numbers.")
     if not isinstance(task, Classification):
         return t.float() if t.is_floating_point() else t if t.dtype == torch.bool else t.long()
     t = task.as_labels(t)
@@ -200,11 +271,12 @@ def _form(name: str, y, task: Task):
 
 def _counted(parts: list, task: Task) -> Any:
     """The number of classes that labels speak of; () where they speak of none."""
+    parts = [p for p in parts if isinstance(p, Tensor) and p.ndim in (1, 2)]
     if not parts or not isinstance(task, (Classification, MultiLabel)):
         return ()
     if parts[0].ndim == 2:  # a column per class
         return parts[0].shape[1]
-    found = torch.cat([p for p in parts if p.ndim == 1]).unique().tolist()
+    found = torch.cat([p.flatten() for p in parts]).unique().tolist()
     if not isinstance(task, Classification) or found != list(range(len(found))):
         shown = ", ".join(map(str, found[:8])) + (" ..." if len(found) > 8 else "")
         raise ValueError(

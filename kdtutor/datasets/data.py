@@ -13,10 +13,10 @@ from torch import Tensor
 
 from ..tasks import Classification, Task
 from .batch import Batch, digest, leaves, sent, tree_map
-from .convert import as_inputs, as_labels
+from .convert import as_inputs, as_labels, check_task, class_names
 from .mixing import adapted, changed
 from .moving import check_movable, moved
-from .pixels import check_normalisation, inputs, normalised
+from .pixels import as_numbers, check_normalisation, inputs, normalised
 from .split import Split, class_indices, held_out, stratified
 
 __all__ = ["Batch", "Data", "Split", "digest", "leaves", "tree_map"]
@@ -72,14 +72,10 @@ class Data:
     validation: Split | None = None
 
     def __post_init__(self):
-        if isinstance(self.classes, int):
-            object.__setattr__(self, "classes", tuple(map(str, range(self.classes))))
-        elif isinstance(self.classes, str):
-            raise ValueError(
-                f"classes={self.classes!r}: expected the names of the classes, as ('cat', 'dog'), "
-                "or their number."
-            )
-        object.__setattr__(self, "classes", tuple(self.classes))
+        check_task(self.task, self.name)
+        object.__setattr__(self, "classes", class_names(self.classes, self.name))
+        for key in ("mean", "std"):
+            object.__setattr__(self, key, as_numbers(getattr(self, key)))
         if self.test is None and isinstance(self.train, Split):
             object.__setattr__(self, "test", self.train.select([]))
         for part, split in self.splits().items():
@@ -154,6 +150,13 @@ class Data:
         """
         if x_test is None and y_test is not None:
             raise ValueError("y_test was given without x_test, the inputs that it labels.")
+        if validation is not None and not (
+            isinstance(validation, (tuple, list)) and len(validation) == 2
+        ):
+            raise ValueError(
+                f"validation is a {type(validation).__name__}; expected a pair (x, y). A Split "
+                "goes to the constructor, Data(..., validation=split)."
+            )
         x_held, y_held = (None, None) if validation is None else validation
         xs = {"x": x, "x_test": x_test, "the validation x": x_held}
         ys = {"y": y, "y_test": y_test, "the validation y": y_held}

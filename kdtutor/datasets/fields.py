@@ -42,6 +42,17 @@ class Fields:
     labels: Keys
     task: Task
 
+    def __post_init__(self):
+        for name in ("inputs", "labels"):
+            keys = getattr(self, name)
+            several = isinstance(keys, (list, tuple)) and len(keys) > 0
+            if keys is not None and not isinstance(keys, str) and not several:
+                raise ValueError(
+                    f"{name}={keys!r}: expected the name of an entry of a batch, or several."
+                )
+            if several:
+                object.__setattr__(self, name, tuple(keys))
+
     def read(self, made, where: str) -> tuple[Any, Any]:
         """(x, y) of a batch, tensors or mappings of tensors with one row per example.
 
@@ -80,7 +91,8 @@ class Fields:
                 return made[0], None if unlabelled else made[1]
         elif unlabelled:
             return made, None
-        what = f"{type(made).__name__}" + (f" of {len(made)}" if hasattr(made, "__len__") else "")
+        many = f" of {len(made)}" if isinstance(made, (tuple, list)) else ""
+        what = f"{type(made).__name__}{many}"
         raise ValueError(
             f"{where} batch is a {what}; expected (x, y), (x, y, ...) or a mapping. Batches "
             "without labels need task=NoLabels()."
@@ -88,6 +100,8 @@ class Fields:
 
     def _of_mapping(self, made: Mapping, where: str) -> tuple[Any, Any]:
         there = ", ".join(map(repr, made))
+        if not all(isinstance(key, str) for key in made):
+            raise ValueError(f"{where} batch has the keys {there}: expected names.")
         y_keys = self.labels
         if y_keys is None and not isinstance(self.task, NoLabels):
             found = [k for k in LABELS if k in made]

@@ -10,8 +10,9 @@ import torch
 
 from ..tasks import Classification, Task
 from .batch import Batch, leaves, sent, tree_map
+from .convert import check_task, class_names
 from .fields import Fields, Keys, check_finite
-from .pixels import check_normalisation
+from .pixels import as_numbers, check_normalisation
 from .pixels import inputs as as_networks_see
 from .rowless import Rowless
 from .split import Split
@@ -206,6 +207,7 @@ def from_loaders(
         (LoaderData(loaders: 6 train, 6 test, 2 classes, task=Classification()), [3, 3])
     """
     task = Classification() if task is None else task
+    check_task(task, name)
     whole = isinstance(steps_per_epoch, int) and not isinstance(steps_per_epoch, bool)
     if steps_per_epoch is not None and not (whole and steps_per_epoch > 0):
         raise ValueError(f"steps_per_epoch={steps_per_epoch!r}: expected a whole number above 0.")
@@ -223,30 +225,26 @@ def from_loaders(
         )
     return LoaderData(
         name,
-        _names(classes, stream.dataset, task),
+        _names(classes, stream.dataset, task, name),
         task,
         Fields(inputs, labels, task),
         stream,
         None if validation is None else part("validation", validation),
         Split(torch.zeros(0, 1), None) if test is None else part("test", test),
-        tuple(mean),
-        tuple(std),
+        as_numbers(mean),
+        as_numbers(std),
     )
 
 
-def _names(classes, dataset, task: Task) -> tuple[str, ...]:
+def _names(classes, dataset, task: Task, name: str) -> tuple[str, ...]:
     """The names of the classes: stated, or the dataset's own."""
-    if isinstance(classes, str):
-        raise ValueError(f"classes={classes!r}: expected names, as ('cat', 'dog'), or a number.")
-    if isinstance(classes, int):
-        return tuple(map(str, range(classes)))
     if classes is None:
         classes = getattr(dataset, "classes", None) or ()
-        if not all(isinstance(name, str) for name in classes):
+        if not all(isinstance(each, str) for each in classes):
             classes = ()
         if isinstance(task, Classification) and not classes:
             raise ValueError(
                 "the dataset does not name its classes: say them, from_loaders(..., classes=10) or "
                 "their names."
             )
-    return tuple(map(str, classes))
+    return tuple(map(str, class_names(classes, name)))

@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -64,6 +66,27 @@ def normalised(images: Tensor, mean=(), std=()) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 
 
+def as_numbers(values) -> Any:
+    """A list, a tensor or an array of numbers as a tuple; all else as it is.
+
+    Args:
+        values: One number per channel.
+
+    Returns:
+        The tuple.
+
+    Example:
+        >>> as_numbers(torch.tensor([0.5, 0.25])), as_numbers(0.5)
+        ((0.5, 0.25), 0.5)
+    """
+    if isinstance(values, Tensor):
+        usable = not values.is_meta and values.layout == torch.strided
+        values = values.tolist() if usable else values
+    elif hasattr(values, "__array__"):
+        values = np.asarray(values).tolist()
+    return tuple(values) if isinstance(values, list) else values
+
+
 def check_normalisation(mean, std, x, name: str) -> None:
     """Checks that there is a mean and a deviation for each channel, or for all.
 
@@ -81,6 +104,8 @@ def check_normalisation(mean, std, x, name: str) -> None:
     """
     given = f"{name}: mean={mean!r} and std={std!r}"
     try:
+        if not isinstance(mean, tuple) or not isinstance(std, tuple):
+            raise TypeError("no tuple")
         numbers = [*map(float, mean), *map(float, std)]
     except (TypeError, ValueError) as error:
         raise ValueError(

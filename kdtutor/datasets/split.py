@@ -46,6 +46,11 @@ class Split:
             made = tree_map(lambda v, name=name: _tensor(name, v), getattr(self, name))
             object.__setattr__(self, name, made)
         object.__setattr__(self, "extra", {k: _tensor(k, v) for k, v in self.extra.items()})
+        if not leaves(self.x) or any(not t.ndim for t in leaves(self.x) + leaves(self.y)):
+            raise ValueError(
+                f"x is {described(self.x)} and y {described(self.y)}: expected a row for each "
+                "example in both, and at least one tensor in x."
+            )
         n = len(leaves(self.x)[0])
         for name, t in (
             [("x", t) for t in leaves(self.x)]
@@ -57,7 +62,7 @@ class Split:
                     f"{name} has {len(t)} rows but the split has {n} examples: every tensor needs "
                     "one row each."
                 )
-            if t.is_floating_point() and not bool(torch.isfinite(t).all()):
+            if t.is_floating_point() and not t.is_meta and not bool(torch.isfinite(t).all()):
                 rows = t.flatten(1) if t.ndim > 1 else t[:, None]
                 bad = (~torch.isfinite(rows)).any(1).nonzero().flatten()
                 raise ValueError(
@@ -121,6 +126,8 @@ class Split:
 def _tensor(name: str, value) -> Tensor:
     """A tensor as it is, an array or a table (numpy, pandas) as a tensor of its values."""
     if isinstance(value, Tensor):
+        if value.layout != torch.strided:
+            raise ValueError(f"{name} is sparse; expected a dense tensor: {name}.to_dense().")
         return value
     if hasattr(value, "__array__"):
         import numpy as np

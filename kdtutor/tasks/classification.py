@@ -90,6 +90,8 @@ class Classification(LabelTerm):
             >>> Classification().as_labels(torch.tensor([[True], [False]]))
             tensor([1, 0])
         """
+        if isinstance(y, Tensor) and y.dtype in (torch.uint16, torch.uint32, torch.uint64):
+            y = y.long()  # torch computes nothing with these
         if isinstance(y, Tensor) and y.dtype == torch.bool and (y.ndim == 1 or y.shape[1:] == (1,)):
             y = y.long()
         return y[:, 0] if is_integer(y) and y.ndim == 2 and y.shape[1] == 1 else y

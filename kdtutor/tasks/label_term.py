@@ -115,11 +115,10 @@ class LabelTerm(Task):
 def _factors(weights: Any) -> tuple[float, ...]:
     """Weights as a tuple of floats. Raises ``ValueError`` for anything else."""
     given = weights
-    if hasattr(weights, "tolist"):  # a tensor or an array
-        weights = weights.tolist()
     try:
+        weights = weights.tolist() if hasattr(weights, "tolist") else weights
         found = tuple(float(w) for w in weights) if isinstance(weights, Iterable) else None
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):
         found = None
     if found is None or isinstance(weights, (str, dict)):
         raise ValueError(

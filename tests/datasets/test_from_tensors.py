@@ -1,9 +1,13 @@
 """What people bring as arrays: each type becomes the right tensor or one sentence."""
 
+import traceback
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from small import net
 
 from kdtutor import fit
@@ -130,7 +134,7 @@ def test_they_train():
 
 
 @pytest.mark.parametrize(
-    "given, message",
+    "wrong, message",
     [
         (dict(x=X, y=Y.astype(float)), r"y is float64 of shape \(6,\), whole numbers: classes are"),
         (dict(x=X, y=X[:, 0]), r"y is float64 of shape \(6,\): classes .*task=Regression\(\)"),
@@ -163,9 +167,9 @@ def test_they_train():
         ),
     ],
 )
-def test_what_cannot_be_told(given, message):
+def test_what_cannot_be_told(wrong, message):
     with pytest.raises(ValueError, match=message):
-        make(**given)
+        make(**wrong)
 
 
 def test_parts_and_normalisation_in_the_constructor():
@@ -194,3 +198,34 @@ def test_columns_and_bools_in_the_constructor():
     assert Data("mine", 3, small).train is small
     with pytest.raises(ValueError, match=r"float64 of shape \(6, 1\).*Classes stored as floats"):
         Data("mine", 3, Split(part.x, part.y.double()))
+
+
+ODD = [
+    None, 3, 2.5, True, "a", b"a", [], [[]], [1, 2, 3], [None] * 6, {}, {"a": X}, {1: 2}, object(),
+    torch.tensor(1.0), torch.zeros(0, 4), torch.zeros(6), torch.zeros(6, 4), X * np.nan, Y, Y - 1,
+    Y[:, None], Y > 0, Y.astype(np.uint16), torch.zeros(6, 3), torch.full((6, 3), 1 / 3),
+    torch.zeros(6, 4).to_sparse(), torch.zeros(6, 4, dtype=torch.complex64), list("abcabc"),
+    [torch.zeros(2), torch.zeros(3)], [torch.zeros(2)] * 6, np.array([object()] * 6), iter([1]),
+    np.zeros((6, 3, 8, 8), np.uint8), np.zeros((6, 8, 8, 3), np.uint8), pd.Series([0, None] * 3),
+    pd.Series([0, None] * 3, dtype="Int64"), pd.DataFrame({"a": list("abcabc")}),
+    np.zeros(6, "datetime64[s]"), Split(torch.zeros(6, 4), None), torch.zeros(6, 4, device="meta"),
+]  # fmt: skip
+
+
+@settings(max_examples=1500)
+@given(x=st.sampled_from(ODD), y=st.sampled_from(ODD), other=st.data())
+def test_anything_is_a_result_or_an_error_of_ours(x, y, other):
+    """What is raised comes from a line of ours that raises."""
+    more = {
+        "classes": st.sampled_from([None, 3, *ODD]),
+        "task": st.sampled_from([None, Classification(), Regression(), MultiLabel(), 3]),
+        "mean": st.sampled_from([(), *ODD]),
+        "dtype": st.sampled_from([None, torch.float64, *ODD]),
+        "validation": st.sampled_from([None, (X, Y), *ODD]),
+    }
+    chosen = other.draw(st.fixed_dictionaries({}, optional=more))
+    try:
+        assert isinstance(make(x, y, **chosen), Data)
+    except (ValueError, TypeError) as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        assert "kdtutor" in last.filename and "raise " in (last.line or ""), (last, error)

@@ -339,7 +339,7 @@ def test_classes_that_the_dataset_names():
         (lambda: data(ROWS, steps_per_epoch=2.5), "steps_per_epoch=2.5"),
         (lambda: data(ROWS, classes=None), "does not name its classes: say them"),
         (lambda: data(ROWS, mean=(0.5,)), r"mean=\(0.5,\) and std=\(\): expected as many"),
-        (lambda: data(ROWS, classes="cat"), "classes='cat': expected names"),
+        (lambda: data(ROWS, classes="cat"), "classes='cat': expected the names"),
         (
             lambda: data(DataLoader(ROWS, 4, num_workers=1, in_order=False)),
             "in_order=False lets batches arrive as workers finish",
@@ -355,7 +355,7 @@ def test_what_is_no_loader(make, message):
     "made, settings, message",
     [
         ((X[:4],), {}, "loaders: the train batch is a tuple of 1; expected .*task=NoLabels"),
-        (X[:4], {}, "batch is a Tensor of 4; expected"),
+        (X[:4], {}, "batch is a Tensor; expected"),
         (
             {"image": X[:4], "kind": Y[:4]},
             {},
