@@ -68,7 +68,7 @@ def _wrapped(function, about):
             raise kind(sentence(function, about, args, kwargs, error)) from error
 
     # Among the names of the function's own module, for doctest looks there whose a function is.
-    code, names = run.__code__, function.__globals__
+    code, names = run.__code__, inspect.unwrap(function).__globals__
     made = FunctionType(code, names, function.__name__, None, run.__closure__)
     return update_wrapper(made, function)
 

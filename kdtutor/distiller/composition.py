@@ -8,7 +8,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from ..datasets import Batch, Split
-from ..errors import check_weights
+from ..errors import check_weights, explained
 from ..teacher import Teacher
 from .distiller import Distiller
 from .offline import Offline, label_term
@@ -17,6 +17,7 @@ from .shared import SharedRuns
 from .stages import Player, Stage, Terms
 
 
+@explained
 class Composition(Distiller):
     """L = ce_weight * the label loss + sum over methods of weight * (its terms without its own
     label term).

@@ -5,9 +5,11 @@ from torch import nn
 from ..datasets import Batch
 from ..distiller import Distiller, Terms
 from ..distiller.trial import check_answers
+from ..errors import explained
 from ..taps import Example
 
 
+@explained
 class CrossEntropy(Distiller):
     """The student learns from the labels alone: L = the task's label loss, for classes
     CE(softmax(z_s), y), the mean over the batch.

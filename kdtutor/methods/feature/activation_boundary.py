@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ...datasets import Batch
 from ...distiller import Layers, Offline, Outputs, Player, Stage, check_weight, label_term
 from ...distiller.tensors import NORMS, check_features, pointwise, precise, same_size
-from ...errors import check_same_shape, check_variant
+from ...errors import check_same_shape, check_variant, explained
 from ...softening import distillation_kl
 from ...taps import eval_mode
 from ...taps.default_layers import before_relu, levels, parameters_before
@@ -22,6 +22,7 @@ from ...teacher import Teacher
 CODE = 3 / 1000  # the factor of the authors' code
 
 
+@explained
 def activation_boundary_loss(
     student: Tensor, teacher: Tensor, margin: float = 1.0, variant: str = "paper"
 ) -> Tensor:
@@ -63,6 +64,7 @@ def activation_boundary_loss(
     return missing.square().sum() / len(student) * (CODE if check_variant(variant) == "code" else 1)
 
 
+@explained
 class ActivationBoundary(Offline):
     """Two stages: the student learns where the teacher's neurons fire, then the task.
 

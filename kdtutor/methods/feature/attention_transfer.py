@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from ...distiller import Layers, Offline, Outputs, check_weight, label_term
 from ...distiller.autograd import HandMade, directions
 from ...distiller.tensors import check_features, check_maps, pointwise, precise, readable, same_size
-from ...errors import check_same_shape, check_variant, unknown
+from ...errors import check_same_shape, check_variant, explained, unknown
 from ...teacher import Teacher
 
 KINDS = ("sum", "max")
 
 
+@explained
 def attention_map(features: Tensor, kind: str = "sum", p: float = 2) -> Tensor:
     """Where a layer responds, not normalised.
 
@@ -111,6 +112,7 @@ def _normalised(values: Tensor) -> Tensor:
     return directions(_tamed(precise(values).flatten(1)))
 
 
+@explained
 def attention_loss(
     student: Tensor, teacher: Tensor, p: float = 2, variant: str = "paper", kind: str = "sum"
 ) -> Tensor:
@@ -155,6 +157,7 @@ def attention_loss(
     )
 
 
+@explained
 def full_activation_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """``attention_loss`` without the map: what is lost and won by aggregating.
 
@@ -183,6 +186,7 @@ def full_activation_loss(student: Tensor, teacher: Tensor) -> Tensor:
     ).mean()
 
 
+@explained
 def gradient_attention_loss(student_grad: Tensor, teacher_grad: Tensor) -> Tensor:
     """How far the student's input gradients are from the teacher's.
 
@@ -214,6 +218,7 @@ def gradient_attention_loss(student_grad: Tensor, teacher_grad: Tensor) -> Tenso
     )
 
 
+@explained
 class AttentionTransfer(Offline):
     """The student learns to look where the teacher looks.
 
@@ -279,6 +284,7 @@ class AttentionTransfer(Offline):
         return label_term(outputs, self.ce_weight) | {"at": factor * total}
 
 
+@explained
 class FullActivationTransfer(Offline):
     """The paper's F-ActT: full activations instead of maps.
 
@@ -342,6 +348,7 @@ def _connector(student: Tensor, teacher: Tensor) -> nn.Module:
     return nn.Identity() if a == b else pointwise(a, b, student.ndim - 2).to(student)
 
 
+@explained
 class GradientAttentionTransfer(Offline):
     """The student learns to which pixels the teacher's loss is sensitive.
 

@@ -14,12 +14,13 @@ from ...datasets import Batch
 from ...distiller import Layers, Offline, Outputs, Player, Stage, check_weight, label_term
 from ...distiller.autograd import squared_distance
 from ...distiller.tensors import CONVOLUTIONS, NORMS, check_features, same_size
-from ...errors import check_same_shape, check_temperature, check_variant
+from ...errors import check_same_shape, check_temperature, check_variant, explained
 from ...softening import distillation_kl
 from ...taps.default_layers import levels, nonlinearity, parameters_before
 from ...teacher import Teacher
 
 
+@explained
 def hint_loss(guided: Tensor, hint: Tensor, variant: str = "paper") -> Tensor:
     """How far the regressed student features are from the teacher's.
 
@@ -108,6 +109,7 @@ class Regressor(nn.Sequential):
         )
 
 
+@explained
 class FitNet(Offline):
     """Two stages: the lower half learns to predict a teacher's layer, then the whole student.
 

@@ -13,11 +13,12 @@ from ...datasets import Batch
 from ...distiller import Layers, Offline, Outputs, Player, Stage, check_weight, label_term
 from ...distiller.autograd import HandMade
 from ...distiller.tensors import check_features, check_maps, full_precision, precise, same_size
-from ...errors import check_same_device, check_same_shape, check_variant
+from ...errors import check_same_device, check_same_shape, check_variant, explained
 from ...taps.default_layers import levels, parameters_before
 from ...teacher import Teacher
 
 
+@explained
 @full_precision
 def fsp_matrix(first: Tensor, second: Tensor) -> Tensor:
     """How the channels of two layers go together.
@@ -73,6 +74,7 @@ class _Gram(HandMade):
         return second @ gradient.mT, first @ gradient  # G = F1^T F2
 
 
+@explained
 def fsp_loss(
     student_pair: tuple[Tensor, Tensor], teacher_pair: tuple[Tensor, Tensor], variant: str = "paper"
 ) -> Tensor:
@@ -108,6 +110,7 @@ def fsp_loss(
     return squares.mean() if check_variant(variant) == "code" else squares.sum((1, 2)).mean()
 
 
+@explained
 class FSP(Offline):
     """Two stages: the student learns the teacher's flow, then the task.
 

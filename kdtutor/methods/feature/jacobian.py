@@ -8,13 +8,14 @@ from torch import Tensor, nn
 
 from ...distiller import Layers, Offline, Outputs, check_weight, label_term
 from ...distiller.tensors import check_features
-from ...errors import check_same_shape, check_variant
+from ...errors import check_same_shape, check_variant, explained
 from ...taps.default_layers import levels
 from ...tasks.task import class_labels
 from ...teacher import Teacher
 from .attention_transfer import _normalised, attention_loss, attention_map
 
 
+@explained
 def jacobian_loss(
     student_jacobian: Tensor, teacher_jacobian: Tensor, variant: str = "paper"
 ) -> Tensor:
@@ -49,6 +50,7 @@ def jacobian_loss(
     return squares.mean() if check_variant(variant) == "code" else squares.sum(1).mean()
 
 
+@explained
 def strongest_attention(features: Tensor) -> Tensor:
     """The largest value of the attention map sum_c A_c^2.
 
@@ -71,6 +73,7 @@ def strongest_attention(features: Tensor) -> Tensor:
     return attention_map(features).flatten(1).amax(1)
 
 
+@explained
 class JacobianMatching(Offline):
     """The student learns how the teacher's attention, or its answer, changes with the pixels.
 

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from ...datasets import Batch
 from ...distiller import Distiller, Player, Stage, check_batch, check_classes
 from ...distiller.trial import check_answers
-from ...errors import check_variant, check_weights
+from ...errors import check_variant, check_weights, explained
 from ...softening import distillation_kl
 from ...taps import Example
 from ...taps.written_down import check_learns
 
 
+@explained
 def mutual_loss(
     logits: Tensor, peers: Sequence[Tensor], variant: str = "paper", axis: int | None = None
 ) -> Tensor:
@@ -53,6 +54,7 @@ def mutual_loss(
     return total if check_variant(variant) == "code" else total / len(peers)
 
 
+@explained
 class DML(Distiller):
     """Several untrained networks learn together, each from the labels and from its peers.
 

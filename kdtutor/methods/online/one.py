@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ...datasets import Batch
 from ...distiller import Distiller, check_batch, check_weight
 from ...distiller.tensors import check_features, precise
-from ...errors import check_same_device, check_temperature, check_variant
+from ...errors import check_same_device, check_temperature, check_variant, explained
 from ...models.common import initialise
 from ...softening import distillation_kl
 from ...taps import Taps, cut, eval_mode, example_input
@@ -26,6 +26,7 @@ from ...taps.examples import CannotRun, attempt
 from ...taps.layout import channels_last, check_feature
 
 
+@explained
 def gated_logits(branch_logits: Tensor, gate: Tensor) -> Tensor:
     """The native ensemble: z_e = sum_i g_i z_i.
 
@@ -57,6 +58,7 @@ def gated_logits(branch_logits: Tensor, gate: Tensor) -> Tensor:
     return (gate.T.reshape(*gate.T.shape, *[1] * (branch_logits.ndim - 2)) * branch_logits).sum(0)
 
 
+@explained
 class ONE(Distiller):
     """An ensemble of branches on one trunk teaches each of them while all train.
 
@@ -165,6 +167,7 @@ class ONE(Distiller):
         }
 
 
+@explained
 def default_split(net: nn.Module) -> str:
     """Where a network's branches part unless one says it: behind the last but one of its stages.
 

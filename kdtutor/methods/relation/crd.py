@@ -16,7 +16,7 @@ from ...datasets.batch import sent
 from ...distiller import Layers, Offline, Outputs, check_weight, label_term
 from ...distiller.processes import gathered, mean
 from ...distiller.tensors import full_precision, precise, readable
-from ...errors import check_temperature, unknown
+from ...errors import check_temperature, explained, unknown
 from ...taps.default_layers import embedding
 from ...tasks.task import class_labels
 from ...teacher import Teacher
@@ -24,6 +24,7 @@ from ...teacher import Teacher
 MODES = ("exact", "relax")
 
 
+@explained
 def contrast_loss(
     positive: Tensor,
     negative: Tensor,
@@ -66,6 +67,7 @@ def contrast_loss(
     return (rejected - (positive / (positive + noise + tiny)).log()).mean()
 
 
+@explained
 def draw_negatives(
     labels: Tensor, y: Tensor, k: int, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -127,6 +129,7 @@ def _order(labels: Tensor, generator: torch.Generator | None = None) -> Tensor:
     return torch.randperm(len(labels), generator=generator, device=device).to(labels.device)
 
 
+@explained
 class CRD(Offline):
     """The student's embedding should pick out the teacher's of the same image among many others.
 

@@ -11,7 +11,7 @@ from ...datasets import Batch
 from ...distiller import Layers, Offline, Outputs, check_weight, label_term
 from ...distiller.autograd import HandMade, directions, gram, unit_vectors, unit_vectors_backward
 from ...distiller.tensors import check_features, check_relations, full_precision, precise, rescaled
-from ...errors import check_variant, check_weights
+from ...errors import check_variant, check_weights, explained
 from ...taps.default_layers import embedding
 from ...teacher import Teacher
 
@@ -20,6 +20,7 @@ from ...teacher import Teacher
 BLOCK = 2**20
 
 
+@explained
 def pair_distances(x: Tensor) -> Tensor:
     """psi_D: the distances of all pairs over their mean; scale drops out.
 
@@ -76,6 +77,7 @@ class _Distances(HandMade):
         return _Distances.apply(x.movedim(in_dims[0], 0)), 0
 
 
+@explained
 def distance_loss(student: Tensor, teacher: Tensor, variant: str = "paper") -> Tensor:
     """RKD-D: how far the student's distances are from the teacher's.
 
@@ -109,6 +111,7 @@ def distance_loss(student: Tensor, teacher: Tensor, variant: str = "paper") -> T
     return total / (b * b if check_variant(variant) == "code" else b * (b - 1))
 
 
+@explained
 def triplet_angles(x: Tensor, vertices: slice | Tensor = slice(None)) -> Tensor:
     """psi_A: cosines of the angles at vertex i between x_j - x_i and x_k - x_i.
 
@@ -211,6 +214,7 @@ def _by_edges(clamped: Tensor, edges: Tensor, inverse: Tensor) -> Tensor:
     return unit_vectors_backward(2 * (clamped @ edges), edges, inverse)
 
 
+@explained
 def angle_loss(student: Tensor, teacher: Tensor, variant: str = "paper") -> Tensor:
     """RKD-A: how far the student's angles are from the teacher's.
 
@@ -261,6 +265,7 @@ def angle_loss(student: Tensor, teacher: Tensor, variant: str = "paper") -> Tens
     return total / (b**3 if variant == "code" else b * (b - 1) * (b - 2))
 
 
+@explained
 class RKD(Offline):
     """The student keeps the distances and angles that the teacher sees among a batch's examples.
 

@@ -8,10 +8,12 @@ from torch import Tensor, nn
 from ...distiller import Layers, Offline, Outputs, check_weight, label_term
 from ...distiller.autograd import directions, gram
 from ...distiller.tensors import check_features, check_relations, precise, rescaled, rows
+from ...errors import explained
 from ...taps.default_layers import levels
 from ...teacher import Teacher
 
 
+@explained
 def similarity_matrix(features: Tensor) -> Tensor:
     """How similar the examples of a batch are to each other.
 
@@ -36,6 +38,7 @@ def similarity_matrix(features: Tensor) -> Tensor:
     return directions(gram(features))
 
 
+@explained
 def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """How far the student's similarities are from the teacher's.
 
@@ -65,6 +68,7 @@ def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return (similarity_matrix(student) - similarity_matrix(teacher.detach())).square().mean()
 
 
+@explained
 class SimilarityPreserving(Offline):
     """What the teacher finds similar should be similar for the student.
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ...distiller import Offline, Outputs, check_weight, label_term
 from ...distiller.tensors import precise, readable
-from ...errors import check_temperature
+from ...errors import check_temperature, explained
 from ...softening import distillation_kl, soften
 from ...taps import call, input_gradient
 from ...taps.inputs import check_pixels
@@ -20,6 +20,7 @@ from ...teacher import Teacher
 Bounds = tuple[float, float] | None
 
 
+@explained
 def boundary_samples(
     teacher: Teacher | nn.Module,
     x: Tensor,
@@ -118,6 +119,7 @@ def _walk(net, x, base, target, asked, steps, step_size, overshoot, bounds) -> T
     return x
 
 
+@explained
 def base_samples(
     student_logits: Tensor, teacher_logits: Tensor, y: Tensor, most: int = 64
 ) -> Tensor:
@@ -149,6 +151,7 @@ def base_samples(
     return right[difference[right].topk(most).indices]
 
 
+@explained
 def target_classes(teacher_logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """A class for each image other than the teacher's answer.
 
@@ -169,6 +172,7 @@ def target_classes(teacher_logits: Tensor, generator: torch.Generator | None = N
     return torch.multinomial(soften(logits), 1, generator=generator)[:, 0]
 
 
+@explained
 class BSS(Offline):
     """The student learns the teacher's answer at images just across its boundary, too.
 

@@ -8,12 +8,13 @@ soft targets alone (``ce_weight=0``) at T = 20."""
 from torch import nn
 
 from ...distiller import Offline, Outputs, label_term
-from ...errors import check_temperature
+from ...errors import check_temperature, explained
 from ...softening import distillation_kl
 from ...taps import Example
 from ...teacher import Teacher
 
 
+@explained
 class Hinton(Offline):
     """The student learns from the teacher's softened answer and, with less weight, from the label.
 

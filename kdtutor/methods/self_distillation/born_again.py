@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...distiller import Distiller, Offline, Outputs, label_term
-from ...errors import check_same_shape
+from ...errors import check_same_shape, explained
 from ...softening import distillation_kl, soften
 from ...taps import Example
 from ...tasks.task import class_labels
@@ -22,6 +22,7 @@ from ...teacher import Teacher
 from ..baseline import CrossEntropy
 
 
+@explained
 def cwtm_weights(teacher_logits: Tensor) -> Tensor:
     """How much each example of a batch counts.
 
@@ -46,6 +47,7 @@ def cwtm_weights(teacher_logits: Tensor) -> Tensor:
     return confidence / confidence.sum()
 
 
+@explained
 def cwtm_loss(student_logits: Tensor, teacher_logits: Tensor, y: Tensor) -> Tensor:
     """Confidence weighted by teacher max: sum_s w_s CE(softmax(z_s), y_s).
 
@@ -80,6 +82,7 @@ def cwtm_loss(student_logits: Tensor, teacher_logits: Tensor, y: Tensor) -> Tens
     return (cwtm_weights(teacher_logits) * each).sum()
 
 
+@explained
 def permute_dark_knowledge(
     teacher_probs: Tensor, generator: torch.Generator | None = None, keys: Tensor | None = None
 ) -> Tensor:
@@ -129,6 +132,7 @@ def permute_dark_knowledge(
     return teacher_probs.scatter(1, places, teacher_probs.gather(1, shuffled))
 
 
+@explained
 def persistent_keys(index: Tensor, classes: int, seed: int = 0) -> Tensor:
     """Keys for ``permute_dark_knowledge`` that depend on the example's index alone.
 
@@ -163,6 +167,7 @@ def persistent_keys(index: Tensor, classes: int, seed: int = 0) -> Tensor:
     return ((z ^ ((z >> 31) & ((1 << 33) - 1))) & ((1 << 24) - 1)).float() / (1 << 24)
 
 
+@explained
 def dkpp_loss(
     student_logits: Tensor,
     teacher_logits: Tensor,
@@ -206,6 +211,7 @@ def dkpp_loss(
     return -(targets * F.log_softmax(student_logits, -1).clamp_min(-1e30)).sum(-1).mean()
 
 
+@explained
 class BornAgain(Offline):
     """A student of the teacher's own architecture learns the teacher's unsoftened answers.
 
@@ -254,6 +260,7 @@ class BornAgain(Offline):
         }
 
 
+@explained
 class CWTM(Offline):
     """The labels, where a sure teacher makes an example count more: L = ``cwtm_loss``.
 
@@ -289,6 +296,7 @@ class CWTM(Offline):
         return {"cwtm": cwtm_loss(outputs.student_logits, outputs.teacher_logits(), y)}
 
 
+@explained
 class DKPP(Offline):
     """The teacher's answer with its wrong answers shuffled, no labels: L = ``dkpp_loss``.
 
@@ -339,6 +347,7 @@ class DKPP(Offline):
         return {"dkpp": dkpp_loss(outputs.student_logits, logits, keys=keys)}
 
 
+@explained
 def generations(
     make_student: Callable[[], nn.Module],
     count: int = 3,
