@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
 _RAISE = dis.opmap["RAISE_VARARGS"]
-_LIBRARIES = ("torch", "torchvision", "numpy", "pandas", "scipy")
+_LIBRARIES = ("torch", "torchvision", "numpy", "pandas", "scipy", "sklearn", "safetensors")
 
 
 def explained(function: F) -> F:
@@ -75,7 +75,9 @@ def _wrapped(function, about):
 
 def _raised(error: Exception) -> bool:
     """Did somebody say this on purpose: by ``raise``, and not inside a library?"""
-    if type(error).__name__ == "OutOfMemoryError" or error.__traceback__ is None:
+    # What lacks outside the call is no bad input: a file, a package, memory.
+    outside = isinstance(error, (OSError, ImportError, MemoryError, Warning))
+    if outside or type(error).__name__ == "OutOfMemoryError" or error.__traceback__ is None:
         return True
     last, depth = error.__traceback__, 0
     while last.tb_next is not None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..datasets import Data, with_imbalance, with_label_noise
+from ..errors import explained
 from ..runs import short_hash
 from ..teacher import Teacher
 from .choice import MethodChoice, dataset, dataset_digest, dataset_name, network, network_name
@@ -102,6 +103,7 @@ class Cell:
         return self.objects["method"].build(make, teacher)
 
 
+@explained
 @dataclass(frozen=True, kw_only=True)
 class Grid:
     """Method x student x label noise x imbalance x teacher's labels x seed, on one dataset.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..display.progress import bar
-from ..errors import unknown
+from ..errors import explained, unknown
 from ..training.memory import keep_freed_memory
 from .cells import check_grid, gather, spread
 from .features import Layer, check_features, check_settings, clean_features, ready, still
@@ -25,6 +25,7 @@ REFINE = 10  # real steps that a first-order start leaves before the target
 LOOK = 4  # steps between two looks at who has passed the target, on a GPU: a look makes it wait
 
 
+@explained
 def entropy_map(
     net: nn.Module,
     images: Tensor,

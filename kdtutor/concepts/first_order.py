@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..display.progress import bar
-from ..errors import unknown
+from ..errors import explained, unknown
 from .cells import check_grid, gather
 from .features import Layer, check_features, check_settings, ready, still
 from .maps import HALF_LOG_2PIE, EntropyMaps, entropy, report
@@ -21,6 +21,7 @@ BOUNDS = (1e-3, 1.0)  # of sigma, as in the authors' code
 STEPS = 80  # halvings that locate a crossing: of any range here to the last digit of a double
 
 
+@explained
 def sensitivity(
     net: nn.Module,
     images: Tensor,
@@ -200,6 +201,7 @@ def _crossing(rising, target: float, low: Tensor, high: Tensor) -> Tensor:
     return (low + high) / 2
 
 
+@explained
 def first_order_map(
     net: nn.Module,
     images: Tensor,

@@ -11,11 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import explained
+
 HALF_LOG_2PIE = 0.5 * math.log(2 * math.pi * math.e)
 TOLERANCE = 0.05  # nats; a quarter of the paper's threshold b
 PER_IMAGE = ("sigma", "feature_scale", "steps", "agreement")  # fields with a row per image
 
 
+@explained
 def entropy(sigma: Tensor) -> Tensor:
     """The entropy of N(x_i, sigma_i^2), elementwise: H_i = log sigma_i + 1/2 log(2 pi e).
 
@@ -32,6 +35,7 @@ def entropy(sigma: Tensor) -> Tensor:
     return sigma.log() + HALF_LOG_2PIE
 
 
+@explained
 @dataclass(frozen=True, eq=False)
 class EntropyMaps:
     """Maps of N images for one layer of one network.
@@ -161,6 +165,7 @@ class EntropyMaps:
         return replace(first, **all_of_them)
 
 
+@explained
 def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
     """Spearman's rank correlation of each row; ties share their mean rank.
 

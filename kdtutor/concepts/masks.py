@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..errors import explained
 from .cells import check_grid, gather
 
 
+@explained
 @dataclass(frozen=True, eq=False)
 class Foreground:
     """Which cells of N images are foreground.
@@ -34,6 +36,7 @@ class Foreground:
         return Foreground(self.cells[torch.as_tensor(rows)], self.source)
 
 
+@explained
 def foreground(
     masks, grid: int = 16, share: float = 0.5, source: str = "given masks"
 ) -> Foreground:
@@ -85,6 +88,7 @@ def foreground(
     return Foreground(inside >= share * pixels - 1e-9, source)
 
 
+@explained
 def central_box(n: int, grid: int = 16) -> Foreground:
     """The authors' stand-in where a dataset has no masks: the cells in the middle.
 

@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 
 from ..datasets.scenes import DECISIVE
+from ..errors import explained
 from .masks import Foreground, foreground
 
 
+@explained
 def part_cells(part_mask: Tensor, grid: int = 16, parts=DECISIVE, share: float = 0.5) -> Foreground:
     """Cells of which at least a share belongs to one of some parts.
 
@@ -32,6 +34,7 @@ def part_cells(part_mask: Tensor, grid: int = 16, parts=DECISIVE, share: float =
     return foreground(inside, grid, share, f"cells of the parts {', '.join(map(str, parts))}")
 
 
+@explained
 def precision_recall(found: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     """Of each image: the share of found cells that are wanted, and of wanted cells that are found.
 
@@ -52,6 +55,7 @@ def precision_recall(found: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     return both / found.sum((1, 2)), both / wanted.sum((1, 2))
 
 
+@explained
 def top_cells(score: Tensor, count: Tensor) -> Tensor:
     """The cells of each image with the highest score; ties go to the first cell.
 
@@ -71,6 +75,7 @@ def top_cells(score: Tensor, count: Tensor) -> Tensor:
     return (rank < count[:, None]).view_as(score)
 
 
+@explained
 def average_precision(score: Tensor, wanted: Tensor) -> Tensor:
     """The mean precision at each wanted cell when cells are taken in the order of their score.
 

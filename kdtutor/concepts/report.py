@@ -6,11 +6,14 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from ..errors import explained
+
 # Each metric and the sign of the paper's claim: does distillation raise (+1) or lower (-1) it?
 METRICS = {"n_fg": +1, "n_bg": -1, "lambda": +1, "d_mean": -1, "d_std": -1, "rho": +1}
 HYPOTHESES = {"n_fg": 1, "n_bg": 1, "lambda": 1, "d_mean": 2, "d_std": 2, "rho": 3}
 
 
+@explained
 @dataclass(frozen=True, eq=False)
 class ConceptReport:
     """What ``concept_metrics`` found.
@@ -103,6 +106,7 @@ class ConceptReport:
         )
 
 
+@explained
 def compare_reports(distilled: ConceptReport, baseline: ConceptReport):
     """Two networks side by side.
 

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from ..display.progress import bar
-from ..errors import check_variant
+from ..errors import check_variant, explained
 from ..runs import load_weights
 from .entropy import entropy_map
 from .maps import EntropyMaps
 
 
+@explained
 @dataclass(frozen=True, eq=False)
 class Trajectory:
     """What a layer knew of the same images, checkpoint by checkpoint.
@@ -39,6 +40,7 @@ class Trajectory:
         return torch.stack([m.entropy for m in self.maps])
 
 
+@explained
 def checkpoints(run_dir) -> dict[int, Path]:
     """The weights that ``fit(…, run_dir=…, snapshots=…)`` kept.
 
@@ -72,6 +74,7 @@ def checkpoints(run_dir) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
+@explained
 def trajectory(
     net: nn.Module,
     weights,
@@ -135,6 +138,7 @@ def trajectory(
     return Trajectory(epochs, maps)
 
 
+@explained
 def weight_distance(history, epochs: Sequence[int], variant: str = "paper") -> list[float]:
     """How far the weights had come: sum over k of ||w_k - w_(k-1)|| / ||w_0||, k epochs.
 

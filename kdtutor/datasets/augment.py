@@ -14,9 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..errors import explained
 from .batch import sent
 
 
+@explained
 @dataclass(frozen=True)
 class CropFlip:
     """Pads, crops back to the first size at one of (2·pad + 1)² places, mirrors half of the images.
@@ -208,6 +210,7 @@ class CropFlip:
         return images
 
 
+@explained
 def Jitter(pixels: int = 2) -> CropFlip:
     """Shifts the image by up to ``pixels`` in any direction and fills with black.
 
@@ -224,6 +227,7 @@ def Jitter(pixels: int = 2) -> CropFlip:
     return CropFlip(pad=pixels, flip=False)
 
 
+@explained
 def Flip() -> CropFlip:
     """Mirrors half of the images left to right.
 
@@ -247,6 +251,7 @@ class PerImage:
         return torch.stack([self.transform(image) for image in images])
 
 
+@explained
 def per_image(transform: Callable) -> PerImage:
     """An augmentation that calls a transform once for each image of a batch.
 

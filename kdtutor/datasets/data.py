@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import explained
 from ..tasks import Classification, Task
 from .batch import Batch, digest, leaves, sent, tree_map
 from .convert import as_inputs, as_labels, check_task, class_names
@@ -22,6 +23,7 @@ from .split import Split, class_indices, held_out, stratified
 __all__ = ["Batch", "Data", "Split", "digest", "leaves", "tree_map"]
 
 
+@explained
 @dataclass(frozen=True, eq=False)
 class Data:
     """A dataset: its splits, class names, task, the augmentation of training batches and the

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import explained
 from ..tasks import NoLabels, Task
 from .batch import Batch, sent, tree_map
 from .pixels import inputs
@@ -39,6 +40,7 @@ class Generated:
         return self.steps
 
 
+@explained
 @dataclass(frozen=True, eq=False)
 class GeneratedData(Rowless):
     """A dataset without rows: every training batch is made when it is needed.

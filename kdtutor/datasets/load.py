@@ -11,7 +11,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..errors import unknown
+from ..errors import explained, unknown
 from .data import Data
 from .digits import digits
 from .folders import image_folder
@@ -27,6 +27,7 @@ OWN = (
 )
 
 
+@explained
 def names() -> list[str]:
     """The names that ``load`` knows without any files of your own.
 
@@ -40,6 +41,7 @@ def names() -> list[str]:
     return [*EMBEDDED, *PUBLISHED]
 
 
+@explained
 def load(name_or_path: str | Path, root: str | Path = "data", **options) -> Data:
     """A dataset by its name, or your own images by the path of their folder.
 
@@ -150,6 +152,7 @@ def fetch(name: str, root: str | Path = "data") -> Path | None:
     )
 
 
+@explained
 def available(root: str | Path = "data") -> dict[str, tuple[bool, str]]:
     """What is here: each name, and each image folder in ``root``.
 

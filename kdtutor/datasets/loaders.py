@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ..errors import explained
 from ..tasks import Classification, Task
 from .batch import Batch, leaves, sent, tree_map
 from .convert import check_task, class_names
@@ -19,6 +20,7 @@ from .split import Split
 from .stream import Stream
 
 
+@explained
 @dataclass(frozen=True, eq=False)
 class LoaderData(Rowless):
     """What ``from_loaders`` returns; it stands where a ``Data`` stands in ``fit`` and ``evaluate``.
@@ -144,6 +146,7 @@ class LoaderData(Rowless):
         return [own]
 
 
+@explained
 def from_loaders(
     train,
     test=None,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..errors import explained
 from ..tasks import Classification, Task
 from ..tasks.task import described, is_integer
 from .augment import per_image
@@ -34,6 +35,7 @@ class WithLabels:
         return made[0], made[1]
 
 
+@explained
 def with_labels(function: Callable) -> WithLabels:
     """An augmentation of a whole batch and its labels together, such as a mixup of your own.
 

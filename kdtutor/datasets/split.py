@@ -7,10 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import explained
 from ..tasks.task import described, is_integer
 from .batch import digest, leaves, sent, tree_map
 
 
+@explained
 @dataclass(frozen=True, eq=False)
 class Split:
     """The examples of one part of a dataset (train or test).

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..errors import explained
 from ..taps import logits_of
 from ..taps.examples import stated_shape
 from .eyes import (
@@ -23,6 +24,7 @@ from .eyes import (
 _NUMBERS = ("mean", "std", "data_mean", "data_std")
 
 
+@explained
 def adapt(
     net: nn.Module,
     *,

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from ..errors import unknown
+from ..errors import explained, unknown
 from .cifar_resnet import CifarResNet, cifar_resnet
 from .common import SIZE, check_counts
 from .densenet import DenseNet, densenet
@@ -55,6 +55,7 @@ FORMS = (
 )
 
 
+@explained
 def build(
     name: str,
     classes: int = 10,

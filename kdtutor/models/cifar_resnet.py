@@ -8,6 +8,7 @@ in most public distillation code; the paper's own CIFAR nets pad with zeros."""
 
 from torch import nn
 
+from ..errors import explained
 from .common import (
     SIZE,
     GlobalAveragePool,
@@ -83,6 +84,7 @@ def _stage(blocks: int, inputs: int, outputs: int, stride: int) -> nn.Sequential
     )
 
 
+@explained
 def cifar_resnet(
     depth: int, classes: int = 10, width: int = 1, channels: int = 3, stem: int | None = None
 ) -> CifarResNet:

@@ -16,6 +16,7 @@ text once writes 106-33."""
 import torch
 from torch import nn
 
+from ..errors import explained
 from .common import SIZE, GlobalAveragePool, check_counts, check_rates, conv1x1, conv3x3, initialise
 
 
@@ -125,6 +126,7 @@ def _block(layers: int, inputs: int, growth: int, dropout: float) -> nn.Sequenti
     return nn.Sequential(*(DenseLayer(inputs + i * growth, growth, dropout) for i in range(layers)))
 
 
+@explained
 def densenet(
     depth: int,
     growth: int,

@@ -12,9 +12,11 @@ from numbers import Integral, Real
 
 from torch import Tensor, nn
 
+from ..errors import explained
 from .common import check_counts, check_rates, initialise
 
 
+@explained
 def constrain_(module: nn.Module, max_norm: float) -> nn.Module:
     """Scales down, in place, the incoming weights of every unit whose L2 norm exceeds ``max_norm``.
 
@@ -109,6 +111,7 @@ class MLP(nn.Module):
         return x
 
 
+@explained
 def mlp(
     hidden: int | Sequence[int] = (800, 800),
     classes: int = 10,

@@ -13,11 +13,13 @@ from typing import Any
 
 from torch import nn
 
+from ..errors import explained
 from .common import SIZE, check_counts, check_rates, initialise
 
 POOLED = 8  # three poolings halve each side
 
 
+@explained
 def alexnet(
     classes: int = 10,
     channels: int = 3,
@@ -67,6 +69,7 @@ def alexnet(
     )
 
 
+@explained
 def vgg(
     blocks: Sequence[int] = (1, 1, 2),
     classes: int = 10,

@@ -7,6 +7,7 @@ the two convolutions of a block (the paper: 0.3 on CIFAR)."""
 
 from torch import nn
 
+from ..errors import explained
 from .common import (
     SIZE,
     GlobalAveragePool,
@@ -82,6 +83,7 @@ def _stage(blocks: int, inputs: int, outputs: int, stride: int, dropout: float) 
     )
 
 
+@explained
 def wrn(
     depth: int, width: int, classes: int = 10, dropout: float = 0.0, channels: int = 3
 ) -> WideResNet:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
+from ..errors import explained
 from .examples import Example, example_input
 from .logits import call
 from .modes import eval_mode
@@ -21,6 +22,7 @@ from .steps import NotTraceable, forward_steps
 from .wrapped import inside, module_at
 
 
+@explained
 def cut(
     net: nn.Module, layer: str, example: Example = None, copy: bool = False
 ) -> tuple["Half", "Half"]:

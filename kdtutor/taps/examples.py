@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..errors import explained
 from .wrapped import inside
 
 # A small batch of a network's inputs: a tensor, or a mapping of its arguments' names to tensors.
@@ -130,6 +131,7 @@ def stated_shape(net: nn.Module) -> tuple[int, ...] | None:
     return None if shape is None else tuple(shape)
 
 
+@explained
 def example_input(net: nn.Module, example: Example = None, random: bool = False) -> Any:
     """An input for a dry run, on the network's device.
 

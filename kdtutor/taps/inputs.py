@@ -6,12 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..errors import explained
 from .examples import Example, for_network, trial
 from .logits import logits_of
 from .modes import eval_mode
 from .read import Taps
 
 
+@explained
 def input_gradient(
     net: nn.Module,
     x: Tensor,
@@ -106,6 +108,7 @@ def check_pixels(x: Any, who: str) -> None:
     )
 
 
+@explained
 def shapes(
     net: nn.Module, paths: Sequence[str], example: Example = None
 ) -> dict[str, tuple[int, ...]]:

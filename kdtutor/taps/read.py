@@ -20,7 +20,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from ..errors import unknown
+from ..errors import explained, unknown
 from .attention import SIDES, check_attention, watch
 from .logits import call
 from .modes import eval_mode, unpacked_attention
@@ -38,6 +38,7 @@ class _Read(Exception):
 _overwritten: WeakKeyDictionary[nn.Module, dict] = WeakKeyDictionary()
 
 
+@explained
 class Taps:
     """Reads named layers of a network while it runs.
 
@@ -191,6 +192,7 @@ class Taps:
         return output, features, any(value._version != version for value, version in originals)
 
 
+@explained
 def layers(net: nn.Module) -> list[str]:
     """All module paths of a network, in the order of definition.
 
@@ -208,6 +210,7 @@ def layers(net: nn.Module) -> list[str]:
     return [name for name in modules_by_path(net) if name]
 
 
+@explained
 def check_same_features(
     student_layer: str, student: Tensor, teacher_layer: str, teacher: Tensor
 ) -> None:

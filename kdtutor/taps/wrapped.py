@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..errors import explained
+
 
 def inside(net: nn.Module) -> str:
     """The name under which a wrapper holds the network that it runs.
@@ -32,6 +34,7 @@ def inside(net: nn.Module) -> str:
     return "module" if isinstance(net, kin) else getattr(type(net), "wraps", "")
 
 
+@explained
 def unwrapped(net: nn.Module) -> nn.Module:
     """The network inside all wrappers.
 

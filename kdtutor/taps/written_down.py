@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from ..errors import explained
 from .wrapped import unwrapped
 
 # torch's functions that do something else in training, and the place of the argument that says so.
@@ -155,6 +156,7 @@ def check_learns(net: nn.Module, who: str = "student") -> None:
             )
 
 
+@explained
 def to_eval(net: nn.Module) -> nn.Module:
     """The network in eval mode; an exported program, which refuses ``eval()``, is left as it is.
 

@@ -7,12 +7,14 @@ from typing import TypeGuard
 import torch
 from torch import Tensor, nn
 
+from ..errors import explained
 from ..taps import call, logits_of
 from .label_term import LabelTerm
 from .metric import Metric
 from .task import check_range, check_width, described, full_precision, is_integer, labels_needed
 
 
+@explained
 def accuracy(net: nn.Module, batches: Iterable) -> float:
     """Top-1 accuracy of a classifier: the share of examples whose largest logit is the label's.
 
@@ -57,6 +59,7 @@ def is_soft(y) -> TypeGuard[Tensor]:
     return isinstance(y, Tensor) and y.is_floating_point() and y.ndim == 2 and y.shape[1] > 1
 
 
+@explained
 @dataclass(frozen=True, repr=False)
 class Classification(LabelTerm):
     """One class per example: logits (B, C), labels (B,) whole numbers 0..C-1, or soft labels, rows

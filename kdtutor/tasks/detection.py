@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..errors import explained
 from ..taps import call
 from .metric import Metric
 from .task import Task, check_range, described, is_integer, labels_needed
@@ -16,6 +17,7 @@ from .task import Task, check_range, described, is_integer, labels_needed
 PADDING = -1  # the label of a row that holds no box
 
 
+@explained
 def average_precision_50(
     net: nn.Module, batches: Iterable, predict: Callable[[Any], Iterable], iou: float = 0.5
 ) -> float:
@@ -108,6 +110,7 @@ def no_label_loss(output, y) -> Tensor:
     )
 
 
+@explained
 @dataclass(frozen=True, repr=False)
 class Detection(Task):
     """Boxes with classes: y is {"boxes": (B, M, 4) float, "labels": (B, M) whole numbers}.

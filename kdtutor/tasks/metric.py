@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
+from ..errors import explained
+
 # A name with one of these usually belongs to a metric where less is better, but not always: so a
 # direction is asked for.
 ERRORS = (
@@ -17,6 +19,7 @@ ERRORS = (
 )  # fmt: skip
 
 
+@explained
 @dataclass(frozen=True)
 class Metric:
     """What is measured on a split after each epoch, and which way is better.

@@ -7,11 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import explained
 from ..taps import call, logits_of
 from .metric import Metric
 from .task import Task, check_width, described, full_precision, labels_needed
 
 
+@explained
 def mean_average_precision(net: nn.Module, batches: Iterable) -> float:
     """The mean over classes of the average precision of ranking all examples by a class's logit.
 
@@ -54,6 +56,7 @@ def _average_precision(score: Tensor, positive: Tensor) -> float:
     return float((gained * precision[last]).sum())
 
 
+@explained
 def label_accuracy(net: nn.Module, batches: Iterable) -> float:
     """The share of all (example, class) pairs that are right: the logit is above 0 exactly where
     the label is set.
@@ -93,6 +96,7 @@ def _gathered(net, batches) -> tuple[Tensor, Tensor]:
     return torch.cat(logits), torch.cat(labels)
 
 
+@explained
 @dataclass(frozen=True, repr=False)
 class MultiLabel(Task):
     """Any number of classes per example: logits (B, C), multi-hot labels (B, C) of zeros and ones.

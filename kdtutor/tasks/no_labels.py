@@ -4,9 +4,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ..errors import explained
 from .task import Task, described
 
 
+@explained
 @dataclass(frozen=True, repr=False)
 class NoLabels(Task):
     """No labels at all: y is None, there is no label loss and no metric.

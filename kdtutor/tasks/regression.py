@@ -5,11 +5,13 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from ..errors import explained
 from ..taps import call, logits_of
 from .metric import Metric
 from .task import Task, described, full_precision, labels_needed
 
 
+@explained
 def mse(net: nn.Module, batches: Iterable) -> float:
     """The mean squared error over all values of all batches: less is better.
 
@@ -40,6 +42,7 @@ def mse(net: nn.Module, batches: Iterable) -> float:
     return float(total) / seen if seen else float("nan")
 
 
+@explained
 @dataclass(frozen=True, repr=False)
 class Regression(Task):
     """Numbers per example: labels (B,) or (B, D) float, and answers of exactly the same shape.

@@ -8,12 +8,14 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
+from ..errors import explained
 from ..taps import call, logits_of
 from .label_term import LabelTerm
 from .metric import Metric
 from .task import check_range, check_width, described, full_precision, is_integer, labels_needed
 
 
+@explained
 def mean_iou(net: nn.Module, batches: Iterable, ignore: int = 255) -> float:
     """Mean intersection over union, from one confusion matrix over all pixels of all batches.
 
@@ -49,6 +51,7 @@ def mean_iou(net: nn.Module, batches: Iterable, ignore: int = 255) -> float:
     return float((hits / union)[union > 0].mean())
 
 
+@explained
 def pixel_accuracy(net: nn.Module, batches: Iterable, ignore: int = 255) -> float:
     """The share of pixels whose largest logit is the label's; those labelled ``ignore`` are not
     counted.
@@ -89,6 +92,7 @@ def _confusion(net, batches, ignore) -> Tensor | None:
     return None if matrix is None else matrix.double()
 
 
+@explained
 @dataclass(frozen=True, repr=False)
 class Segmentation(LabelTerm):
     """One class index per pixel: logits (B, C, H, W), label maps (B, H, W) whole numbers 0..C-1.

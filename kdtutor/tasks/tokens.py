@@ -7,12 +7,14 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import explained
 from ..taps import call, logits_of
 from .label_term import LabelTerm
 from .metric import Metric
 from .task import check_range, check_width, described, full_precision, is_integer, labels_needed
 
 
+@explained
 def nll(net: nn.Module, batches: Iterable, ignore: int = -100) -> float:
     """The mean negative log-likelihood per token, in nats: less is better.
 
@@ -44,6 +46,7 @@ def nll(net: nn.Module, batches: Iterable, ignore: int = -100) -> float:
     return float(total) / seen if seen else float("nan")
 
 
+@explained
 def token_accuracy(net: nn.Module, batches: Iterable, ignore: int = -100) -> float:
     """The share of tokens whose largest logit is the label's.
 
@@ -82,6 +85,7 @@ def _counted(net, batches, ignore):
         yield logits[y != ignore], y[y != ignore]
 
 
+@explained
 @dataclass(frozen=True, repr=False)
 class Tokens(LabelTerm):
     """One class index per token: logits (B, L, V), labels (B, L) whole numbers 0..V-1.

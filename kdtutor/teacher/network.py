@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..datasets import Batch, Data
 from ..datasets.batch import leaves
 from ..datasets.data import digest
-from ..errors import unknown
+from ..errors import explained, unknown
 from ..models.adapt import Adapted
 from ..runs import describe, short_hash
 from ..softening import MEANS, ensemble_logits
@@ -27,6 +27,7 @@ from .cache import LogitCache
 GIB = 2**30
 
 
+@explained
 class Teacher:
     """A frozen network (or an ensemble) in eval mode.
 

@@ -7,6 +7,7 @@ from torch import nn
 
 from ..datasets import Batch, Data, Split
 from ..distiller import Distiller
+from ..errors import explained
 from ..taps import eval_mode
 from ..tasks import Metric, accuracy
 from ..teacher import Teacher
@@ -14,6 +15,7 @@ from ..teacher import Teacher
 __all__ = ["accuracy", "chosen", "evaluate", "measure"]
 
 
+@explained
 def evaluate(
     net: nn.Module | Distiller | Teacher,
     data: Data,

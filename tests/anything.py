@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 import kdtutor
+from kdtutor.datasets import Data, Split
+from kdtutor.models import mlp
 
 OURS = Path(kdtutor.__file__).parent
 TYPES = (
@@ -72,32 +74,50 @@ def tensors(draw, shape: tuple[int, ...]) -> Tensor:
     return made
 
 
+def small_net() -> nn.Module:
+    return mlp([4], inputs=6, classes=3)
+
+
+def small_data() -> Data:
+    x = torch.rand(6, 6, generator=torch.Generator().manual_seed(0))
+    part = Split(x, torch.arange(6) % 3)
+    return Data("small", 3, part, part)
+
+
 @st.composite
-def arguments(draw, function) -> dict:
-    """Arguments by name: tensors of one shape, defaults as they are, now and then anything."""
+def arguments(draw, function, fitting: dict | None = None) -> dict:
+    """Arguments by name: tensors of one shape, defaults as they are, now and then anything.
+
+    fitting: makers of what an argument of a name expects, mostly taken.
+    """
     shape = tuple(draw(st.lists(st.integers(1, 4), min_size=1, max_size=5)))
     given = {}
     for name, p in inspect.signature(function).parameters.items():
-        if p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL):
+        kind, free = str(p.annotation), p.default is not p.empty
+        if p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL, p.POSITIONAL_ONLY):
             continue
-        if not draw(st.integers(0, 9)):
+        if name == "progress":
+            given[name] = False
+        elif not draw(st.integers(0, 9)):
             given[name] = copy.deepcopy(draw(st.sampled_from(ODD)))
+        elif fitting and name in fitting and draw(st.integers(0, 7)):
+            given[name] = fitting[name]()
         elif name in ("y", "labels", "index"):
             y = torch.randint(0, 3, shape[:1], generator=torch.Generator().manual_seed(0))
             given[name] = y if draw(st.integers(0, 3)) else draw(tensors(shape))
-        elif "Sequence[Tensor]" in str(p.annotation):
+        elif "Sequence[Tensor]" in kind:
             given[name] = [draw(tensors(shape)) for _ in range(draw(st.integers(0, 3)))]
-        elif "Tensor" in str(p.annotation) and p.default is p.empty:
+        elif "Tensor" in kind and not free:
             given[name] = draw(tensors(shape))
-        elif p.default is not p.empty and draw(st.integers(0, 3)):
+        elif free and draw(st.integers(0, 3)):
             continue
-        elif "int" in str(p.annotation):
+        elif "int" in kind:
             given[name] = draw(st.integers(-2, 6))
-        elif "float" in str(p.annotation):
+        elif "float" in kind:
             given[name] = draw(st.sampled_from((0.0, -1.0, 0.5, 1.0, 4.0, 1e4, float("inf"))))
-        elif "str" in str(p.annotation):
-            given[name] = draw(st.sampled_from(("paper", "code", "sum", "mean", "exact", "")))
-        elif p.default is p.empty:
+        elif "str" in kind:
+            given[name] = draw(st.sampled_from(("paper", "code", "sum", "mean", "fc1", "")))
+        elif not free:
             given[name] = copy.deepcopy(draw(st.sampled_from(ODD)))
     return given
 
