@@ -1,0 +1,8 @@
+"""Marks of tests whose behaviour is on its way; a mark goes when its tests pass."""
+
+import pytest
+
+DATA, NETWORKS, LAYOUTS, TRAINING = (
+    pytest.mark.xfail(reason=f"waits for {what}", strict=False)
+    for what in ("data of one's own", "networks of one's own", "layouts", "training settings")
+)
