@@ -4,8 +4,9 @@ import timm
 import torch
 import transformers
 from torch import nn
-from torchvision.models import GoogLeNet, ResNet, SwinTransformer, mobilenet_v2
+from torchvision.models import VGG, GoogLeNet, ResNet, SwinTransformer, mobilenet_v2
 from torchvision.models.resnet import BasicBlock
+from torchvision.models.vgg import make_layers
 
 from kdtutor import fit
 from kdtutor.datasets import Data, Split
@@ -16,8 +17,18 @@ def resnet(classes: int = 10) -> nn.Module:
     return ResNet(BasicBlock, [1, 1, 1, 1], num_classes=classes)
 
 
-def mobilenet(classes: int = 10) -> nn.Module:
-    return mobilenet_v2(num_classes=classes, width_mult=0.25, dropout=0.0)
+def mobilenet(classes: int = 10, bias: bool = True) -> nn.Module:
+    net = mobilenet_v2(num_classes=classes, width_mult=0.25, dropout=0.0)
+    if not bias:
+        net.classifier[1] = nn.Linear(1280, classes, bias=False)
+    return net
+
+
+def vgg(classes: int = 10) -> nn.Module:
+    """torchvision's convolutions, with a smaller head than its 120 million weights."""
+    net = VGG(make_layers([16, "M", 32, "M"]), num_classes=classes, init_weights=False)
+    net.classifier = nn.Sequential(nn.Linear(32 * 49, 32), nn.ReLU(), nn.Linear(32, classes))
+    return net
 
 
 def googlenet(classes: int = 10) -> nn.Module:

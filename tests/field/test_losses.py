@@ -148,7 +148,7 @@ def test_12_networks_in_float64_keep_all_their_digits():
 
 
 def test_31_the_kl_sums_over_classes_and_is_not_averaged_over_them():
-    """17 bins, as a box's sides have in public detectors: a mean over them is 17 times too small."""
+    """A box's sides have 17 bins in public detectors: a mean over them is 17 times too small."""
     s, t = torch.randn(2, 40, 17)
     summed = kl(s, t, 10.0).item()
     assert distillation_kl(s, t, 10.0).item() == pytest.approx(summed, rel=1e-4)
