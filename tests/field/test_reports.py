@@ -1,0 +1,190 @@
+"""What others reported in public of other libraries, with the networks that they had."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+import transformers
+from torch import nn
+
+from kdtutor import Teacher
+from kdtutor.datasets import Data, Split
+from kdtutor.methods import CRD, AttentionTransfer, FitNet, Hinton
+from kdtutor.tasks import Tokens
+from tests.field import waits
+from tests.field.nets import conv, first, hf_vit, images, kl, mobilenet, resnet, train, vit
+
+PIXELS = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def test_33_the_teacher_is_evaluated_and_its_statistics_stay():
+    teacher = mobilenet().train()
+    teacher.classifier[0].p = 0.5
+    before = copy.deepcopy(teacher.state_dict())
+    method = Hinton(conv(), teacher)
+    some = first(images())
+    train(method, images(), 2)
+    assert all(torch.equal(v, before[k]) for k, v in teacher.state_dict().items())
+    assert torch.equal(method.teacher(some), method.teacher(some))
+    # Whoever calls train() on all there is does not reach it.
+    method.train()
+    teacher.train()
+    with torch.no_grad():
+        expected = copy.deepcopy(teacher).eval()(some.x)
+    assert torch.equal(method.teacher(some), expected)
+
+
+def test_34_no_gradient_reaches_the_teacher():
+    method = AttentionTransfer(resnet(), resnet(), example=PIXELS)
+    sum(method.terms(first(images())).values()).backward()
+    teacher = method.teacher.net
+    assert all(p.grad is None and not p.requires_grad for p in teacher.parameters())
+    assert all(p.grad is not None for p in method.student.parameters())
+    ids = {id(p) for p in teacher.parameters()}
+    assert not ids & {id(p) for p in method.parameters()}
+
+
+@pytest.mark.parametrize("kind", [Hinton])
+def test_35_a_teacher_of_a_thousand_classes_is_one_clear_error(kind):
+    student = mobilenet(2)
+    before = copy.deepcopy(student.state_dict())
+    with pytest.raises(ValueError, match=r"different numbers of classes: .*2\) against .*1000\)"):
+        train(kind(student, resnet(1000)), images(classes=2))
+    assert all(torch.equal(v, before[k]) for k, v in student.state_dict().items())
+
+
+@waits.NETWORKS
+def test_36_a_student_of_some_of_the_teachers_classes():
+    from kdtutor.models import adapt
+
+    teacher, order, data = resnet(1000).eval(), [281, 207], images(classes=2)
+    method, some = Hinton(mobilenet(2), adapt(teacher, classes=order)).eval(), first(data)
+    with torch.no_grad():
+        t = teacher(some.x)[:, order]
+    s = method.student(some.x)
+    assert method.terms(some)["kd"].item() == pytest.approx(0.9 * kl(s, t).item(), rel=1e-3)
+    assert train(method, data).status == "finished"
+
+
+@waits.LAYOUTS
+def test_37_the_class_token_is_no_place_of_the_image():
+    """ViT of 2 x 2 patches and a class token beside a convolution's 2 x 2 map."""
+    student = conv()
+    student[3] = nn.Conv2d(8, 8, 3, 8, 1)
+    pairs = [("5", "blocks.1:patches=2x2+1")]
+    method = AttentionTransfer(student, vit(), layers=pairs, example=PIXELS).eval()
+    some = first(images(), 2)._replace(x=PIXELS)
+    seen = []
+    hook = method.teacher.net.blocks[1].register_forward_hook(lambda m, a, out: seen.append(out))
+    method.teacher(some)
+    hook.remove()
+    t = seen[0][:, 1:].square().sum(2)
+    s = student[:6](PIXELS).square().sum(1).flatten(1)
+    distance = (F.normalize(s) - F.normalize(t)).norm(dim=1).mean()
+    assert method.terms(some)["at"].item() == pytest.approx(6.4 * distance.item(), rel=1e-4)
+    with pytest.raises(ValueError, match=r"5 tokens"):
+        wrong = [("5", "blocks.1:patches=2x2")]
+        AttentionTransfer(student, vit(), layers=wrong, example=PIXELS)
+
+
+@pytest.mark.parametrize("path", ["vit.encoder.layers.1", "module.vit.layers.1"])
+def test_38_a_path_that_is_not_there_comes_with_those_that_are(path):
+    with pytest.raises(ValueError, match=r"unknown layer path in ViT.*vit\.layers\.1"):
+        FitNet(hf_vit(), hf_vit(), layers=path, example=PIXELS)
+
+
+def test_41_maps_of_other_sizes_are_pooled_to_the_smaller():
+    """64 px against 65 px, as with and without ceil_mode."""
+    x = torch.rand(2, 3, 64, 64)
+    student, teacher = (
+        nn.Sequential(
+            nn.Conv2d(3, 4, 3, padding=1), nn.MaxPool2d(3, 2, ceil_mode=ceil), nn.Flatten()
+        )
+        for ceil in (False, True)
+    )
+    method = AttentionTransfer(student, teacher, layers="1", example=x)
+    s, t = (net[:2](x).double() for net in (student, teacher))
+    assert s.shape[2:] == (31, 31) and t.shape[2:] == (32, 32)
+    q_s = s.square().sum(1).flatten(1)
+    q_t = F.adaptive_avg_pool2d(t, 31).square().sum(1).flatten(1)
+    distance = (F.normalize(q_s) - F.normalize(q_t)).norm(dim=1).mean().item()
+    some = first(images(size=64), 2)._replace(x=x, y=torch.zeros(2, dtype=torch.long))
+    assert method.terms(some)["at"].item() == pytest.approx(6.4 * distance, rel=1e-4)
+    fit_net = FitNet(student, teacher, layers="1", example=x)
+    assert torch.isfinite(sum(fit_net.hint_terms(some).values()))
+
+
+def test_42_crds_memory_has_two_rows_per_image_and_no_more():
+    method = CRD(conv(), conv(), negatives=16, dimensions=16, example=PIXELS)
+    data = images(240)
+    method.prepare(data.train)
+    held = sum(b.numel() * b.element_size() for b in method.buffers() if b.ndim == 2)
+    assert held == 2 * 240 * 16 * 4
+    assert train(method, data).status == "finished"
+
+
+def test_43_a_students_data_need_not_be_the_teachers():
+    """A teacher that knew other data and has no head for these classes teaches its embedding."""
+    from kdtutor.methods import RKD
+
+    method = RKD(mobilenet(3), resnet(1000), example=PIXELS)
+    assert train(method, images(classes=3)).status == "finished"
+
+
+def test_44_a_wrapped_network_is_read_or_says_where_its_layers_are():
+    wrapped = [nn.DataParallel(resnet()) for _ in range(2)]
+    plain = AttentionTransfer(*(net.module for net in wrapped), example=PIXELS).eval()
+    layers = [f"module.layer{i}" for i in (1, 2, 3, 4)]
+    try:
+        method = AttentionTransfer(*wrapped, example=PIXELS).eval()
+    except ValueError as error:
+        assert "module.layer1" in str(error)
+        method = AttentionTransfer(*wrapped, layers=layers, example=PIXELS).eval()
+    some = first(images())
+    assert method.terms(some)["at"].item() == pytest.approx(plain.terms(some)["at"].item())
+
+
+def gpt(vocabulary: int) -> nn.Module:
+    settings = dict(n_positions=8, n_embd=16, n_layer=1, n_head=2)
+    return transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(
+            vocab_size=vocabulary,
+            **settings,
+            bos_token_id=0,
+            eos_token_id=0,
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+        )
+    )
+
+
+def texts(n: int = 16) -> Data:
+    ids = torch.randint(0, 20, (n, 8), generator=torch.Generator().manual_seed(0))
+    x = {"input_ids": ids}
+    return Data("texts", 20, Split(x, ids), Split(x, ids), task=Tokens())
+
+
+def test_45_vocabularies_of_other_sizes_are_one_clear_error():
+    with pytest.raises(ValueError, match=r"different numbers of classes: .*20\) against .*24\)"):
+        train(Hinton(gpt(20), gpt(24)), texts())
+
+
+def test_45_tokens_are_distilled_over_the_vocabulary():
+    method, data = Hinton(gpt(20), gpt(20)), texts()
+    assert train(method, data).status == "finished"
+    some, method = first(data), method.eval()
+    s, t = (net(**some.x).logits for net in (method.student, method.teacher.net))
+    assert method.terms(some)["kd"].item() == pytest.approx(0.9 * kl(s, t, axis=2).item(), rel=1e-3)
+    # Tied weights: one tensor under two names.
+    assert method.student.lm_head.weight is method.student.transformer.wte.weight
+
+
+def test_teachers_of_an_ensemble_answer_together():
+    nets, some = [hf_vit(), resnet(), mobilenet()], first(images())
+    teacher = Teacher(nets)
+    with torch.no_grad():
+        z = [nets[0].eval()(some.x).logits, nets[1].eval()(some.x), nets[2].eval()(some.x)]
+    expected = torch.stack([v.softmax(1) for v in z]).mean(0)
+    assert torch.allclose(teacher(some).softmax(1), expected, atol=1e-6)
