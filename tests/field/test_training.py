@@ -56,7 +56,7 @@ def test_29_an_optimiser_that_was_made_already_is_one_clear_error():
 @waits.TRAINING
 @pytest.mark.parametrize("schedule", [StepLR, "cosine", None])
 def test_29_a_scheduler_that_is_no_schedule_is_one_clear_error(schedule):
-    with pytest.raises((ValueError, TypeError), match=r"schedule.*per_epoch"):
+    with pytest.raises((ValueError, TypeError), match=r"schedule is|per_epoch"):
         train(CrossEntropy(conv()), images(), schedule=schedule)
 
 
@@ -134,7 +134,7 @@ def test_30_and_40_weights_stand_under_the_students_own_names(tmp_path, make, da
 
 @waits.TRAINING
 def test_30_weights_that_another_tool_wrote(tmp_path):
-    net, other = hf_vit(), hf_vit()
+    net, other = bert(), bert()
     net.save_pretrained(tmp_path)
     load_weights(other, tmp_path / "model.safetensors")
     assert all(torch.equal(v, other.state_dict()[k]) for k, v in net.state_dict().items())
