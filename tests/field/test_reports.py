@@ -9,8 +9,9 @@ import transformers
 from torch import nn
 
 from kdtutor import Teacher
-from kdtutor.datasets import Data, Split
+from kdtutor.datasets import CropFlip, Data, Split
 from kdtutor.methods import CRD, RKD, AttentionTransfer, FitNet, Hinton
+from kdtutor.taps import Taps
 from kdtutor.tasks import Tokens
 from tests.field import waits
 from tests.field.nets import conv, first, hf_vit, images, kl, mobilenet, resnet, train, vit
@@ -185,10 +186,57 @@ def test_45_tokens_are_distilled_over_the_vocabulary():
     assert method.student.lm_head.weight is method.student.transformer.wte.weight
 
 
-def test_teachers_of_an_ensemble_answer_together():
-    nets, some = [hf_vit(), resnet(), mobilenet()], first(images())
-    teacher = Teacher(nets)
+def test_46_stored_answers_go_with_their_image_and_view():
+    """Whatever the order of an epoch, and however the image was cropped and mirrored."""
+    data, student, teacher = images(16, augment=CropFlip(pad=1)), conv(), mobilenet().eval()
+    stored = Teacher(copy.deepcopy(teacher)).cached(data, fill=True)
+    rows = [
+        train(Hinton(copy.deepcopy(student), who), data, 2, seed=3).rows
+        for who in (teacher, stored)
+    ]
+    for plain, cached in zip(*rows):
+        assert cached["kd"] == pytest.approx(plain["kd"], rel=1e-5)
+
+
+@waits.IGNORED
+def test_47_tokens_without_a_label_are_not_distilled():
+    data, method = texts(), Hinton(gpt(20), gpt(20)).eval()
+    method.task = data.task
+    some = first(data)
+    y = some.y.clone()
+    y[:, 5:] = -100
+    s, t = (net(**some.x).logits[:, :5] for net in (method.student, method.teacher.net))
+    terms = method.terms(some._replace(y=y))
+    assert terms["ce"].item() == pytest.approx(
+        0.1 * F.cross_entropy(s.flatten(0, 1), y[:, :5].flatten()).item(), rel=1e-4
+    )
+    assert terms["kd"].item() == pytest.approx(0.9 * kl(s, t, axis=2).item(), rel=1e-3)
+
+
+def test_48_what_a_later_layer_overwrites_is_read_before():
+    """torchvision's ReLUs write into what they are given."""
+    net = mobilenet().eval()
+    convolution, norm, rectifier = net.features[0]
+    assert rectifier.inplace
+    expected = norm(convolution(PIXELS))
+    _, features = Taps(net, ["features.0.1"])(PIXELS)
+    assert torch.equal(features["features.0.1"], expected) and expected.min() < 0
+
+
+@waits.NETWORKS
+def test_49_a_teacher_in_half_precision_teaches_a_student_in_single():
+    teacher = resnet().eval()
+    method, some = Hinton(conv(), copy.deepcopy(teacher).bfloat16()).eval(), first(images())
     with torch.no_grad():
-        z = [nets[0].eval()(some.x).logits, nets[1].eval()(some.x), nets[2].eval()(some.x)]
-    expected = torch.stack([v.softmax(1) for v in z]).mean(0)
-    assert torch.allclose(teacher(some).softmax(1), expected, atol=1e-6)
+        t = teacher(some.x)
+    s = method.student(some.x)
+    found = method.terms(some)["kd"]
+    assert found.dtype == torch.float32
+    assert found.item() == pytest.approx(0.9 * kl(s, t).item(), rel=0.1)
+    assert train(method, images()).status == "finished"
+
+
+def test_49_connectors_train_in_mixed_precision():
+    method = FitNet(conv(), resnet(), layers=[("5", "layer1")], example=PIXELS)
+    rows = train(method, images(), 2, precision="bf16").rows
+    assert len(rows) == 2 and all(p.dtype == torch.float32 for p in method.parameters())
