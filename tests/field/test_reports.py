@@ -14,7 +14,7 @@ from kdtutor.methods import CRD, RKD, AttentionTransfer, FitNet, Hinton
 from kdtutor.taps import Taps
 from kdtutor.tasks import Tokens
 from tests.field import waits
-from tests.field.nets import conv, first, hf_vit, images, kl, mobilenet, resnet, train, vit
+from tests.field.nets import conv, first, hf_vit, images, kl, loud, mobilenet, resnet, train, vit
 
 PIXELS = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
@@ -64,7 +64,7 @@ def test_35_and_it_comes_before_anything_was_trained():
 def test_36_a_student_of_some_of_the_teachers_classes():
     from kdtutor.models import adapt
 
-    teacher, order, data = resnet(1000).eval(), [281, 207], images(classes=2)
+    teacher, order, data = loud(resnet(1000)).eval(), [281, 207], images(classes=2)
     method, some = Hinton(mobilenet(2), adapt(teacher, classes=order)).eval(), first(data)
     with torch.no_grad():
         t = teacher(some.x)[:, order]
@@ -188,7 +188,7 @@ def test_45_tokens_are_distilled_over_the_vocabulary():
 
 def test_46_stored_answers_go_with_their_image_and_view():
     """Whatever the order of an epoch, and however the image was cropped and mirrored."""
-    data, student, teacher = images(16, augment=CropFlip(pad=1)), conv(), mobilenet().eval()
+    data, student, teacher = images(16, augment=CropFlip(pad=1)), conv(), loud(hf_vit())
     stored = Teacher(copy.deepcopy(teacher)).cached(data, fill=True)
     rows = [
         train(Hinton(copy.deepcopy(student), who), data, 2, seed=3).rows
@@ -225,7 +225,7 @@ def test_48_what_a_later_layer_overwrites_is_read_before():
 
 @waits.NETWORKS
 def test_49_a_teacher_in_half_precision_teaches_a_student_in_single():
-    teacher = resnet().eval()
+    teacher = loud(resnet()).eval()
     method, some = Hinton(conv(), copy.deepcopy(teacher).bfloat16()).eval(), first(images())
     with torch.no_grad():
         t = teacher(some.x)
