@@ -50,7 +50,7 @@ def test_16_segmentation_networks_answer_with_a_mapping():
 @pytest.mark.parametrize("y", [torch.rand(24, 1), torch.ones(24, 6).tril()])
 def test_02_labels_that_are_no_class_indices_are_refused(y):
     x = images().train.x
-    with pytest.raises(ValueError, match=r"labels are float32 of shape \(24, .*task="):
+    with pytest.raises(ValueError, match=r"train labels are .*task="):
         Data("mine", 6, Split(x, y))
 
 

@@ -334,7 +334,9 @@ def test_24_a_teacher_that_was_written_down_answers_like_the_network(how):
     written = {
         "script": lambda: torch.jit.script(net),
         "trace": lambda: torch.jit.trace(net, some.x),
-        "export": lambda: torch.export.export(net, (some.x,)).module(),
+        "export": lambda: torch.export.export(
+            net, (some.x,), dynamic_shapes=({0: torch.export.Dim("batch")},)
+        ).module(),
     }[how]()
     teacher = Teacher(written)
     with torch.no_grad():
