@@ -13,10 +13,14 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch):
-    """An attempt to connect fails the test that made it."""
+    """An attempt to reach a host fails the test that made it; a path names a process of our own."""
 
-    def refused(self, address, *_):
-        raise AssertionError(f"a test of tests/field wanted to connect to {address!r}")
+    def watched(connect):
+        def connected(self, address):
+            assert not isinstance(address, tuple), f"a test wanted to connect to {address}"
+            return connect(self, address)
 
-    monkeypatch.setattr(socket.socket, "connect", refused)
-    monkeypatch.setattr(socket.socket, "connect_ex", refused)
+        return connected
+
+    for name in ("connect", "connect_ex"):
+        monkeypatch.setattr(socket.socket, name, watched(getattr(socket.socket, name)))

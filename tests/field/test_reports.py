@@ -240,3 +240,33 @@ def test_49_connectors_train_in_mixed_precision():
     method = FitNet(conv(), resnet(), layers=[("5", "layer1")], example=PIXELS)
     rows = train(method, images(), 2, precision="bf16").rows
     assert len(rows) == 2 and all(p.dtype == torch.float32 for p in method.parameters())
+
+
+def checkpointed(reentrant: bool) -> nn.Module:
+    """Computes its blocks again on the way back; the old way of torch runs them without a graph."""
+    student = hf_vit()
+    student.gradient_checkpointing_enable({"use_reentrant": reentrant})
+    return student.train()
+
+
+def test_50_features_of_blocks_that_are_computed_again_have_their_gradient():
+    teacher, found = hf_vit(), []
+    for again in (False, True):
+        torch.manual_seed(1)
+        student = checkpointed(reentrant=False) if again else hf_vit()
+        layers = [("vit.layers.0.attention.o_proj:input", "vit.layers.0.attention.o_proj:input")]
+        method = RKD(student, copy.deepcopy(teacher), layers=layers, example=PIXELS).train()
+        terms = method.terms(first(images()))
+        (terms["distance"] + terms["angle"]).backward()
+        found.append([p.grad for p in student.parameters()])
+    pairs = [(a, b) for a, b in zip(*found) if a is not None or b is not None]
+    assert pairs and all(torch.allclose(a, b, rtol=1e-4, atol=1e-6) for a, b in pairs)
+    assert max(float(a.abs().max()) for a, _ in pairs) > 0
+
+
+@waits.DETACHED
+def test_50_a_feature_without_a_gradient_is_one_clear_error():
+    path = "vit.layers.0.attention.o_proj:input"
+    method = RKD(checkpointed(reentrant=True), hf_vit(), layers=path, example=PIXELS)
+    with pytest.raises(ValueError, match=r"gradient"):
+        train(method, images())
