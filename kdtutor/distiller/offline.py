@@ -25,6 +25,7 @@ from .trial import (
     check_first_gradients,
     check_same_answers,
     first_that_runs,
+    found_input,
     stated,
 )
 
@@ -54,12 +55,13 @@ class Offline(Distiller):
         super().__init__(student)
         check_apart(student, teacher)
         self.teacher = as_teacher(teacher)
-        self._example = example
+        # Of a network that states no shape the default layers are found with the other's.
+        looks = layers is None and example is None
+        self._example = found_input(student, self.teacher) if looks else example
         if example is not None and self.needs_pixels:
             check_pixels(example, type(self).__name__)
         self.layers = self._pairs(layers)
         if self.uses_logits and self._knows_an_input(example):
-            self._move_teacher()
             check_same_answers(student, self.teacher, example)
 
     def default_layers(self, net: nn.Module) -> list[str]:
@@ -110,7 +112,6 @@ class Offline(Distiller):
         """(student, teacher) features of every pair for one small batch, so that connectors fit and
         mismatches show at once.
         """
-        self._move_teacher()
 
         def read(x):
             with attempt("student", self.student, x), eval_mode(self.student):
@@ -125,11 +126,6 @@ class Offline(Distiller):
         if example is None and tuple(x.shape[1:]) != stated_shape(self.student):
             self._example = x  # for stages(), which looks at the student again
         return features
-
-    def _move_teacher(self) -> None:
-        """To where the student is."""
-        if (where := next(self.student.parameters(), None)) is not None:
-            self.teacher.to(where.device)
 
     @property
     def needs_pixels(self) -> bool:
@@ -159,6 +155,11 @@ class Offline(Distiller):
 
     def _knows_an_input(self, example: Example) -> bool:
         return example is not None or bool(stated(self.student, self.teacher))
+
+    def _looked_at_all(self) -> bool:
+        """Was there an input for each network when the default layers were chosen?"""
+        nets = (self.student, *self.teacher.nets)
+        return self._example is not None or all(map(stated_shape, nets))
 
     def check_losses(self, example: Example, *losses) -> None:
         """Tries each loss(student, teacher) on dry features of every pair, where an input is known:
