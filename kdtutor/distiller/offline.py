@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..datasets import Batch
 from ..taps import Example, Taps, eval_mode
 from ..taps.default_layers import levels
-from ..taps.examples import attempt, stated_shape
+from ..taps.examples import CannotRun, attempt, stated_shape
 from ..taps.inputs import check_pixels
 from ..taps.layout import channels_last
 from ..teacher import Teacher
@@ -165,10 +165,16 @@ class Offline(Distiller):
         """Tries each loss(student, teacher) on dry features of every pair, where an input is known:
         mismatches show at once.
         """
-        if self._knows_an_input(example):
+        if not self._knows_an_input(example):
+            return
+        try:
             features = self.example_features(example)
-            for loss in losses:
-                self.check_pairs(features, loss)
+        except CannotRun:
+            if example is not None:
+                raise
+            return  # no stated shape fits both: the first batch will show
+        for loss in losses:
+            self.check_pairs(features, loss)
 
     def early_features(self, batch: Batch) -> list[tuple[Tensor, Tensor]]:
         """``pairs`` for a first stage: neither network runs further than its last layer."""

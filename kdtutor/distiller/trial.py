@@ -47,7 +47,7 @@ def first_that_runs(
         try:
             return x, run(x)
         except CannotRun as error:
-            raise ValueError(
+            raise CannotRun(
                 f"{error} example= must hold inputs that student and teacher take; "
                 "models.adapt(teacher, size=...) gives a teacher another size than the student's."
             ) from error
@@ -61,7 +61,7 @@ def first_that_runs(
             failed = failed or error
     assert failed is not None
     if isinstance(failed, CannotRun):
-        raise ValueError(
+        raise CannotRun(
             f"{failed} Only this input_shape is stated: pass example=, a small batch of the inputs "
             "that both networks take, such as data.normalised(data.train.x[:2])."
         ) from failed

@@ -72,7 +72,7 @@ def fixed_modes(program: nn.Module) -> set[bool]:
 
     Example:
         >>> fixed_modes(torch.export.export(nn.Dropout().eval(), (torch.ones(2),)).module())
-        set()
+        {False}
     """
     return {mode for mode in _said(program) if isinstance(mode, bool)}
 

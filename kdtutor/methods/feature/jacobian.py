@@ -37,6 +37,7 @@ def jacobian_loss(
         Srinivas, Fleuret, ICML 2018, as others restate it.
 
     Example:
+        >>> import torch
         >>> jacobian_loss(torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 5.0]])).item()
         2.0
     """
@@ -60,6 +61,7 @@ def strongest_attention(features: Tensor) -> Tensor:
         ValueError: for features that are not maps.
 
     Example:
+        >>> import torch
         >>> strongest_attention(torch.arange(8.0).reshape(1, 2, 2, 2)).tolist()  # 3^2 + 7^2
         [58.0]
     """
@@ -91,6 +93,7 @@ class JacobianMatching(Offline):
         Srinivas, Fleuret, ICML 2018, arXiv 1803.00443.
 
     Example:
+        >>> import torch
         >>> from kdtutor.datasets import Batch
         >>> from kdtutor.models import resnet8
         >>> some = Batch(torch.rand(4, 3, 32, 32), torch.arange(4))
