@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..datasets import Batch
 from ..taps import Example, Taps, eval_mode
 from ..taps.default_layers import levels
-from ..taps.examples import attempt, stated_shape
+from ..taps.examples import CannotRun, attempt, stated_shape
 from ..taps.inputs import check_pixels
 from ..taps.layout import check_feature, check_layout
 from ..teacher import Teacher
@@ -25,6 +25,7 @@ from .trial import (
     check_first_gradients,
     check_same_answers,
     first_that_runs,
+    found_input,
     stated,
 )
 
@@ -56,12 +57,13 @@ class Offline(Distiller):
         super().__init__(student)
         check_apart(student, teacher)
         self.teacher = as_teacher(teacher)
-        self._example = example
+        # Of a network that states no shape the default layers are found with the other's.
+        looks = layers is None and example is None
+        self._example = found_input(student, self.teacher) if looks else example
         if example is not None and self.needs_pixels:
             check_pixels(example, type(self).__name__)
         self.layers = self._pairs(layers)
         if self.uses_logits and self._knows_an_input(example):
-            self._move_teacher()
             check_same_answers(student, self.teacher, example)
 
     def default_layers(self, net: nn.Module) -> list[str]:
@@ -112,7 +114,6 @@ class Offline(Distiller):
         """(student, teacher) features of every pair for one small batch, so that connectors fit and
         mismatches show at once.
         """
-        self._move_teacher()
 
         def read(x):
             with attempt("student", self.student, x), eval_mode(self.student):
@@ -127,11 +128,6 @@ class Offline(Distiller):
         if example is None and tuple(x.shape[1:]) != stated_shape(self.student):
             self._example = x  # for stages(), which looks at the student again
         return features
-
-    def _move_teacher(self) -> None:
-        """To where the student is."""
-        if (where := next(self.student.parameters(), None)) is not None:
-            self.teacher.to(where.device)
 
     @property
     def needs_pixels(self) -> bool:
@@ -165,14 +161,25 @@ class Offline(Distiller):
     def _knows_an_input(self, example: Example) -> bool:
         return example is not None or bool(stated(self.student, self.teacher))
 
+    def _looked_at_all(self) -> bool:
+        """Was there an input for each network when the default layers were chosen?"""
+        nets = (self.student, *self.teacher.nets)
+        return self._example is not None or all(map(stated_shape, nets))
+
     def check_losses(self, example: Example, *losses) -> None:
         """Tries each loss(student, teacher) on dry features of every pair, where an input is known:
         mismatches show at once.
         """
-        if self._knows_an_input(example):
+        if not self._knows_an_input(example):
+            return
+        try:
             features = self.example_features(example)
-            for loss in losses:
-                self.check_pairs(features, loss)
+        except CannotRun:
+            if example is not None:
+                raise
+            return  # no stated shape fits both: the first batch will show
+        for loss in losses:
+            self.check_pairs(features, loss)
 
     def early_features(self, batch: Batch) -> list[tuple[Tensor, Tensor]]:
         """``pairs`` for a first stage: neither network runs further than its last layer."""

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ..datasets import Batch
+from ..softening import distillation_kl
 from ..taps import twice_differentiable
 from ..taps.inputs import check_pixels, gradient_by
 from ..teacher import Teacher
@@ -75,6 +76,18 @@ class Outputs:
     def class_axis(self) -> int:
         """The axis of the classes in the logits. Raises ``ValueError`` where the task has none."""
         return self.task.softmax_axis()
+
+    def divergence(self, temperature: float = 1.0) -> Tensor:
+        """``distillation_kl`` of the student's answers from the teacher's, over the places whose
+        labels take part.
+        """
+        return distillation_kl(
+            self.student_logits,
+            self.teacher_logits(temperature),
+            temperature,
+            self.class_axis,
+            self.task.counted(self.batch.y),
+        )
 
     def input_gradient(self, score: Tensor) -> Tensor:
         """d sum(score) / d x of the student, to be differentiated again. Raises ``ValueError``

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from ..taps import Example, call, eval_mode, example_input, input_gradient, logits_of
-from ..taps.examples import CannotRun, attempt, stated_shape
+from ..taps.examples import CannotRun, attempt, for_network, stated_shape
 from ..tasks import Task
 from ..teacher import Teacher
 from .requirements import check_classes
@@ -26,7 +26,7 @@ def first_that_runs(
 
     Args:
         student: whose device it lies on.
-        teacher: whose networks may state another shape.
+        teacher: moved to that device; its networks may state another shape.
         example: a small batch of inputs, or None.
         run: inputs -> anything; it raises where they do not fit.
 
@@ -41,26 +41,28 @@ def first_that_runs(
         >>> first_that_runs(nn.Linear(4, 2), Teacher(nn.Linear(4, 2)), torch.ones(2, 4), len)[1]
         2
     """
+    if (weight := next(student.parameters(), None)) is not None:
+        teacher.to(weight.device)
     if example is not None:
         x = example_input(student, example)
         try:
             return x, run(x)
         except CannotRun as error:
-            raise ValueError(
+            raise CannotRun(
                 f"{error} example= must hold inputs that student and teacher take; "
                 "models.adapt(teacher, size=...) gives a teacher another size than the student's."
             ) from error
     failed: ValueError | None = None
     for net in stated(student, teacher) or [student]:
         x = example_input(net, random=True)
-        x = x.to(next(student.parameters(), x))
+        x = x if weight is None else x.to(weight)
         try:
             return x, run(x)
         except ValueError as error:
             failed = failed or error
     assert failed is not None
     if isinstance(failed, CannotRun):
-        raise ValueError(
+        raise CannotRun(
             f"{failed} Only this input_shape is stated: pass example=, a small batch of the inputs "
             "that both networks take, such as data.normalised(data.train.x[:2])."
         ) from failed
@@ -74,6 +76,26 @@ def stated(student: nn.Module, teacher: Teacher) -> list[nn.Module]:
         if shape := stated_shape(net):
             shapes.setdefault(shape, net)
     return list(shapes.values())
+
+
+def found_input(student: nn.Module, teacher: Teacher) -> Any:
+    """An input for the networks that state no ``input_shape``, from one that does, where all take
+    it; None where there is no such network, or no such input.
+    """
+    nets = student, *teacher.nets
+    known = stated(student, teacher)
+    if not known or all(stated_shape(net) for net in nets):
+        return None
+
+    def run(x):
+        for net in nets:
+            with attempt("network", net, x), eval_mode(net):
+                call(net, for_network(net, x))
+
+    try:
+        return first_that_runs(student, teacher, None, run)[0]
+    except ValueError:
+        return None
 
 
 def check_same_answers(student: nn.Module, teacher: Teacher, example: Example = None) -> None:
@@ -151,5 +173,6 @@ __all__ = [
     "check_first_gradients",
     "check_same_answers",
     "first_that_runs",
+    "found_input",
     "stated",
 ]

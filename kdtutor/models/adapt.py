@@ -169,9 +169,11 @@ class Adapted(nn.Module):
     def extra_repr(self) -> str:
         return ", ".join(f"{k}={v}" for k, v in self.seeing().items() if v is not None)
 
-    def forward(self, *inputs, **named):
-        seen = [self._seen(x) if i == 0 else x for i, x in enumerate(inputs)]
-        answer = self.net(*seen, **{k: self._seen_by_name(k, v) for k, v in named.items()})
+    def forward(self, x=None, **named):
+        if x is not None and named:
+            named["x"] = x  # of a mapping
+        seen = {name: self._seen_by_name(name, value) for name, value in named.items()}
+        answer = self.net(**seen) if seen else self.net(self._seen(x))
         if self.output is not None:
             answer = picked(answer, self.output, type(self.net).__name__)
         return answer if self.chosen is None else self._chosen(logits_of(answer))

@@ -73,7 +73,8 @@ def load_state(path: str | Path) -> Any:
         path: the file.
 
     Returns:
-        The nested state, tensors on the CPU; tuples come back as lists.
+        The nested state, tensors on the CPU; tuples come back as lists. Of a file of
+        ``save_weights``: {"weights", "about"}.
 
     Raises:
         ValueError: naming the file if it is truncated, corrupted or something else.
@@ -83,6 +84,10 @@ def load_state(path: str | Path) -> Any:
         with safe_open(path, framework="pt") as f:
             meta = f.metadata() or {}
             tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 - a file, no dict
+        if "about" in meta:  # a file of ``save_weights``
+            if digest([tensors[k] for k in sorted(tensors)]) != meta["digest"]:
+                raise ValueError("its contents do not match its checksum")
+            return {"weights": tensors, "about": json.loads(meta["about"])}
         if tensors and "state" not in meta:
             raise ForeignFile(
                 f"{path} is a safetensors file with tensors under names of their own "

@@ -6,12 +6,13 @@ from .inputs import input_gradient, shapes
 from .logits import call, logits_of
 from .modes import eval_mode, twice_differentiable
 from .read import Taps, check_same_features, layers
-from .wrapped import unwrapped
+from .wrapped import bare, unwrapped
 from .written_down import to_eval
 
 __all__ = [
     "Example",
     "Taps",
+    "bare",
     "call",
     "check_same_features",
     "cut",

@@ -19,7 +19,7 @@ from .logits import call
 from .modes import eval_mode
 from .read import Taps
 from .steps import NotTraceable, forward_steps
-from .wrapped import inside, module_at
+from .wrapped import bare, module_at
 
 
 @explained
@@ -64,8 +64,7 @@ def cut(
     if ":" in layer or "#" in layer:
         raise ValueError(f"layer {layer!r}: a network is cut behind a module, so give its path.")
     target = module_at(net, layer)
-    while (name := inside(net)) in ("_orig_mod", "module"):  # what only runs the network
-        net = net.get_submodule(name)
+    net = bare(net)
     layer = next(path for path, module in net.named_modules() if module is target)
     x, reader = example_input(net, example, random=True), Taps(net, [layer])
     with eval_mode(net):

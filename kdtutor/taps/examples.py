@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import explained
-from .wrapped import inside
+from .wrapped import bare
 
 # A small batch of a network's inputs: a tensor, or a mapping of its arguments' names to tensors.
 Example = Tensor | Mapping[str, Tensor] | None
@@ -125,9 +125,7 @@ def stated_shape(net: nn.Module) -> tuple[int, ...] | None:
         >>> stated_shape(nn.DataParallel(resnet8()))
         (3, 32, 32)
     """
-    shape, name = getattr(net, "input_shape", None), inside(net)
-    if shape is None and name in ("_orig_mod", "module"):
-        return stated_shape(net.get_submodule(name))
+    shape = getattr(net, "input_shape", None) or getattr(bare(net), "input_shape", None)
     return None if shape is None else tuple(shape)
 
 

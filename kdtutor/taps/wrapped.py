@@ -34,6 +34,25 @@ def inside(net: nn.Module) -> str:
     return "module" if isinstance(net, kin) else getattr(type(net), "wraps", "")
 
 
+def bare(net: nn.Module) -> nn.Module:
+    """The network without what only runs it, with its own names in ``state_dict``. An adapter is a
+    part of it and stays.
+
+    Args:
+        net: any torch module.
+
+    Returns:
+        The network itself where ``torch.compile`` or ``nn.DataParallel`` did not wrap it.
+
+    Example:
+        >>> list(bare(nn.DataParallel(nn.Linear(2, 2))).state_dict())
+        ['weight', 'bias']
+    """
+    while (name := inside(net)) in ("_orig_mod", "module"):
+        net = net.get_submodule(name)
+    return net
+
+
 @explained
 def unwrapped(net: nn.Module) -> nn.Module:
     """The network inside all wrappers.
@@ -133,4 +152,4 @@ def eagerly(compiled: bool) -> AbstractContextManager[Any]:
     return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
 
 
-__all__ = ["eagerly", "inside", "is_compiled", "module_at", "modules_by_path", "unwrapped"]
+__all__ = ["bare", "eagerly", "inside", "is_compiled", "module_at", "modules_by_path", "unwrapped"]

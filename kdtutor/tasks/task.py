@@ -105,6 +105,19 @@ class Task:
         """
         return y
 
+    def counted(self, y) -> Tensor | None:
+        """Where labels take part: what is distilled there counts, too.
+
+        Args:
+            y: The labels of a batch.
+
+        Returns:
+            A bool mask of y's shape; None where all do.
+        """
+        if self.ignore is None or not is_integer(y):
+            return None
+        return y.long() != self.ignore  # as uint8, -100 would mean 156
+
     def loss(self, logits: Tensor, y) -> Tensor:
         """The label loss.
 

@@ -36,7 +36,7 @@ def warn_of_other_eyes(teachers: list[Teacher], data: Any) -> None:
     for net in (net for teacher in teachers for net in teacher.nets):
         said = _adapted(net, mean, std) or _pretrained(net, mean, std)
         if said:
-            warnings.warn(f"{here}, but {said}", stacklevel=4)
+            warnings.warn(f"{here}, but {said}", stacklevel=5)  # where fit was called
 
 
 def _adapted(net: nn.Module, mean: Numbers, std: Numbers) -> str:

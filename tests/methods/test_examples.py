@@ -20,6 +20,7 @@ from kdtutor.taps import example_input, shapes
 ROWS = catalog()
 NAMES = ROWS["name"].tolist()
 OFFLINE = [row["name"] for _, row in ROWS.iterrows() if issubclass(row.distiller, Offline)]
+BUILT = ("FSP", "AB", "Jacobian", "AT", "F-ActT", "RKD-DA", "CRD", "ONE")
 ANSWERS = ["Hinton", "BSS", "AT-gradient", "BAN", "BAN+L", "CWTM", "DKPP", "FitNet"]
 
 
@@ -108,7 +109,7 @@ def test_no_network_is_refused_for_its_stated_shape(name):
     assert train(make(name, student, teacher, **layers), some).status == "finished"
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n not in (*ANSWERS, "CrossEntropy", "DML")])
+@pytest.mark.parametrize("name", [n for n in NAMES if n in BUILT])
 def test_what_must_be_built_asks_for_an_example(name):
     """Both say 32 and take 64 only: nothing can be built from that."""
     student, teacher = stated(), stated(seed=2)
@@ -308,3 +309,42 @@ def test_a_frozen_student_is_refused_whatever_learns_beside_it(name):
         teacher, layers = stated((1, 16, 16), 2, size=16), {"layers": ["layer1", "layer2"]}
     with pytest.raises(ValueError, match="no trainable parameter.*A Teacher freezes its network"):
         train(make(name, student, teacher, **layers), photos(16))
+
+
+# --- default layers of networks that state no shape
+
+
+class HeadFirst(nn.Module):
+    """Its classifier is defined before the layer that it reads."""
+
+    def __init__(self, size=16):
+        super().__init__()
+        self.head, self.body = nn.Linear(8, 3), nn.Linear(size**2, 8)
+
+    def forward(self, pixels):
+        return self.head(self.body(pixels.flatten(1)).relu())
+
+
+@pytest.mark.parametrize("name", ["RKD-DA", "CRD"])
+@pytest.mark.parametrize("first", [True, False])
+def test_one_stated_shape_serves_both_networks(name, first):
+    nets = [stated((1, 16, 16), size=16), HeadFirst()]
+    distiller = make(name, *(nets if first else nets[::-1]))
+    assert set(distiller.layers[0]) == {"fc:input", "head:input"}
+    assert train(distiller, photos(16)).status == "finished"
+
+
+def test_a_guess_from_a_shape_that_does_not_fit_is_looked_at_in_the_first_batch():
+    distiller = make("RKD-DA", resnet8(3, channels=1), HeadFirst())
+    with pytest.raises(ValueError, match="reads 'head:input', not 'body:input'"):
+        train(distiller, photos(16))
+
+
+def test_of_mappings_too():
+    class Named(HeadFirst):
+        def forward(self, pixels, shift):
+            return super().forward(pixels + shift)
+
+    distiller = make("RKD-DA", named(), Named())
+    with pytest.raises(ValueError, match="reads 'head:input', not 'body:input'"):
+        train(distiller, by_name())

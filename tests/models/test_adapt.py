@@ -127,6 +127,13 @@ def test_of_a_mapping_the_images_are_seen_anew():
     given = {"pixel_values": images(1, 3, 4, 4), "mask": images(1, 1, 4, 4), "ids": torch.ones(1)}
     seen, mask, ids = adapt(Named(), size=8)(**given)
     assert seen.shape[2:] == (8, 8) and mask is given["mask"] and ids is given["ids"]
+    other = adapt(Second(), size=8)(**{"ids": torch.ones(1), "x": images(1, 3, 4, 4)})
+    assert other.shape[2:] == (8, 8), "whatever the names are"
+
+
+class Second(nn.Module):
+    def forward(self, ids, x):
+        return x
 
 
 # --- what it answers
@@ -369,3 +376,12 @@ def test_a_state_shape_is_what_it_can_take():
     assert adapt(network(), size=20, channels=1).input_shape == (1, 20, 20)
     assert adapt(network()).input_shape == (3, 32, 32)
     assert not hasattr(adapt(nn.Linear(2, 2)), "input_shape")
+
+
+def test_it_is_exported_and_compiled_as_any_network():
+    net, x = eyes(mean=MEAN, std=STD, data=((0.5,), (0.25,))).eval(), images(2, 1, 8, 8)
+    program = torch.export.export(net, (x,), dynamic_shapes=({0: torch.export.Dim.AUTO},)).module()
+    right, many = net(x), images(5, 1, 8, 8)
+    for other in (program, torch.compile(net, backend="eager")):
+        torch.testing.assert_close(other(x), right)
+        torch.testing.assert_close(other(many), net(many))

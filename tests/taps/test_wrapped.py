@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from kdtutor.models import adapt, resnet8
-from kdtutor.taps import Taps, cut, input_gradient, layers, shapes, unwrapped
+from kdtutor.taps import Taps, bare, cut, input_gradient, layers, shapes, unwrapped
 from kdtutor.taps.default_layers import (
     before_relu,
     embedding,
@@ -155,3 +155,11 @@ def test_a_stated_shape_is_found_inside():
     assert stated_shape(compiled(network())) == (1, 8, 8)
     assert stated_shape(adapt(nn.Linear(2, 2))) is None
     assert stated_shape(adapt(nn.DataParallel(network()), size=4, channels=3)) == (3, 4, 4)
+
+
+def test_what_only_runs_a_network_adds_no_names():
+    own = list(network().state_dict())
+    for wrap in ("compiled", "compiled in place", "parallel", "averaged", "parallel and compiled"):
+        assert list(bare(WRAPPERS[wrap](network())).state_dict()) == own
+    adapted = compiled(adapt(network(), size=8))
+    assert list(bare(adapted).state_dict()) == [f"net.{name}" for name in own]

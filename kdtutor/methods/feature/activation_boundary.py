@@ -14,7 +14,6 @@ from ...datasets import Batch
 from ...distiller import Layers, Offline, Outputs, Player, Stage, check_weight, label_term
 from ...distiller.tensors import NORMS, check_features, pointwise, precise, same_size
 from ...errors import check_same_shape, check_variant, explained
-from ...softening import distillation_kl
 from ...taps import eval_mode
 from ...taps.default_layers import before_relu, levels, parameters_before
 from ...teacher import Teacher
@@ -164,12 +163,7 @@ class ActivationBoundary(Offline):
 
     def losses(self, outputs: Outputs):
         if self.variant == "code":
-            return {
-                "kd": distillation_kl(
-                    outputs.student_logits, outputs.teacher_logits(), 3.0, outputs.class_axis
-                )
-                / 3.0**2
-            }
+            return {"kd": outputs.divergence(3.0) / 3.0**2}
         return label_term(outputs, 1.0)
 
     def _connector(self, student: Tensor, teacher: Tensor) -> nn.Module:

@@ -15,7 +15,6 @@ from ...distiller import Layers, Offline, Outputs, Player, Stage, check_weight, 
 from ...distiller.autograd import squared_distance
 from ...distiller.tensors import CONVOLUTIONS, NORMS, check_features, same_size
 from ...errors import check_same_shape, check_temperature, check_variant, explained
-from ...softening import distillation_kl
 from ...taps.default_layers import levels, nonlinearity, parameters_before
 from ...teacher import Teacher
 
@@ -237,11 +236,5 @@ class FitNet(Offline):
         terms = label_term(outputs, self.ce_weight)
         if self.variant == "code":
             return terms | self._hint(*self.pairs(outputs)[0])
-        t = self.temperature
-        kd = (
-            distillation_kl(
-                outputs.student_logits, outputs.teacher_logits(t), t, outputs.class_axis
-            )
-            / t**2
-        )
+        kd = outputs.divergence(self.temperature) / self.temperature**2
         return terms | {"kd": self.kd_weight * kd}

@@ -20,7 +20,11 @@ from ...taps.written_down import check_learns
 
 @explained
 def mutual_loss(
-    logits: Tensor, peers: Sequence[Tensor], variant: str = "paper", axis: int | None = None
+    logits: Tensor,
+    peers: Sequence[Tensor],
+    variant: str = "paper",
+    axis: int | None = None,
+    mask: Tensor | None = None,
 ) -> Tensor:
     """What a network has to learn from its peers.
 
@@ -32,6 +36,7 @@ def mutual_loss(
         peers: the other networks' (B, C); no gradient reaches them.
         variant: "paper", or "code": the sum over peers, larger by K-1 (the same for two networks).
         axis: of the classes, as in ``distillation_kl``.
+        mask: the places that count, as there.
 
     Returns:
         A scalar >= 0.
@@ -49,7 +54,8 @@ def mutual_loss(
     """
     if not len(peers):
         raise ValueError("mutual_loss needs at least one peer: nobody can learn together alone.")
-    kl = distillation_kl if axis is None else partial(distillation_kl, axis=axis)
+    kl = partial(distillation_kl, mask=mask)
+    kl = kl if axis is None else partial(kl, axis=axis)
     total = torch.stack([kl(logits, peer, 1.0) for peer in peers]).sum()
     return total if check_variant(variant) == "code" else total / len(peers)
 
@@ -161,7 +167,9 @@ class DML(Distiller):
         return {
             "ce": self.task.loss(logits, batch.y),
             "kd": self.kd_weight
-            * mutual_loss(logits, peers, self.variant, self.task.softmax_axis()),
+            * mutual_loss(
+                logits, peers, self.variant, self.task.softmax_axis(), self.task.counted(batch.y)
+            ),
         }
 
     def _logits(self, k: int, batch: Batch, graph: bool = True) -> Tensor:

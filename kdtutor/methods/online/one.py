@@ -152,7 +152,8 @@ class ONE(Distiller):
     def terms(self, batch: Batch):
         check_batch(self.student, batch)
         branches, gate = self(batch.x)
-        ensemble, axis = gated_logits(branches, gate), self.task.softmax_axis()
+        ensemble = gated_logits(branches, gate)
+        places = self.task.softmax_axis(), self.task.counted(batch.y)
         ramp = (
             1.0
             if self.variant == "paper"
@@ -163,7 +164,7 @@ class ONE(Distiller):
             "ce_ensemble": self.task.loss(ensemble, batch.y),
             "kd": ramp
             * self.kd_weight
-            * sum(distillation_kl(z, ensemble, self.temperature, axis) for z in branches),
+            * sum(distillation_kl(z, ensemble, self.temperature, *places) for z in branches),
         }
 
 

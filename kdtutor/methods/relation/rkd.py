@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...datasets import Batch
+from ...datasets.batch import tree_map
 from ...distiller import Layers, Offline, Outputs, check_weight, label_term
 from ...distiller.autograd import HandMade, directions, gram, unit_vectors, unit_vectors_backward
 from ...distiller.tensors import check_features, check_relations, full_precision, precise, rescaled
@@ -316,7 +317,7 @@ class RKD(Offline):
         self._example = example
         super().__init__(student, teacher, layers, example)
         # Nets of which no input is known are looked at when the first batch is there.
-        self._unseen = layers is None and not self._knows_an_input(example)
+        self._unseen = layers is None and not self._looked_at_all()
         check_weights(distance_weight=distance_weight, angle_weight=angle_weight)
         self.distance_weight, self.angle_weight = float(distance_weight), float(angle_weight)
         self.ce_weight, self.variant = (
@@ -335,7 +336,7 @@ class RKD(Offline):
                 (self.student, self.student_layers),
                 (self.teacher.net, self.teacher_layers),
             ):
-                right = embedding(net, batch.x[:2]) if isinstance(batch.x, Tensor) else path
+                right = embedding(net, tree_map(lambda t: t[:2], batch.x))
                 if right != path:
                     raise ValueError(
                         f"{type(net).__name__} defines its layers in another order than it runs "

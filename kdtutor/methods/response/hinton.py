@@ -9,7 +9,6 @@ from torch import nn
 
 from ...distiller import Offline, Outputs, label_term
 from ...errors import check_temperature, explained
-from ...softening import distillation_kl
 from ...taps import Example
 from ...teacher import Teacher
 
@@ -73,8 +72,5 @@ class Hinton(Offline):
     def losses(self, outputs: Outputs):
         terms = label_term(outputs, self.ce_weight)
         if self.kd_weight:
-            teacher_logits = outputs.teacher_logits(self.temperature)
-            terms["kd"] = self.kd_weight * distillation_kl(
-                outputs.student_logits, teacher_logits, self.temperature, outputs.class_axis
-            )
+            terms["kd"] = self.kd_weight * outputs.divergence(self.temperature)
         return terms

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ...distiller import Distiller, Offline, Outputs, label_term
 from ...errors import check_same_shape, explained
-from ...softening import distillation_kl, soften
+from ...softening import soften
 from ...taps import Example
 from ...tasks.task import class_labels
 from ...teacher import Teacher
@@ -252,12 +252,7 @@ class BornAgain(Offline):
         self.labels = bool(labels)
 
     def losses(self, outputs: Outputs):
-        return {
-            **label_term(outputs, float(self.labels)),
-            "ban": distillation_kl(
-                outputs.student_logits, outputs.teacher_logits(), 1.0, outputs.class_axis
-            ),
-        }
+        return {**label_term(outputs, float(self.labels)), "ban": outputs.divergence()}
 
 
 @explained
