@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..datasets import Batch
 from ..taps import Example, Taps, eval_mode
-from ..taps.default_layers import levels
+from ..taps.default_layers import levels, parameters_before
 from ..taps.examples import CannotRun, attempt, stated_shape
 from ..taps.inputs import check_pixels
 from ..taps.layout import check_feature, check_layout
@@ -188,6 +188,18 @@ class Offline(Distiller):
         _, student = Taps(self.student, self.student_layers, stop=True)(batch.x)
         _, teacher = self.teacher.features(batch, self.teacher_layers, stop=True)
         return self._checked(batch.x, student, teacher)
+
+    def lower_parameters(self) -> list[nn.Parameter]:
+        """The student's trainable parameters up to its layers, for a first stage. Raises
+        ``ValueError`` where none of them can learn.
+        """
+        lower = parameters_before(self.student, self.student_layers, self._example)
+        if not lower:
+            raise ValueError(
+                f"nothing of the student can learn below {', '.join(self.student_layers)}: what "
+                "lies there is frozen, or has no parameters. Choose later layers, or unfreeze some."
+            )
+        return lower
 
     def check_pairs(self, features: Sequence[tuple[Tensor, Tensor]], use) -> list:
         """[use(student, teacher)] of dry features. Raises ``ValueError`` that names the layers and

@@ -5,7 +5,8 @@ from contextlib import nullcontext
 from functools import cached_property
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from ..datasets import Batch
 from ..softening import distillation_kl
@@ -65,6 +66,17 @@ class Outputs:
         self.x = batch.x.detach().requires_grad_() if input_gradient else batch.x
         with twice_differentiable(student) if input_gradient else nullcontext():
             self.output, self.student = distiller.run(student, self.x, student_layers)
+        self._check_gradient(student)
+
+    def _check_gradient(self, student: nn.Module) -> None:
+        """Raises ``ValueError`` where no gradient would come back from any layer that was read."""
+        learns = torch.is_grad_enabled() and any(p.requires_grad for p in student.parameters())
+        if learns and self.student and not any(f.requires_grad for f in self.student.values()):
+            raise ValueError(
+                f"no gradient leads back from the student's layers {', '.join(self.student)}: what "
+                "lies before them is frozen, or runs under torch.no_grad() (reentrant "
+                "checkpointing does). Choose later layers, or unfreeze some."
+            )
 
     @cached_property
     def student_logits(self) -> Tensor:

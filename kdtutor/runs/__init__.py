@@ -6,7 +6,7 @@ from .identity import describe, named, short_hash
 from .kinds import parts
 from .provenance import environment
 from .state import load_state, save_state
-from .weights import load_weights, own_name, save_weights
+from .weights import load_weights, save_weights
 
 __all__ = [
     "CannotWrite",
@@ -16,7 +16,6 @@ __all__ = [
     "load_state",
     "load_weights",
     "named",
-    "own_name",
     "parts",
     "replace_file",
     "save_state",

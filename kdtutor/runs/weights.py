@@ -12,11 +12,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..datasets.data import digest
+from ..taps.wrapped import bare
 from .files import replace_file
 from .state import load_state
 
-# What wraps a network without being one: torch.compile, DataParallel.
-WRAPPERS = re.compile(r"(^|(?<=\.))_orig_mod\.|^module\.(?=.)")
+COMPILED = re.compile(r"(^|(?<=\.))_orig_mod\.")  # what torch.compile puts before names
 
 
 def save_weights(net: nn.Module, path: str | Path, **about) -> None:
@@ -40,7 +40,8 @@ def save_weights(net: nn.Module, path: str | Path, **about) -> None:
         ...     sorted(load_file(f"{folder}/line.safetensors"))
         ['bias', 'weight']
     """
-    state = {own_name(net, k): v for k, v in net.state_dict().items()}
+    whole = bare(net).state_dict()
+    state = {COMPILED.sub("", k): v for k, v in whole.items()}
     # Contiguous clones: safetensors refuses tensors that share memory (tied weights) or are strided
     # (channels_last).
     tensors = {
@@ -85,37 +86,17 @@ def load_weights(net: nn.Module, path: str | Path) -> nn.Module:
         Linear(in_features=2, out_features=2, bias=True)
     """
     given = _read(Path(path))
-    own = {own_name(net, k): k for k in net.state_dict()}
+    whole = bare(net).state_dict()
+    own = {COMPILED.sub("", k): k for k in whole}
     if not given.keys() & own.keys():  # of a network inside DataParallel, or compiled
-        given = {WRAPPERS.sub("", k): v for k, v in given.items()}
-    if problem := _problem({k: net.state_dict()[v] for k, v in own.items()}, given):
+        given = {COMPILED.sub("", k).removeprefix("module."): v for k, v in given.items()}
+    if problem := _problem({k: whole[v] for k, v in own.items()}, given):
         raise ValueError(
             f"the weights in {path} belong to another architecture than {type(net).__name__}: "
             f"{problem}."
         )
-    net.load_state_dict({own[k]: v for k, v in given.items()})
+    bare(net).load_state_dict({own[k]: v for k, v in given.items()})
     return net
-
-
-def own_name(net: nn.Module, name: str) -> str:
-    """The name of an entry of a network's state without what compiling it or DataParallel put
-    before.
-
-    Args:
-        net: the network.
-        name: a key of its ``state_dict()``.
-
-    Returns:
-        The name.
-
-    Example:
-        >>> own_name(nn.DataParallel(nn.Linear(1, 1)), "module.weight")
-        'weight'
-    """
-    name = re.sub(r"(^|(?<=\.))_orig_mod\.", "", name)
-    inside = getattr(net, "_orig_mod", net)
-    wrapped = isinstance(inside, (nn.DataParallel, nn.parallel.DistributedDataParallel))
-    return name.removeprefix("module.") if wrapped else name
 
 
 def _read(path: Path) -> dict[str, Any]:

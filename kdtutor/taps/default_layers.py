@@ -119,14 +119,18 @@ def embedding(net: nn.Module, example: Example = None) -> str:
         with eval_mode(net), eagerly(is_compiled(net.modules())):
             with trial(net, example) as x:
                 call(net, x)
-            answers = logits_of(made[-1])
+            answers: Any
+            try:
+                answers = tuple(logits_of(made[-1]).shape)
+            except ValueError:  # the output of a body alone
+                answers = type(made[-1]).__name__
     finally:
         for hook in hooks:
             hook.remove()
-    heads = [name for name, shape in ran if len(shape) == 2 and shape == answers.shape]
+    heads = [name for name, shape in ran if len(shape) == 2 and tuple(shape) == answers]
     if not heads:
         raise ValueError(
-            f"{type(net).__name__} answers with {tuple(answers.shape)}, and no linear layer gives "
+            f"{type(net).__name__} answers with {answers}, and no linear layer gives "
             "that: a network without its head has no default embedding. Pass layers=, pairs of "
             "paths (student, teacher); kdtutor.taps.layers(net) lists all."
         )

@@ -11,7 +11,6 @@ from torchvision.transforms import v2
 
 from kdtutor.datasets import Data, Split, load
 from kdtutor.methods import CRD, RKD, CrossEntropy, Hinton
-from tests.field import waits
 from tests.field.nets import conv, first, images, mobilenet, train
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
@@ -63,7 +62,6 @@ def test_26_a_loader_handed_to_fit_is_one_clear_error():
         train(CrossEntropy(conv()), DataLoader(pairs(), 8))
 
 
-@waits.DATA
 def test_26_a_loader_becomes_data_and_trains_on_the_same_numbers():
     from kdtutor.datasets import from_loaders
 
@@ -86,7 +84,6 @@ class Endless(IterableDataset):
         return iter(pairs())
 
 
-@waits.DATA
 def test_26_crd_finds_which_image_it_sees_or_says_that_it_cannot():
     from kdtutor.datasets import from_loaders
 
@@ -118,7 +115,6 @@ def folder(tmp_path):
     return write
 
 
-@waits.DATA
 def test_27_a_folder_with_val_instead_of_test(folder):
     data = load(folder(train=4, val=2))
     held = data.validation if data.validation is not None else data.test
@@ -127,7 +123,6 @@ def test_27_a_folder_with_val_instead_of_test(folder):
     assert train(CrossEntropy(net), data, batch_size=4).status == "finished"
 
 
-@waits.DATA
 def test_27_a_folder_with_train_val_and_test(folder):
     data = load(folder(train=4, val=2, test=3), size=8, resize="crop")
     assert [len(s) for s in (data.train, data.validation, data.test)] == [8, 4, 6]
@@ -162,7 +157,6 @@ def test_28_labels_of_numpy_and_pandas(y):
     assert history.rows[0]["ce"] == pytest.approx(expected, rel=1e-5)
 
 
-@waits.DATA
 def test_28_columns_of_labels_text_and_float64():
     x, y = np.random.default_rng(0).random((24, 3, 32, 32)), np.arange(24) % 3
     for labels in (y[:, None], y == 1, np.array(["a", "b", "c"])[y], torch.from_numpy(y).int()):
@@ -175,7 +169,6 @@ def test_28_columns_of_labels_text_and_float64():
         Data.from_tensors(x, y / 2)
 
 
-@waits.DATA
 def test_28_images_with_their_channels_last_are_refused():
     x = np.zeros((24, 32, 32, 3), np.uint8)
     with pytest.raises(ValueError, match=r"\(N, H, W, C\); expected \(N, C, H, W\)"):

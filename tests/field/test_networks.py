@@ -27,7 +27,6 @@ from kdtutor.models import build
 from kdtutor.taps import logits_of
 from kdtutor.taps.default_layers import embedding
 from kdtutor.training import NonFiniteError
-from tests.field import waits
 from tests.field.nets import (
     bert,
     conv,
@@ -70,9 +69,7 @@ def outputs_of(net, path, x):
 # Swin's maps, ViT's tokens, signals and volumes
 
 
-@pytest.mark.parametrize(
-    "make, layer", [(swin, "features.1"), pytest.param(timm_swin, "layers.0", marks=waits.LAYOUTS)]
-)
+@pytest.mark.parametrize("make, layer", [(swin, "features.1"), (timm_swin, "layers.0")])
 @pytest.mark.parametrize("method", [AttentionTransfer, FitNet, FullActivationTransfer])
 def test_06_height_is_not_taken_for_channels(make, layer, method):
     with pytest.raises(ValueError, match=f"as '{layer}:channels_last'"):
@@ -104,7 +101,6 @@ def test_22_bare_tokens_have_no_places():
         AttentionTransfer(vit(), vit(), layers="blocks.0", example=PIXELS)
 
 
-@waits.LAYOUTS
 def test_22_tokens_of_a_vit_are_read_as_a_signal():
     method = AttentionTransfer(vit(), vit(), layers="blocks.0:tokens", example=PIXELS).eval()
     s, t = (
@@ -116,7 +112,6 @@ def test_22_tokens_of_a_vit_are_read_as_a_signal():
     assert method.terms(some)["at"].item() == pytest.approx(attention(s, t), rel=1e-4)
 
 
-@waits.LAYOUTS
 @pytest.mark.parametrize("dimensions, places", [(1, (16,)), (3, (8, 8, 8))])
 def test_20_and_21_signals_and_volumes_have_places_too(dimensions, places):
     x = torch.randn(2, 3, *places)
@@ -178,7 +173,6 @@ def test_17_bert_is_called_with_names():
     assert train(method, words(), validation=0.25).status == "finished"
 
 
-@waits.NETWORKS
 @pytest.mark.parametrize("kind", [RKD, CRD, SimilarityPreserving])
 def test_17_relations_between_sentences(kind):
     data, layers = words(), {} if kind in (RKD, CRD) else {"layers": "bert.encoder.layer.1"}
@@ -191,7 +185,6 @@ def test_17_relations_between_sentences(kind):
         assert method.layers == (("classifier:input", "classifier:input"),)
 
 
-@waits.NETWORKS
 @pytest.mark.parametrize("kind", [BSS, GradientAttentionTransfer, JacobianMatching])
 def test_17_words_have_no_gradient_of_the_input(kind):
     layers = {"layers": "bert.encoder.layer.0:tokens"} if kind is JacobianMatching else {}
@@ -219,7 +212,6 @@ def test_07_a_network_without_its_head_has_no_default_embedding(teacher):
         train(RKD(mobilenet(), teacher(), example=PIXELS), images())
 
 
-@waits.NETWORKS
 def test_07_a_backbone_of_transformers_says_so_too():
     with pytest.raises(ValueError, match=r"[Pp]ass layers="):
         RKD(mobilenet(), hf_vit(kind=transformers.ViTModel), example=PIXELS)
@@ -258,7 +250,6 @@ def test_13_names_do_not_lie(name):
         build(name)
 
 
-@waits.NETWORKS
 def test_18_a_teacher_with_its_own_size_normalisation_and_classes():
     from kdtutor.models import adapt
 
@@ -280,7 +271,6 @@ def test_18_a_teacher_with_its_own_size_normalisation_and_classes():
     assert train(method, data).status == "finished"
 
 
-@waits.NETWORKS
 def test_18_without_it_the_size_is_one_clear_error():
     with pytest.raises(ValueError, match=r"VisionTransformer.*adapt"):
         train(Hinton(mobilenet(), vit(size=64)), images())
@@ -306,10 +296,10 @@ def test_19_a_network_runs_at_other_sizes_than_its_stated_one():
     [
         (mobilenet, "features.16", 40),
         (vgg, "features.5", 32),
-        pytest.param(vit, "blocks.0", 24, marks=waits.LAYOUTS),
-        pytest.param(hf_vit, "vit.layers.0", 24, marks=waits.LAYOUTS),
-        pytest.param(swin, "features.1", 12, marks=waits.LAYOUTS),
-        pytest.param(lambda: mobilenet(bias=False), "features.16", 40, marks=waits.LAYOUTS),
+        (vit, "blocks.0", 24),
+        (hf_vit, "vit.layers.0", 24),
+        (swin, "features.1", 12),
+        (lambda: mobilenet(bias=False), "features.16", 40),
     ],
 )
 def test_23_one_parts_any_network(make, split, channels):
@@ -326,7 +316,6 @@ def test_23_one_parts_any_network(make, split, channels):
 # Teachers that are not plain modules
 
 
-@waits.NETWORKS
 @pytest.mark.parametrize("how", ["script", "trace", "export"])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_24_a_teacher_that_was_written_down_answers_like_the_network(how):
@@ -357,7 +346,6 @@ def test_24_a_teacher_without_parameters_can_be_cached():
     assert torch.allclose(teacher(some), some.x.flatten(2).mean(2))
 
 
-@waits.NETWORKS
 def test_25_layers_of_a_compiled_teacher_are_read_whatever_ran_before():
     plain = resnet().eval()
     compiled = torch.compile(plain, backend="eager")

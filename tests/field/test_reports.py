@@ -13,7 +13,6 @@ from kdtutor.datasets import CropFlip, Data, Split
 from kdtutor.methods import CRD, RKD, AttentionTransfer, FitNet, Hinton
 from kdtutor.taps import Taps
 from kdtutor.tasks import Tokens
-from tests.field import waits
 from tests.field.nets import conv, first, hf_vit, images, kl, loud, mobilenet, resnet, train, vit
 
 PIXELS = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -51,7 +50,6 @@ def test_35_a_teacher_of_a_thousand_classes_is_one_clear_error():
         train(Hinton(mobilenet(2), resnet(1000)), images(classes=2))
 
 
-@waits.NETWORKS
 def test_35_and_it_comes_before_anything_was_trained():
     student = mobilenet(2)
     before = copy.deepcopy(student.state_dict())
@@ -60,7 +58,6 @@ def test_35_and_it_comes_before_anything_was_trained():
     assert all(torch.equal(v, before[k]) for k, v in student.state_dict().items())
 
 
-@waits.NETWORKS
 def test_36_a_student_of_some_of_the_teachers_classes():
     from kdtutor.models import adapt
 
@@ -73,7 +70,6 @@ def test_36_a_student_of_some_of_the_teachers_classes():
     assert train(method, data).status == "finished"
 
 
-@waits.LAYOUTS
 def test_37_the_class_token_is_no_place_of_the_image():
     """ViT of 2 x 2 patches and a class token beside a convolution's 2 x 2 map."""
     student = conv()
@@ -198,7 +194,6 @@ def test_46_stored_answers_go_with_their_image_and_view():
         assert cached["kd"] == pytest.approx(plain["kd"], rel=1e-5)
 
 
-@waits.IGNORED
 def test_47_tokens_without_a_label_are_not_distilled():
     data, method = texts(), Hinton(gpt(20), gpt(20)).eval()
     method.task = data.task
@@ -223,7 +218,6 @@ def test_48_what_a_later_layer_overwrites_is_read_before():
     assert torch.equal(features["features.0.1"], expected) and expected.min() < 0
 
 
-@waits.NETWORKS
 def test_49_a_teacher_in_half_precision_teaches_a_student_in_single():
     teacher = loud(resnet()).eval()
     method, some = Hinton(conv(), copy.deepcopy(teacher).bfloat16()).eval(), first(images())
@@ -264,7 +258,6 @@ def test_50_features_of_blocks_that_are_computed_again_have_their_gradient():
     assert max(float(a.abs().max()) for a, _ in pairs) > 0
 
 
-@waits.DETACHED
 def test_50_a_feature_without_a_gradient_is_one_clear_error():
     path = "vit.layers.0.attention.o_proj:input"
     method = RKD(checkpointed(reentrant=True), hf_vit(), layers=path, example=PIXELS)

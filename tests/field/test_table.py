@@ -14,7 +14,7 @@ def rows() -> list[tuple[int, list[str], str]]:
     return [(int(n), met.split("<br>"), now) for n, _, met, now in ROW.findall(text)]
 
 
-def tested() -> set[int]:
+def covered() -> set[int]:
     """The numbers in the names of all tests but those of this file."""
     found = set()
     for file in FOLDER.glob("test_*.py"):
@@ -28,7 +28,7 @@ def tested() -> set[int]:
 
 def test_every_situation_is_tested_and_every_test_is_a_situation():
     numbers = [number for number, *_ in rows()]
-    assert numbers == list(range(1, len(numbers) + 1)) == sorted(tested())
+    assert numbers == list(range(1, len(numbers) + 1)) == sorted(covered())
 
 
 def test_thirty_were_tried_here_and_ten_or_more_were_reported_in_public():

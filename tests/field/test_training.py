@@ -12,7 +12,6 @@ from torch.optim.lr_scheduler import StepLR
 
 from kdtutor.methods import AttentionTransfer, CrossEntropy, FitNet, Hinton
 from kdtutor.runs import load_weights
-from tests.field import waits
 from tests.field.nets import (
     bert,
     conv,
@@ -53,14 +52,12 @@ def test_29_an_optimiser_that_was_made_already_is_one_clear_error():
         train(CrossEntropy(net), images(), optimizer=torch.optim.Adam(net.parameters()), lr=0.1)
 
 
-@waits.TRAINING
 @pytest.mark.parametrize("schedule", [StepLR, "cosine", None])
 def test_29_a_scheduler_that_is_no_schedule_is_one_clear_error(schedule):
     with pytest.raises((ValueError, TypeError), match=r"schedule is|per_epoch"):
         train(CrossEntropy(conv()), images(), schedule=schedule)
 
 
-@waits.TRAINING
 def test_29_schedulers_of_torch():
     from kdtutor.training import per_epoch
 
@@ -76,7 +73,6 @@ def test_29_a_student_with_nothing_to_train_is_one_clear_error():
         train(CrossEntropy(net), images())
 
 
-@waits.LAYOUTS
 def test_29_a_student_frozen_below_its_hint_is_one_clear_error():
     net, x = conv(), torch.rand(2, 3, 32, 32)
     net[:2].requires_grad_(False)
@@ -120,7 +116,6 @@ def test_30_a_killed_run_goes_on_bit_for_bit(tmp_path):
     assert losses == again and all(torch.equal(v, resumed[k]) for k, v in once.items())
 
 
-@waits.TRAINING
 @pytest.mark.parametrize("make, data", [(mobilenet, images), (hf_vit, images), (bert, words)])
 def test_30_and_40_weights_stand_under_the_students_own_names(tmp_path, make, data):
     student, data = make(), data()
@@ -132,7 +127,6 @@ def test_30_and_40_weights_stand_under_the_students_own_names(tmp_path, make, da
     assert all(torch.equal(v, fresh.state_dict()[k]) for k, v in student.state_dict().items())
 
 
-@waits.TRAINING
 def test_30_weights_that_another_tool_wrote(tmp_path):
     net, other = bert(), bert()
     net.save_pretrained(tmp_path)
@@ -140,7 +134,6 @@ def test_30_weights_that_another_tool_wrote(tmp_path):
     assert all(torch.equal(v, other.state_dict()[k]) for k, v in net.state_dict().items())
 
 
-@waits.TRAINING
 def test_30_weights_that_do_not_fit_are_refused_for_the_true_reason(tmp_path):
     path, net = tmp_path / "other.safetensors", vit()
     save_file({k: v.contiguous() for k, v in mobilenet().state_dict().items()}, path)

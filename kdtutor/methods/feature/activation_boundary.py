@@ -15,7 +15,7 @@ from ...distiller import Layers, Offline, Outputs, Player, Stage, check_weight, 
 from ...distiller.tensors import NORMS, check_features, pointwise, precise, same_size
 from ...errors import check_same_shape, check_variant, explained
 from ...taps import eval_mode
-from ...taps.default_layers import before_relu, levels, parameters_before
+from ...taps.default_layers import before_relu, levels
 from ...teacher import Teacher
 
 CODE = 3 / 1000  # the factor of the authors' code
@@ -135,7 +135,7 @@ class ActivationBoundary(Offline):
         return [before_relu(net, path, self._example) for path in levels(net)]
 
     def stages(self):
-        lower = parameters_before(self.student, self.student_layers, self._example)
+        lower = self.lower_parameters()
         return [
             Stage(
                 "boundaries",

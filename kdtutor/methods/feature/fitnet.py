@@ -15,7 +15,7 @@ from ...distiller import Layers, Offline, Outputs, Player, Stage, check_weight, 
 from ...distiller.autograd import squared_distance
 from ...distiller.tensors import CONVOLUTIONS, NORMS, check_features, same_size
 from ...errors import check_same_shape, check_temperature, check_variant, explained
-from ...taps.default_layers import levels, nonlinearity, parameters_before
+from ...taps.default_layers import levels, nonlinearity
 from ...teacher import Teacher
 
 
@@ -200,7 +200,7 @@ class FitNet(Offline):
     def stages(self):
         if self.variant == "code":
             return super().stages()
-        guided = parameters_before(self.student, self.student_layers, self._example)
+        guided = self.lower_parameters()
         first = Player(
             "guided",
             self.hint_terms,

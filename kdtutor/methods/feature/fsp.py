@@ -14,7 +14,7 @@ from ...distiller import Layers, Offline, Outputs, Player, Stage, check_weight, 
 from ...distiller.autograd import HandMade
 from ...distiller.tensors import check_features, check_maps, full_precision, precise, same_size
 from ...errors import check_same_device, check_same_shape, check_variant, explained
-from ...taps.default_layers import levels, parameters_before
+from ...taps.default_layers import levels
 from ...teacher import Teacher
 
 
@@ -181,7 +181,7 @@ class FSP(Offline):
         first = Player(
             "flow",
             self.flow_terms,
-            parameters_before(self.student, self.student_layers, self._example),
+            self.lower_parameters(),
             lambda p: torch.optim.Adam(p, self.flow_lr),
         )
         return [
