@@ -37,6 +37,7 @@ def first_that_runs(
         ValueError: where no input is known, and the first input's error where none fits.
 
     Example:
+        >>> import torch
         >>> first_that_runs(nn.Linear(4, 2), Teacher(nn.Linear(4, 2)), torch.ones(2, 4), len)[1]
         2
     """
