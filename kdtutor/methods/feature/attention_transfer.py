@@ -173,7 +173,7 @@ def full_activation_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
     Example:
         >>> features = torch.rand(2, 3, 4, 4)
-        >>> full_activation_loss(-features, features).item()
+        >>> round(full_activation_loss(-features, features).item(), 4)
         2.0
     """
     student, teacher = same_size("student", student, "teacher", teacher)
