@@ -79,13 +79,38 @@ def _raised(error: Exception) -> bool:
     outside = isinstance(error, (OSError, ImportError, MemoryError, Warning))
     if outside or type(error).__name__ == "OutOfMemoryError" or error.__traceback__ is None:
         return True
-    last, depth = error.__traceback__, 0
-    while last.tb_next is not None:
-        last, depth = last.tb_next, depth + 1
-    library = str(last.tb_frame.f_globals.get("__name__", "")).partition(".")[0] in _LIBRARIES
-    code = last.tb_frame.f_code.co_code
     # Called with arguments that it has not: Python's own sentence names them.
-    return not depth or (not library and code[last.tb_lasti] == _RAISE)
+    if error.__traceback__.tb_next is None:
+        return True
+    home, by_raise = _origin(error)
+    return by_raise and home not in _LIBRARIES
+
+
+def said_by_us(error: Exception) -> bool:
+    """Was an error raised by this package, and so a sentence already?
+
+    Args:
+        error: As it was caught.
+
+    Example:
+        >>> try:
+        ...     check_variant("none")
+        ... except ValueError as error:
+        ...     print(said_by_us(error))
+        True
+    """
+    return _origin(error) == ("kdtutor", True)
+
+
+def _origin(error: Exception) -> tuple[str, bool]:
+    """The package in which an error arose, and whether by ``raise``."""
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    if last is None:
+        return "", False
+    home = str(last.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
+    return home, last.tb_frame.f_code.co_code[last.tb_lasti] == _RAISE
 
 
 def _sentence(function, about, args: tuple, kwargs: dict, error: Exception) -> str:

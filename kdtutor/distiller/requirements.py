@@ -1,6 +1,7 @@
 """What networks must have in common, and what a plan must not hide: found before any training."""
 
 import re
+import warnings
 from collections.abc import Iterable
 
 from torch import Tensor, nn
@@ -38,6 +39,21 @@ def check_classes(student_logits: Tensor, teacher_logits: Tensor) -> None:
             f"student and teacher have different numbers of classes: logits "
             f"{tuple(student_logits.shape)} against {tuple(teacher_logits.shape)}. Distillation of "
             "answers needs the same classes in the same order."
+        )
+
+
+def warn_of_probabilities(who: str, logits: Tensor, axis: int | None) -> None:
+    """Warns where a network ends in its softmax: the losses here take logits, and would soften
+    probabilities once more. Asked once, before training.
+    """
+    if axis is None or not logits.is_floating_point() or logits.shape[axis] < 2:
+        return
+    sums = logits.detach().float().sum(axis)
+    if bool((logits >= 0).all()) and bool((sums - 1).abs().max() < 1e-3):
+        warnings.warn(
+            f"the answers of the {who} are >= 0 and sum to 1, as probabilities do, and logits are "
+            "expected: leave out its last softmax, or wrap it so that it gives their logarithm.",
+            stacklevel=2,
         )
 
 

@@ -9,7 +9,7 @@ from ..taps import Example, call, eval_mode, example_input, input_gradient, logi
 from ..taps.examples import CannotRun, attempt, for_network, stated_shape
 from ..tasks import Task
 from ..teacher import Teacher
-from .requirements import check_classes
+from .requirements import check_classes, warn_of_probabilities
 from .tensors import precise
 
 Found = TypeVar("Found")
@@ -152,6 +152,7 @@ def check_first_answers(distiller: Any, x: Any) -> None:
         return  # a network without a head may still be read inside
     if distiller.uses_logits:
         check_classes(precise(distiller.task.logits(output)), theirs)
+        warn_of_probabilities("teacher", theirs, distiller.task.class_axis)
 
 
 def check_first_gradients(distiller: Any, x: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import explained
+from ..errors import explained, said_by_us
 from .wrapped import bare
 
 # A small batch of a network's inputs: a tensor, or a mapping of its arguments' names to tensors.
@@ -42,11 +42,11 @@ def attempt(who: str, net: nn.Module, x: Any, advice: str = "") -> Iterator[None
     """
     try:
         yield
-    except ValueError:
-        raise
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # a foreign forward method refuses in its own way
+        if isinstance(error, ValueError) and said_by_us(error):
+            raise
         said = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
         raise CannotRun(
             f"the {who} ({type(net).__name__}) cannot run on inputs of {_described(x)}: {said}."

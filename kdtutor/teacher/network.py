@@ -197,9 +197,12 @@ class Teacher:
             Text that is equal for equal teachers.
         """
         eyes = [m.seeing() for net in self.nets for m in net.modules() if isinstance(m, Adapted)]
+        values = [v for net in self.nets for v in net.state_dict().values()]
+        # A quantised network's state holds types as well.
+        others = [v for v in values if not isinstance(v, Tensor)]
         return (
-            digest([t for net in self.nets for t in net.state_dict().values()])
-            + (f"/{short_hash(describe(eyes))}" if eyes else "")
+            digest([v for v in values if isinstance(v, Tensor)])
+            + "".join(f"/{short_hash(describe(v))}" for v in (eyes, others) if v)
             + (f"/{self.mean}" if len(self.nets) > 1 else "")
         )
 

@@ -1,5 +1,6 @@
 """How a distiller's stages share the epochs, and what their players learn with."""
 
+import inspect
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -117,6 +118,13 @@ def learners(
                 f"the function that makes the optimiser of player {player.name!r} returned a "
                 f"{type(optimizer).__name__}; expected a torch.optim.Optimizer: lambda "
                 "parameters: torch.optim.AdamW(parameters, lr=1e-3)."
+            )
+        closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+        if closure is not None and closure.default is closure.empty:
+            raise ValueError(
+                f"{type(optimizer).__name__} evaluates the loss several times in a step (its step "
+                "needs a closure), and fit computes it once: choose another optimiser, such as "
+                "torch.optim.AdamW."
             )
         own = {id(p) for p in player.parameters}
         if any(id(p) not in own for group in optimizer.param_groups for p in group["params"]):

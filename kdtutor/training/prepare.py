@@ -9,7 +9,7 @@ from torch import nn
 
 from ..datasets import Batch, Data, Split
 from ..distiller import Distiller, Stage
-from ..distiller.requirements import check_players
+from ..distiller.requirements import check_players, warn_of_probabilities
 from ..distiller.tensors import CHANNELS_LAST
 from ..errors import unknown
 from ..taps import call, eval_mode
@@ -177,6 +177,7 @@ def _check_first_batch(distiller: Distiller, data: Data, train: Split, device) -
     batch = next(iter(data.batches(train, min(2, len(train)), device=device)))
     if data.task.metrics:  # without labels, what a network returns is the method's business
         output = _check_student(distiller.deploy(), data, batch)
+        warn_of_probabilities("student", data.task.logits(output), data.task.class_axis)
         for inside in distiller.nested():
             inside._one_answer = isinstance(output, torch.Tensor)
     for method in asked:

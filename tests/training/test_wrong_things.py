@@ -110,3 +110,16 @@ def test_class_names_in_one_word():
     split = Split(torch.rand(2, 1), torch.zeros(2, dtype=torch.long))
     with pytest.raises(ValueError, match="classes='cat'.*names of the classes"):
         Data("mine", "cat", split)
+
+
+@pytest.mark.parametrize("who", ["student", "teacher"])
+def test_a_network_that_ends_in_its_softmax_is_told_of(who):
+    nets = {"student": net(0), "teacher": net(1)}
+    nets[who] = torch.nn.Sequential(nets[who], torch.nn.Softmax(1))
+    with pytest.warns(UserWarning, match=f"answers of the {who} are >= 0 and sum to 1"):
+        fit(Hinton(nets["student"], nets["teacher"]), blobs(), 1, progress=False)
+
+
+def test_logits_are_told_of_nothing(recwarn):
+    fit(Hinton(net(0), net(1)), blobs(), 1, lr=0.01, progress=False)
+    assert not [w for w in recwarn if "sum to 1" in str(w.message)]
