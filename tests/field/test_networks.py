@@ -271,9 +271,10 @@ def test_18_a_teacher_with_its_own_size_normalisation_and_classes():
     assert train(method, data).status == "finished"
 
 
-def test_18_without_it_the_size_is_one_clear_error():
-    with pytest.raises(ValueError, match=r"VisionTransformer.*adapt"):
-        train(Hinton(mobilenet(), vit(size=64)), images())
+@pytest.mark.parametrize("teacher, size", [(lambda: vit(size=64), 32), (hf_vit, 64)])
+def test_18_without_it_the_size_is_one_clear_error(teacher, size):
+    with pytest.raises(ValueError, match=r"teacher \(Vi.*cannot run.*adapt"):
+        train(Hinton(mobilenet(), teacher()), images(size=size))
 
 
 def test_19_a_network_runs_at_other_sizes_than_its_stated_one():
