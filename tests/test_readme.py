@@ -66,7 +66,10 @@ def test_it_runs_in_its_order(repo, elsewhere):
     names = stand_ins(elsewhere)
     data, training, export = blocks(repo)
     exec(data, names)
-    assert names["table"].classes == ("cat", "dog") and names["photos"].train.x.shape[2:] == (64, 64)
+    assert names["table"].classes == ("cat", "dog") and names["photos"].train.x.shape[2:] == (
+        64,
+        64,
+    )
     assert len(next(iter(names["stream"].batches(names["stream"].train, 64))).y) == 30
     exec(training, names)
     history = names["history"]

@@ -16,7 +16,7 @@ from ..display.progress import bar
 from ..runs import load_weights, short_hash
 from ..teacher import GIB, Teacher
 from ..training import pick_device
-from ..training.prepare import move
+from ..training.device import move
 from .choice import dataset, network
 from .grid import Cell
 from .store import Store

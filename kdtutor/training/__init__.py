@@ -2,10 +2,10 @@
 watch.
 """
 
+from .device import pick_device
 from .evaluation import accuracy, evaluate
 from .history import History
 from .loop import fit
-from .prepare import pick_device
 from .processes import ProcessLost
 from .rates import per_epoch, per_step
 from .schedules import constant, cosine, linear, sgd, steps

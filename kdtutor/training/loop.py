@@ -13,17 +13,18 @@ from ..distiller.processes import count, rank
 from ..runs import environment
 from ..tasks import Metric
 from .averaging import Averaged
+from .device import pick_device
 from .epoch import Trainer
 from .evaluation import check_data
 from .extend import Extension
 from .history import History
 from .plan import learners, share_epochs
-from .prepare import check_distiller, check_settings, own_batch_size, pick_device, prepare
+from .prepare import prepare
 from .processes import join, same_start, told, warn_of_shares
 from .rates import Scheduler, check_schedule
 from .record import Keeping, Record
 from .schedules import Unsaid, UnsaidCount, cosine, optimizer_factory
-from .settings import VALIDATION, check_asked, check_plan, check_steps, check_whole
+from .settings import VALIDATION, check_distiller, check_plan, check_settings, own_batch_size
 from .spec import run_spec, stated
 from .watch import out_of_memory, warn_if_worse
 from .weight_path import WeightPath
@@ -133,17 +134,21 @@ def fit(
     """
     check_distiller(distiller)
     check_data(data)
-    check_whole(
-        ["patience"],
+    check_settings(
         epochs=epochs,
         batch_size=batch_size,
-        eval_batch_size=eval_batch_size,
         accumulate=accumulate,
+        eval_batch_size=eval_batch_size,
+        validation=validation,
+        precision=precision,
+        run_dir=run_dir,
+        seed=seed,
+        snapshots=snapshots,
+        clip_norm=clip_norm,
         patience=patience,
+        on_epoch=on_epoch,
+        stop=stop,
     )
-    check_asked(seed, snapshots, on_epoch, stop)
-    check_settings(epochs, batch_size, precision, snapshots, run_dir, validation)
-    check_steps(clip_norm, patience, validation)
     check_schedule(schedule)
     epochs, seed = int(epochs), int(seed)  # numpy's, too
     batch_size = own_batch_size(data, batch_size)

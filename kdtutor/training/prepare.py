@@ -1,6 +1,5 @@
 """What must hold before the first step: settings, devices, first batch, metric, plan."""
 
-import os
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -10,91 +9,14 @@ from torch import nn
 from ..datasets import Batch, Data, Split
 from ..distiller import Distiller, Stage
 from ..distiller.requirements import check_players, warn_of_probabilities
-from ..distiller.tensors import CHANNELS_LAST
-from ..errors import unknown
 from ..taps import call, eval_mode
 from ..taps.examples import attempt
 from ..tasks import Metric
+from .device import move
 from .evaluation import chosen, measure
 from .memory import keep_freed_memory
 from .normalisation import warn_of_other_eyes
-from .processes import started
-from .schedules import UnsaidCount
 from .validation import set_apart
-
-PRECISIONS = ("float32", "bf16")
-
-
-def pick_device(device: str | torch.device | None = None) -> torch.device:
-    """The device asked for, else CUDA where there is one, else the CPU.
-
-    A GPU comes with its number, so that its state can be asked for by device.
-
-    Raises:
-        ValueError: for what is no device of torch, and for a GPU that is not there.
-    """
-    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if device is None and there and started():
-        device = f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % there}"
-    try:
-        found = torch.device(device if device is not None else "cuda" if there else "cpu")
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(
-            f"device={device!r} is no device of torch: expected 'cpu', 'cuda' or 'cuda:1', or "
-            "nothing, for a GPU where there is one."
-        ) from error
-    if found.type != "cuda":
-        return found
-    if not there or (found.index or 0) >= there:
-        raise ValueError(
-            f"device={device!r}: torch sees {there or 'no'} GPU{'s' * (there > 1)} here. Leave "
-            "device out, or see `kdtutor doctor` for what is wrong with the driver."
-        )
-    return torch.device("cuda", torch.cuda.current_device() if found.index is None else found.index)
-
-
-def check_distiller(distiller) -> None:
-    """Raises ``TypeError`` for anything but a method around its networks."""
-    if not isinstance(distiller, Distiller):
-        raise TypeError(
-            f"distiller is a {type(distiller).__name__}; expected a method around its networks: "
-            "CrossEntropy(net) for labels alone, Hinton(net, teacher), and so on "
-            "(kdtutor.methods.catalog())."
-        )
-
-
-def check_settings(
-    epochs: int, batch_size: int, precision: str, snapshots, run_dir, validation
-) -> None:
-    """Raises ``ValueError`` for settings that cannot work, whatever the data."""
-    known = isinstance(validation, (int, float, Split, Data)) or validation is None
-    if isinstance(validation, bool) or not known:
-        raise ValueError(
-            f"validation is a {type(validation).__name__}; expected a fraction of the training "
-            "examples, such as 0.1, a Split or Data to measure on, or 0 for none."
-        )
-    if precision not in PRECISIONS:
-        raise unknown("precision", precision, PRECISIONS)
-    if snapshots and run_dir is None:
-        raise ValueError("snapshots are files: pass run_dir, the directory where they go.")
-
-
-def own_batch_size(data, batch_size: int) -> int:
-    """The size of the batches: what was asked for, or a loader's own where it has one.
-
-    Raises:
-        ValueError: where both are stated and differ.
-    """
-    if not getattr(data, "batched", False):
-        return int(batch_size)
-    own = data.batch_size
-    if not isinstance(batch_size, UnsaidCount) and batch_size != own:
-        is_ = "unknown" if own is None else own
-        raise ValueError(
-            f"batch_size={batch_size}, but the batches of {data.name} are its loader's, whose size "
-            f"is {is_}: leave batch_size out, or set it there."
-        )
-    return int(own or batch_size)
 
 
 class Ready(NamedTuple):
@@ -155,16 +77,6 @@ def prepare(
     # Once for the run, where they will be asked for in every epoch.
     there = lambda split: split.to(device) if isinstance(split, Split) else split
     return Ready(there(train), there(held_out), stages, measured, key)
-
-
-def move(net: nn.Module, device: torch.device) -> None:
-    """To the device, kernels of images and volumes in channels last: how convolutions on CPUs and
-    tensor cores like them; values do not change.
-    """
-    net.to(device)
-    for tensor in [*net.parameters(), *net.buffers()]:
-        if tensor.ndim in CHANNELS_LAST:
-            tensor.data = tensor.data.contiguous(memory_format=CHANNELS_LAST[tensor.ndim])
 
 
 def _check_first_batch(distiller: Distiller, data: Data, train: Split, device) -> None:

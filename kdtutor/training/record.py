@@ -2,11 +2,8 @@
 
 import time
 from collections.abc import Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
-
-from torch import Tensor, nn
 
 from ..datasets import Data, Split
 from ..distiller import Distiller, Stage
@@ -14,9 +11,9 @@ from ..runs import RunDirectory, save_weights
 from ..tasks import Metric
 from .averaging import Averaged
 from .epoch import Means
-from .evaluation import measure
 from .extend import Extension
 from .history import History
+from .networks import Networks
 from .plan import Learner
 from .processes import told
 
@@ -55,6 +52,7 @@ class Record:
     ):
         self.distiller, self.data, self.metric = distiller, data, metric
         self.keeping, self.average, self.history = keeping, average, History(spec=spec)
+        self.networks = Networks(distiller, data, metric, average, keeping.evaluated_at_once)
         where = keeping.directory
         self.run = told(lambda: RunDirectory(where)) if where else None
         self.best: dict = {"value": None, "epoch": 0, "state": None}
@@ -92,10 +90,14 @@ class Record:
     def epoch(self, row: dict, learners: Sequence[Learner], held_out: Split | None) -> None:
         """Measures after an epoch, and writes it down."""
         if held_out is not None and self.metric is not None:
-            row |= told(lambda: self._measured(held_out, "val"))
+            row |= told(lambda: self.networks.measured(held_out, "val"))
             value = row[self.history.metric]
             if self.metric.better(value, self.best["value"]):
-                self.best = {"value": value, "epoch": row["epoch"], "state": self._weights()}
+                self.best = {
+                    "value": value,
+                    "epoch": row["epoch"],
+                    "state": self.networks.weights(),
+                }
         self.history.rows.append(row)
         self.done = row["epoch"]
         for learner in learners:
@@ -140,26 +142,26 @@ class Record:
 
     def finish(self, test: bool, epochs: int) -> History:
         """The result of a finished run: read if it is there, else measured and written."""
+        run = self.run
+        known = told(lambda: run.result) if run is not None else None
+        self.history.result = known or told(lambda: self._result(test))
         if self.average:
             self.average.give(self.distiller.deploy())
-        self.history.result = told(lambda: self._finish(test))
+        if self.run and known is None:
+            told(self._end)
         if self.done < epochs:
             self.history.status = "early"
         return self.history
 
-    def _finish(self, test: bool) -> dict:
-        known = self.run.result if self.run else None
-        result = known or self._result(test)
-        if self.run and known is None:
-            save_weights(
-                self.distiller.deploy(), self.run.path / "student.safetensors", epoch=self.done
-            )
-            if self.best["state"] is not None:
-                with self._as_it_was_best() as net:
-                    path = self.run.path / "student_best.safetensors"
-                    save_weights(net, path, epoch=self.best["epoch"])
-            self.run.finish(result)
-        return result
+    def _end(self) -> None:
+        """Writes the weights, and last of all the result."""
+        assert self.run is not None
+        folder, best = self.run.path, self.best
+        save_weights(self.distiller.deploy(), folder / "student.safetensors", epoch=self.done)
+        if best["state"] is not None:
+            with self.networks.as_it_was(best["state"]) as net:
+                save_weights(net, folder / "student_best.safetensors", epoch=best["epoch"])
+        self.run.finish(self.history.result)
 
     def interrupted(self, epochs: int) -> History:
         """After Ctrl-C: what there is, and how to go on."""
@@ -169,26 +171,6 @@ class Record:
         )
         print(f"Interrupted after {self.done} of {epochs} epochs.{again}")
         return self.history
-
-    def _measured(self, split: Split, what: str, end: str = "") -> dict[str, float]:
-        """{"val_accuracy": ...} of the deployed network, {"net2.val_accuracy": ...} of others."""
-        found: dict[str, float] = {}
-        networks = dict(self.distiller.networks())
-        if self.average:
-            # What is kept stands first; the weights of the last step beside it, by their name.
-            networks = {"average": self.average.net, "last_step": self.distiller.deploy()} | {
-                name: net for name, net in list(networks.items())[1:]
-            }
-        for i, (name, net) in enumerate(networks.items()):
-            prefix = f"{name}.{what}_" if i else f"{what}_"
-            found |= {f"{prefix}{k}{end}": v for k, v in self._values(net, split).items()}
-        return found
-
-    def _values(self, net: nn.Module, split: Split) -> dict[str, float]:
-        assert self.metric is not None
-        device = next(self.distiller.parameters()).device
-        batches = self.data.batches(split, self.keeping.evaluated_at_once, device=device)
-        return measure(net, batches, self.metric)
 
     def _result(self, test: bool) -> dict:
         result: dict = {"seconds": time.perf_counter() - self.start}
@@ -203,10 +185,10 @@ class Record:
             result[f"val_{name}_last"] = self.history.rows[-1][self.history.metric]
             result |= {f"val_{name}_best": self.best["value"], "best_epoch": self.best["epoch"]}
         if test and self.metric is not None and self.data.test is not None and len(self.data.test):
-            result |= self._measured(self.data.test, "test", "_last")
+            result |= self.networks.measured(self.data.test, "test", "_last")
             if self.best["state"] is not None:
-                with self._as_it_was_best() as net:
-                    values = self._values(net, self.data.test)
+                with self.networks.as_it_was(self.best["state"]) as net:
+                    values = self.networks.values(net, self.data.test)
                 result |= {f"test_{k}_best": v for k, v in values.items()}
         return result
 
@@ -220,26 +202,7 @@ class Record:
             "seconds": time.perf_counter() - self.start,
         }
 
-    @property
-    def _kept(self) -> nn.Module:
-        """The network that is measured and kept."""
-        return self.average.net if self.average else self.distiller.deploy()
-
-    def _weights(self) -> dict[str, Tensor]:
-        return {k: v.detach().clone() for k, v in self._kept.state_dict().items()}
-
-    @contextmanager
-    def _as_it_was_best(self):
-        """The deployed network with its best weights, for as long as the block lasts."""
-        net = self.distiller.deploy()
-        last = {k: v.detach().clone() for k, v in net.state_dict().items()}
-        net.load_state_dict(self.best["state"])
-        try:
-            yield net
-        finally:
-            net.load_state_dict(last)
-
     def _snapshot(self, epoch: int) -> None:
         assert self.run is not None
         path = self.run.path / f"epoch_{epoch:04d}.safetensors"
-        save_weights(self._kept, path, epoch=epoch)
+        save_weights(self.networks.kept, path, epoch=epoch)

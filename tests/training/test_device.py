@@ -8,7 +8,7 @@ from kdtutor.datasets import Data, Split
 from kdtutor.methods import CrossEntropy
 from kdtutor.models import mlp
 from kdtutor.training import pick_device
-from kdtutor.training.prepare import move
+from kdtutor.training.device import move
 
 
 @pytest.fixture

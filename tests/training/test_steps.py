@@ -256,6 +256,19 @@ def test_averaged_weights_are_measured_kept_and_left_in_the_student(tmp_path):
     assert [r["loss"] for r in other.rows] == [r["loss"] for r in history.rows]
 
 
+def test_the_last_step_stands_beside_the_average():
+    def size(net, batches):
+        return float(net.fc.weight.abs().sum())
+
+    student, history = train(epochs=2, ema=0.9, validation=0.2, metric=size)
+    plain, other = train(epochs=2, validation=0.2, metric=size)
+    result, last = history.result, "last_step.test_size_last"
+    assert result["test_size_last"] == pytest.approx(size(student, []))
+    assert result[last] == pytest.approx(size(plain, [])) != result["test_size_last"]
+    shown = [row["last_step.val_size"] for row in history.rows]
+    assert shown == [row["val_size"] for row in other.rows]
+
+
 def test_an_average_that_looks_back_not_at_all_is_the_last_step():
     student, history = train(ema=0.0, validation=0.2)
     plain, _ = train(validation=0.2)
