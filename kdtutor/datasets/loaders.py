@@ -18,6 +18,7 @@ from .pixels import inputs as as_networks_see
 from .rowless import Rowless
 from .split import Split
 from .stream import Stream
+from .targets import known_classes
 
 
 @explained
@@ -180,7 +181,8 @@ def from_loaders(
         validation: The same; None: nothing is measured after an epoch.
         name: What the data are called.
         classes: Names, or their number. None: the ``classes`` that the training dataset names, as
-            torchvision's do; a task without classes has none.
+            torchvision's do, or as many as its labels say where it holds all of them; a task
+            without classes has none.
         task: What a label is. Default: ``Classification``; soft labels (mixup in the collate
             function) included.
         inputs: Of batches that are mappings: the key of x, or several, for a network that takes
@@ -240,11 +242,19 @@ def from_loaders(
 
 
 def _names(classes, dataset, task: Task, name: str) -> tuple[str, ...]:
-    """The names of the classes: stated, or the dataset's own."""
+    """The names of the classes: stated, or the dataset's own, or numbers up to its largest label
+    where it holds all of them.
+    """
     if classes is None:
-        classes = getattr(dataset, "classes", None) or ()
+        inner = dataset
+        while not hasattr(inner, "classes") and hasattr(inner, "indices"):  # torch's Subset
+            inner = inner.dataset
+        classes = getattr(inner, "classes", None) or ()
         if not all(isinstance(each, str) for each in classes):
             classes = ()
+        if isinstance(task, Classification) and not classes and hasattr(dataset, "__getitem__"):
+            found = known_classes(dataset)
+            classes = () if found is None else tuple(map(str, range(int(found.max()) + 1)))
         if isinstance(task, Classification) and not classes:
             raise ValueError(
                 "the dataset does not name its classes: say them, from_loaders(..., classes=10) or "

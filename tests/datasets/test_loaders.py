@@ -469,3 +469,14 @@ def test_a_key_is_what_can_be_said():
     epoch(data(loader), number=1)
     assert key(data(loader)) == before
     assert key(data(name="other")) == keys[0]
+
+
+def test_the_classes_of_labels_that_a_dataset_holds_need_not_be_said():
+    rows = TensorDataset(torch.rand(6, 2), torch.tensor([0, 1, 2, 0, 1, 2]))
+    for train in (rows, DataLoader(rows, 2), Subset(rows, [0, 1, 2])):
+        assert from_loaders(train).classes == ("0", "1", "2")
+    named = FakeData(8, (1, 4, 4), 2)
+    named.classes = ["cat", "dog"]
+    assert from_loaders(DataLoader(Subset(named, [0, 1]), 2)).classes == ("cat", "dog")
+    with pytest.raises(ValueError, match="does not name its classes"):
+        from_loaders([(torch.rand(2, 2), torch.tensor([0, 1]))] * 3)

@@ -122,7 +122,7 @@ def test_what_a_share_cannot_see_is_said_once(tmp_path):
     ended = start("warned", tmp_path)
     assert not ended.returncode, ended.stderr[-3000:]
     assert ended.stderr.count("RKD relates the examples of a batch to one another") == 1
-    assert ended.stderr.count("BatchNorm normalises over 12 of the 24 examples") == 1
+    assert ended.stderr.count("BatchNorm normalises over 32 of the 64 examples") == 1
 
 
 @pytest.mark.parametrize(

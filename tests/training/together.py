@@ -20,7 +20,7 @@ from kdtutor.runs import save_state
 
 torch.set_num_threads(1)
 ME = int(os.environ.get("RANK", 0))
-SETTINGS = {"batch_size": 24, "lr": 0.05, "progress": False, "seed": 4}
+SETTINGS = {"batch_size": 64, "lr": 0.05, "progress": False, "seed": 4}
 
 
 def kd(epochs=3, **settings):
