@@ -75,7 +75,7 @@ def listed(folder: Path, fractions: Mapping[str, float | None]) -> dict[str, Cla
         warnings.warn(
             f"passed over {len(passed_over)} of what lies in the class folders of {folder}, such "
             f"as {passed_over[0]}: read are files ending in {', '.join(ENDINGS)}.",
-            stacklevel=4,
+            stacklevel=5,
         )
     for name in found.keys() - {"train"}:
         _check_same_classes(folder, found["train"], found[name], parts[name].name)
