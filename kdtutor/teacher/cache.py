@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..datasets import Batch
-from ..datasets.batch import sent
+from ..datasets.batch import digest, sent
 from ..runs import replace_file
 
 
@@ -102,11 +102,10 @@ class LogitCache:
                 f"{int((~self.filled).sum())} of {len(self.filled)} answers are missing: "
                 "teacher.cached(data, fill=True) first."
             )
-        about = {"source": self.source, "weights": weights}
-        tensors = {
-            "logits": self.logits.cpu().view(len(self.index), self.views, *self.logits.shape[1:]),
-            "index": self.index,
-        }
+        logits = self.logits.cpu().view(len(self.index), self.views, *self.logits.shape[1:])
+        tensors = {"logits": logits, "index": self.index}
+        whole = digest([logits, self.index])
+        about = {"source": self.source, "weights": weights, "digest": whole}
         replace_file(Path(path), lambda temporary: save_file(tensors, temporary, metadata=about))
 
     @classmethod
@@ -134,6 +133,11 @@ class LogitCache:
             raise ValueError(
                 f"{path} is damaged ({error}). Delete it: the answers will be computed again."
             ) from error
+        if about.get("digest") != digest([logits, index]):
+            raise ValueError(
+                f"{path} is damaged: its answers do not match their checksum. Delete it: they will "
+                "be computed again."
+            )
         if about["weights"] != weights:
             raise ValueError(
                 f"{path} holds the answers of another teacher: delete it, or load the teacher "

@@ -177,10 +177,13 @@ def test_a_stopped_filling_leaves_nothing_and_goes_on_later(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_damaged_file_is_a_row_with_what_to_do(tmp_path):
+@pytest.mark.parametrize("damage", ["cut off", "a flipped bit"])
+def test_a_damaged_file_is_a_row_with_what_to_do(tmp_path, damage):
     run(Grid(**GRID | {"seeds": (0,)}), tmp_path, progress=False)
     (file,) = tmp_path.glob("runs/*/logits-*")
-    file.write_bytes(file.read_bytes()[:40])
+    content = bytearray(file.read_bytes())
+    content[-5] ^= 0x40
+    file.write_bytes(content if damage == "a flipped bit" else content[:40])
     frame = run(Grid(**GRID), tmp_path, progress=False).frame()
     bad = frame[frame["status"] == "failed"]
     assert (

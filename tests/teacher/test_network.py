@@ -278,3 +278,13 @@ def test_the_cache_holds_answers_of_any_shape():
     batch = next(data.batches(data.train, 60, augment=True, view=1))
     assert teacher(batch).shape == (60, 3, 4, 4)
     torch.testing.assert_close(teacher(batch), segmenter(batch.x), atol=1e-6, rtol=0)
+
+
+def test_a_stored_answer_with_a_flipped_bit_is_not_taught(tmp_path):
+    data, path = blobs().subset(50), tmp_path / "a"
+    Teacher(net(7)).cached(data, fill=True).save_cache(path)
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 0x40
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="is damaged: its answers do not match their checksum"):
+        Teacher(net(7)).load_cache(path)
