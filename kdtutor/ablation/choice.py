@@ -62,7 +62,11 @@ class MethodChoice:
         if isinstance(choice, MethodChoice):
             return choice
         if isinstance(choice, str):
-            parts = {text.split("(")[0].strip(): _parse(text) for text in _summands(choice)}
+            parts: dict[str, tuple[type[Distiller], dict[str, Any]]] = {}
+            for text in _summands(choice):
+                name = text.split("(")[0].strip()
+                again = sum(known.partition("_")[0] == name for known in parts)
+                parts[f"{name}_{again + 1}" if again else name] = _parse(text)
             label = (
                 methods.method(choice).name
                 if _in_catalog(choice) and choice.lower() == methods.method(choice).name.lower()

@@ -2,12 +2,14 @@
 them, a figure, exports.
 """
 
+import html
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from ..runs import short_hash
 from ..training.settings import VALIDATION
 from .columns import ACCURACY, measured, word
 from .estimate import estimate
@@ -27,6 +29,7 @@ MORE = [
     "threads",
     "corruption_seed",
 ]  # of other grids in the same store
+FEWEST = 3  # pairs of runs without which nothing is called clear
 # How the published tables call our methods, networks and axes.
 METHODS = {"Baseline": "CrossEntropy", "Vanilla": "CrossEntropy", "KD": "Hinton", "RKD": "RKD-DA"}
 COLUMNS = {"noise_rate": "label_noise", "gamma": "imbalance", "student": "net"}
@@ -64,6 +67,7 @@ class Results:
                     "key": c.key,
                     **c.spec,
                     "method": c.label,
+                    "method_is": short_hash(c.spec["method"]),
                     "teacher_sees": c.teacher_sees,
                     "status": "pending",
                 }
@@ -109,7 +113,9 @@ class Results:
         Returns:
             Per method and setting: seeds, mean and std (shares in percent), the gain over the
             baseline (positive is better, also where less of the metric is) with its interval and
-            the number of pairs, "clear" where the interval leaves out 0, and the mean at the best
+            the number of pairs, "clear" where the interval of at least three pairs leaves out 0
+            (counting the steps of a small test set in, ``intervals.paired_intervals``),
+            "unfinished", how many runs have no result, and the mean at the best
             epoch on validation.
 
         Raises:
@@ -130,7 +136,7 @@ class Results:
         less = "better" in frame and bool((frame["better"] == "lower").any())
         share = not less and bool(frame[metric].dropna().between(0, 1).all())
         scale, sign = 100 if share else 1, -1 if less else 1
-        frame = frame[frame["method"].notna()]
+        frame = _told_apart(frame[frame["method"].notna()])
         # Runs of other grids in the same store are other settings, never more seeds of one.
         more = [c for c in MORE if frame[c].astype(str).nunique() > 1]
         if frame.dropna(subset=["teacher"])["teacher_net"].nunique() > 1:
@@ -157,7 +163,11 @@ class Results:
         for key, runs in frame.groupby([*axes, "method"], sort=False, dropna=False):
             done = runs.dropna(subset=["value"]).set_index([*setting, "seed"])["value"]
             paired = sign * (done - base.reindex(done.index)).dropna()
+            # A run from before it was written down has as fine a test set as there can be.
+            tested = runs["test_examples"].min() if "test_examples" in runs else np.nan
+            grain = scale / tested if share and tested > 0 else 0.0
             low, high = gain_interval(paired, confidence)
+            sure = gain_interval(paired, confidence, grain)
             best = (
                 scale * runs[metric.replace("_last", "_best")].dropna()
                 if metric.replace("_last", "_best") in runs
@@ -174,12 +184,12 @@ class Results:
                     "low": low if key[-1] != baseline else np.nan,
                     "high": high if key[-1] != baseline else np.nan,
                     "pairs": len(paired) if key[-1] != baseline else 0,
+                    "clear": len(paired) >= FEWEST and (sure[0] > 0 or sure[1] < 0),
                     "unfinished": len(runs) - len(done),
                     "trained_on": ", ".join(sorted(set(runs["trained_on"]))),
                 }
             )
         table = pd.DataFrame(rows).round(9)  # equal runs gain 0, not 3e-15
-        table["clear"] = (table["low"] > 0) | (table["high"] < 0)
         table.attrs = {"metric": word(metric), "unit": " (% points)" if share else ""}
         return table
 
@@ -272,6 +282,17 @@ class Results:
         return path
 
 
+def _told_apart(frame: pd.DataFrame) -> pd.DataFrame:
+    """Methods of one name that are not the same, such as two versions of a class of one's own, as
+    two names: the name with the first digits of what each is.
+    """
+    if "method_is" not in frame:
+        return frame
+    kinds = frame.groupby("method")["method_is"].transform("nunique")
+    marked = frame["method"] + " #" + frame["method_is"].astype(str).str[:4]
+    return frame.assign(method=frame["method"].where(kinds < 2, marked))
+
+
 def _axes(table: pd.DataFrame) -> list[str]:
     return [c for c in (*AXES, *MORE, "teacher_net") if c in table]
 
@@ -352,6 +373,15 @@ def _duration(seconds: float) -> str:
     )
 
 
+def _escaped(text: str, kind: str) -> str:
+    """Text of a store as text: names are somebody's, and no code of the page or the document."""
+    if kind == "html":
+        return html.escape(text)
+    marks = {"md": "\\`*<>|[]", "tex": "&%$#_{}"}[kind]
+    text = text.replace("\\", "\\textbackslash ") if kind == "tex" else text
+    return "".join(f"\\{c}" if c in marks else c for c in text)
+
+
 def typeset(table: pd.DataFrame, kind: str) -> str:
     """A ``Results.table`` as text: mean ± std, the gain with its interval.
 
@@ -367,24 +397,17 @@ def typeset(table: pd.DataFrame, kind: str) -> str:
     flat = table.reset_index()
     head = [*_axes(flat), "method"]
     number = lambda x, sign="": "" if pd.isna(x) else format(x, f"{sign}.2f")
+    told = lambda text: _escaped(str(text), kind)
     pm = {"tex": "$\\pm$", "html": "&plusmn;"}.get(kind, "±")
-    lines = [
-        [
-            *(c.replace("_", " ") for c in head),
-            "seeds",
-            table.attrs.get("metric", "accuracy"),
-            "gain",
-            "interval",
-            "pairs",
-            "best on validation",
-        ]
-    ]
+    words = ["seeds", told(table.attrs.get("metric", "accuracy")), "gain", "interval", "pairs"]
+    lines = [[*(told(c.replace("_", " ")) for c in head), *words, "best on validation"]]
     for _, r in flat.iterrows():
         gain = "" if pd.isna(r["gain"]) else number(r["gain"], "+") + (" *" if r["clear"] else "")
+        lost = int(r.get("unfinished", 0))
         lines.append(
             [
-                *(str(r[c]) for c in head),
-                str(r["seeds"]),
+                *(told(r[c]) for c in head),
+                f"{r['seeds']} of {r['seeds'] + lost}" if lost else str(r["seeds"]),
                 f"{number(r['mean'])} {pm} {number(r['std'])}",
                 gain,
                 "" if pd.isna(r["low"]) else f"[{number(r['low'], '+')}, {number(r['high'], '+')}]",
@@ -393,10 +416,7 @@ def typeset(table: pd.DataFrame, kind: str) -> str:
             ]
         )
     if kind == "tex":
-        rows = [
-            " & ".join(cell.replace("_", "\\_").replace("%", "\\%") for cell in line) + r" \\"
-            for line in lines
-        ]
+        rows = [" & ".join(line) + r" \\" for line in lines]
         return (
             "\n".join(
                 [

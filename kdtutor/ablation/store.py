@@ -214,6 +214,7 @@ class Store:
                     "key": file.parent.name,
                     **cell,
                     "method": cell["label"],
+                    "method_is": short_hash(cell["method"]),
                     **self.record(file.parent.name),
                 }
             )

@@ -186,6 +186,8 @@ class Record:
             result |= {f"val_{name}_best": self.best["value"], "best_epoch": self.best["epoch"]}
         if test and self.metric is not None and self.data.test is not None and len(self.data.test):
             result |= self.networks.measured(self.data.test, "test", "_last")
+            if isinstance(self.data.test, Split):
+                result["test_examples"] = len(self.data.test)
             if self.best["state"] is not None:
                 with self.networks.as_it_was(self.best["state"]) as net:
                     values = self.networks.values(net, self.data.test)

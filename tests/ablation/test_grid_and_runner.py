@@ -17,10 +17,12 @@ from torch.nn import functional as F
 
 import kdtutor
 from kdtutor.ablation import Grid, MethodChoice, Store, load, read_grid, run, status, sweep
-from kdtutor.ablation.results import gain_interval
+from kdtutor.ablation.choice import network
+from kdtutor.ablation.results import gain_interval, typeset
 from kdtutor.ablation.runner import run_cell
 from kdtutor.datasets import Flip
 from kdtutor.methods import RKD, Composition, Distiller, Hinton
+from kdtutor.teacher import Teacher
 
 DATA = blobs(n=120)
 SMALL = dict(
@@ -675,6 +677,78 @@ def test_runs_on_all_images_say_so_beside_a_published_table(tmp_path):
     grid = Grid(**SMALL | dict(methods=["CrossEntropy"], seeds=(0,), fit={"validation": 0}))
     beside = run(grid, tmp_path, progress=False).against("icpr2020_table5").reset_index()
     assert beside.loc[beside["seeds"].notna(), "trained_on"].unique().tolist() == ["100 %"]
+
+
+def test_one_method_may_stand_twice_in_a_sum(tmp_path):
+    both = "Hinton(temperature=2)+Hinton(temperature=8)"
+    choice = MethodChoice.of(both)
+    assert {n: s["temperature"] for n, (_, s) in choice.parts.items()} == {
+        "Hinton": 2,
+        "Hinton_2": 8,
+    }
+    grid = Grid(**SMALL | dict(methods=[both, "Hinton(temperature=8)"], seeds=(0,)))
+    cells = [c for c in grid.cells() if not c.spec["label_noise"]]
+    assert len({c.key for c in cells}) == 2
+    data = cells[0].data()
+    made = cells[0].distiller(data, Teacher(network(SMALL["teacher"], data, 0)))
+    terms = made.terms(next(iter(data.batches(data.train, 8))))
+    assert {"Hinton.kd", "Hinton_2.kd"} <= terms.keys()
+
+
+def runs_of(tmp_path, seeds, values):
+    """A table of two methods whose accuracies are made up."""
+    grid = Grid(**SMALL | dict(methods=["CrossEntropy", "Hinton"], seeds=seeds, label_noise=(0.0,)))
+    results = run(grid, tmp_path, progress=False)
+    for row in results.frame().itertuples():
+        file = tmp_path / "runs" / row.key / "result.json"
+        known = json.loads(file.read_text())
+        known["test_accuracy_last"] = values[row.method][row.seed]
+        file.write_text(json.dumps(known))
+    return results
+
+
+def test_two_seeds_are_never_clear(tmp_path):
+    table = runs_of(tmp_path, (0, 1), {"CrossEntropy": [0.8, 0.81], "Hinton": [0.9, 0.91]}).table()
+    assert table.loc["Hinton", "gain"] == pytest.approx(10) and not table["clear"].any()
+    assert "*" not in typeset(table, "md").split("---|")[-1].split("\\*")[0]
+
+
+def test_equal_gains_within_a_step_of_the_test_set_are_not_clear(tmp_path):
+    """60 test images: a step is 1.7 points."""
+    base = [0.8, 0.85, 0.9]
+    for gain, clear in ((1 / 60, False), (6 / 60, True)):
+        values = {"CrossEntropy": base, "Hinton": [b + gain for b in base]}
+        table = runs_of(tmp_path / str(clear), (0, 1, 2), values).table()
+        assert table.loc["Hinton", "low"] == pytest.approx(100 * gain)
+        assert bool(table.loc["Hinton", "clear"]) == clear
+
+
+def test_runs_without_a_result_are_counted_in_every_export(finished, tmp_path):
+    table = finished[2].table()
+    table["unfinished"] = 2
+    for kind in ("md", "tex", "html"):
+        assert "3 of 5" in typeset(table, kind)
+
+
+def test_a_name_in_a_strangers_store_is_text(finished):
+    table = finished[2].table().reset_index()
+    table["method"] = "<img src=x onerror=alert(1)>|&_{}"
+    table = table.set_index(["label_noise", "method"])
+    assert "<img" not in typeset(table, "html") and "&lt;img" in typeset(table, "html")
+    assert "\\<img" in typeset(table, "md") and "\\|" in typeset(table, "md")
+    assert r"\&\_\{\}" in typeset(table, "tex")
+
+
+def test_two_versions_of_a_class_are_two_rows(tmp_path):
+    for factor in (1.0, 3.0):
+        # As in a notebook: the cell is run again with another body.
+        names = {"Mine": Mine, "__name__": "__main__"}
+        exec(f"class Own(Mine):\n    factor_of_mine = {factor}", names)
+        grid = Grid(**SMALL | dict(methods=["CrossEntropy", names["Own"]], seeds=(0,)))
+        run(grid, tmp_path, progress=False)
+    table = load(tmp_path).table()
+    assert [name.split(" #")[0] for name in table.index] == ["CrossEntropy", "Own", "Own"]
+    assert table["seeds"].tolist() == [1, 1, 1] and table.index.nunique() == 3
 
 
 def test_several_processes_of_one_run_are_no_grid(tmp_path, monkeypatch):
