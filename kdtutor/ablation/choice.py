@@ -6,6 +6,7 @@ A choice is named in a way that two equal choices share and two different ones d
 layers, a class's source, a dataset's examples)."""
 
 import ast
+import copy
 import functools
 import inspect
 from collections.abc import Callable
@@ -202,8 +203,8 @@ def network(choice, data: Data, seed: int) -> nn.Module:
     """A network that fits the data.
 
     Args:
-        choice: A name for ``models.build``, fitted to the data's images and classes, or a function
-            without arguments that makes a network.
+        choice: A name for ``models.build``, fitted to the data's images and classes, a function
+            without arguments that makes a network, or a network, of which a copy is taken.
         data: Decides classes, channels and image size.
         seed: Of its weights.
 
@@ -211,6 +212,8 @@ def network(choice, data: Data, seed: int) -> nn.Module:
         A torch module.
     """
     torch.manual_seed(seed)
+    if isinstance(choice, nn.Module):
+        return copy.deepcopy(choice)
     if callable(choice):
         return choice()
     # Data that are not in memory show their size by a batch.
@@ -225,21 +228,57 @@ def network(choice, data: Data, seed: int) -> nn.Module:
     )
 
 
+def finished(choice) -> bool:
+    """Is a teacher one that was trained already: a network, or a ``Teacher``?
+
+    Args:
+        choice: Of ``Grid(teacher=...)``.
+
+    Example:
+        >>> finished(nn.Linear(2, 2)), finished("resnet8")
+        (True, False)
+    """
+    return isinstance(choice, (nn.Module, Teacher))
+
+
+def teacher_from(choice, data: Data, seed: int = 0) -> Teacher:
+    """The teacher that is meant, untrained where it is a name or a function.
+
+    Args:
+        choice: As for ``network``, or a ``Teacher``, of which a copy is taken.
+        data: As for ``network``.
+        seed: Of the weights of an untrained one.
+
+    Returns:
+        A ``Teacher``.
+    """
+    if isinstance(choice, Teacher):
+        return copy.deepcopy(choice)
+    return Teacher(network(choice, data, seed))
+
+
 def network_name(choice) -> str:
     """A network's name in specs.
 
     Args:
-        choice: A name for ``models.build``, or a function without arguments that makes a network.
+        choice: A name for ``models.build``, a function without arguments that makes a network, a
+            network, or a ``Teacher``.
 
     Returns:
-        The name. A function's is its name with a digest of the network that it makes: architecture,
-        attributes, the weights that it loads (those that are equal under two seeds), and how far
-        the others are spread.
+        The name. A network's is its class with a digest of its layers and weights, a teacher's
+        those of its networks. A function's is its name with a digest of the network that it makes:
+        architecture, attributes, the weights that it loads (those that are equal under two seeds),
+        and how far the others are spread.
 
     Example:
         >>> network_name("resnet8")
         'resnet8'
     """
+    if isinstance(choice, Teacher):
+        whole = "+".join(map(network_name, choice.nets))
+        return f"{whole} ({choice.mean})" if len(choice.nets) > 1 else whole
+    if isinstance(choice, nn.Module):
+        return f"{type(choice).__name__}/{short_hash(describe(choice))}"
     if not callable(choice):
         return str(choice)
     nets = []

@@ -7,9 +7,8 @@ from dataclasses import replace
 import torch
 
 from ..datasets import GeneratedData, LoaderData
-from ..teacher import Teacher
 from ..training import fit
-from .choice import network
+from .choice import teacher_from
 from .grid import Cell
 from .store import Store
 
@@ -50,7 +49,7 @@ def estimate(cells: list[Cell], store: Store | None = None, batches: int = BATCH
             row["pending"] += store is None or store.record(cell.key)["status"] == "pending"
     for row in rows.values():
         cell = row.pop("cell")
-        if row["pending"]:
+        if row["pending"] and cell.spec["epochs"]:  # a finished teacher is only measured
             row["seconds"] = row["pending"] * cell.spec["epochs"] * _epoch_seconds(cell, batches)
     return list(rows.values())
 
@@ -73,9 +72,7 @@ def _epoch_seconds(cell: Cell, batches: int) -> float:
             else:
                 whole, few = len(data.train), min(len(data.train), batches * size)
                 small = replace(data, train=data.train.select(torch.arange(few)))
-            teacher = (
-                Teacher(network(cell.teacher.objects["net"], data, 0)) if cell.teacher else None
-            )
+            teacher = teacher_from(cell.teacher.objects["net"], data) if cell.teacher else None
             distiller = cell.distiller(data, teacher)
             epochs = 2 * len(distiller.stages())
             fit(distiller, small, epochs, progress=False, test=False, **settings)  # warms up

@@ -8,11 +8,22 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from ..datasets import Data, with_imbalance, with_label_noise
 from ..errors import explained
 from ..runs import short_hash
 from ..teacher import Teacher
-from .choice import MethodChoice, dataset, dataset_digest, dataset_name, network, network_name
+from .choice import (
+    MethodChoice,
+    dataset,
+    dataset_digest,
+    dataset_name,
+    finished,
+    network,
+    network_name,
+    teacher_from,
+)
 
 # Of the specs: another number is another store. 2: label noise is drawn apart from the validation
 # split. 3: what is the user's own is told by what it computes and reaches, datasets by all content.
@@ -115,7 +126,9 @@ class Grid:
             that returns data, such as ``from_loaders(...)``: each process calls it for itself.
         students: Names for ``models.build``, or functions without arguments that make a network.
         methods: See ``MethodChoice``; ``sweep`` gives one at several settings.
-        teacher: One name or function, as for students; None where no method needs one.
+        teacher: One name or function, as for students; or a finished one, a network or a
+            ``Teacher`` (ensembles too), which is measured and taken as it is, not trained; None
+            where no method needs one.
         seeds: Of the students, whole numbers, each once.
         epochs: Of the students' training.
         label_noise: Rates of ``with_label_noise``.
@@ -145,7 +158,7 @@ class Grid:
     dataset: Any = "digits"
     students: Sequence[Any] = ("resnet8",)
     methods: Sequence[Any] = ("CrossEntropy", "Hinton")
-    teacher: str | Callable | None = "resnet14"
+    teacher: str | Callable | nn.Module | Teacher | None = "resnet14"
     seeds: Sequence[int] = (0, 1, 2)
     epochs: int = 10
     label_noise: Sequence[float] = (0.0,)
@@ -206,6 +219,11 @@ class Grid:
                 isinstance(value, (int, float)) and 0 <= value < float("inf")
             ):
                 raise ValueError(f"fit: {name}={value!r}: expected a finite number of at least 0.")
+        if trained := [type(n).__name__ for n in self.students if finished(n)]:
+            raise ValueError(
+                f"students hold {', '.join(trained)}, a network: every run would train the same "
+                "one further. Pass a function without arguments that makes one, students=[make]."
+            )
         object.__setattr__(self, "methods", tuple(map(MethodChoice.of, self.methods)))
         if self.teacher is None and any(m.needs_teacher for m in self.methods):
             needy = [m.label for m in self.methods if m.needs_teacher]
@@ -258,6 +276,8 @@ class Grid:
         return known | {"data": dataset_digest(self.dataset, str(self.root))}
 
     def _teacher(self, noise, gamma, sees, known) -> Cell:
+        if finished(self.teacher):
+            return self._as_it_is(known)
         noise, gamma = (noise, gamma) if sees == "same" else (0.0, None)
         return self._cell(
             self.teacher,
@@ -269,6 +289,12 @@ class Grid:
             None,
             known,
         )
+
+    def _as_it_is(self, known) -> Cell:
+        """The run of a finished teacher: nothing is trained, and the clean test set measures it."""
+        labels = MethodChoice.of("CrossEntropy")
+        cell = self._cell(self.teacher, labels, 0, 0, 0.0, None, None, known)
+        return replace(cell, spec={**cell.spec, "fit": {}, "images": None}, label="as it is")
 
     def _cell(self, net, method, seed, epochs, noise, gamma, teacher, known) -> Cell:
         spec = {
@@ -309,9 +335,7 @@ class Grid:
                     continue
                 seen.add(what)
                 data = cell.data()
-                teacher = (
-                    Teacher(network(cell.teacher.objects["net"], data, 0)) if cell.teacher else None
-                )
+                teacher = teacher_from(cell.teacher.objects["net"], data) if cell.teacher else None
                 try:
                     distiller = cell.distiller(data, teacher)
                     if len(distiller.stages()) > cell.spec["epochs"]:

@@ -27,9 +27,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..display.progress import bar
-from ..runs import CannotWrite
-from ..training import NonFiniteError, fit
+from ..runs import CannotWrite, RunDirectory
+from ..training import NonFiniteError, evaluate, fit, pick_device
 from ..training.processes import started
+from .choice import finished, teacher_from
 from .columns import ACCURACY, is_share, measured, word
 from .grid import Cell, Grid
 from .store import Store
@@ -101,7 +102,23 @@ def run_cell(
         return record
 
 
+def _measured(cell: Cell, store: Store) -> dict:
+    """A finished teacher's run: what it is worth on the test set, for the tables."""
+    data, began = cell.data(), time.perf_counter()
+    teacher = teacher_from(cell.objects["net"], data).to(pick_device())
+    result: dict = {}
+    if data.task.metrics and data.test is not None and len(data.test):
+        value = evaluate(teacher, data)
+        values = value if isinstance(value, dict) else {data.task.metrics[0].name: value}
+        result = {f"test_{name}_last": v for name, v in values.items()}
+    result["seconds"] = time.perf_counter() - began
+    RunDirectory(store.folder(cell.key)).finish(result)
+    return store.record(cell.key)
+
+
 def _train(cell: Cell, store: Store, show: bool) -> dict:
+    if finished(cell.objects["net"]):
+        return _measured(cell, store)
     data = cell.data()
     teacher = with_logit_cache(teacher_of(cell, store, data), cell, store) if cell.teacher else None
     history = fit(

@@ -17,7 +17,7 @@ from ..runs import load_weights, short_hash
 from ..teacher import GIB, Teacher
 from ..training import pick_device
 from ..training.device import move
-from .choice import dataset, network
+from .choice import dataset, finished, network, teacher_from
 from .grid import Cell
 from .store import Store
 
@@ -130,6 +130,8 @@ def teacher_of(cell: Cell, store: Store, data) -> Teacher:
             f"its teacher's run {cell.teacher.key} is {known['status']}: "
             f"{known.get('reason', 'it was not trained yet')}"
         )
+    if finished(cell.teacher.objects["net"]):
+        return teacher_from(cell.teacher.objects["net"], data)
     folder = store.folder(cell.teacher.key)
     return Teacher(
         load_weights(network(cell.teacher.objects["net"], data, 0), folder / "student.safetensors")

@@ -2,6 +2,7 @@
 say.
 """
 
+import copy
 import functools
 import json
 from dataclasses import replace
@@ -21,8 +22,9 @@ from kdtutor.ablation.choice import network
 from kdtutor.ablation.results import gain_interval, typeset
 from kdtutor.ablation.runner import run_cell
 from kdtutor.datasets import Flip
-from kdtutor.methods import RKD, Composition, Distiller, Hinton
+from kdtutor.methods import RKD, Composition, CrossEntropy, Distiller, Hinton
 from kdtutor.teacher import Teacher
+from kdtutor.training import evaluate, fit
 
 DATA = blobs(n=120)
 SMALL = dict(
@@ -749,6 +751,48 @@ def test_two_versions_of_a_class_are_two_rows(tmp_path):
     table = load(tmp_path).table()
     assert [name.split(" #")[0] for name in table.index] == ["CrossEntropy", "Own", "Own"]
     assert table["seeds"].tolist() == [1, 1, 1] and table.index.nunique() == 3
+
+
+def trained_net(seed=3):
+    made = net(seed, hidden=(24,))
+    fit(CrossEntropy(made), DATA, 5, lr=0.1, progress=False)
+    return made
+
+
+@pytest.mark.parametrize("kind", ["network", "teacher", "ensemble"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_finished_teacher_is_measured_and_taken_as_it_is(tmp_path, kind, workers):
+    members = [trained_net(s) for s in ((3, 4) if kind == "ensemble" else (3,))]
+    before = [copy.deepcopy(m.state_dict()) for m in members]
+    teacher = members[0] if kind == "network" else Teacher(members)
+    grid = Grid(**SMALL | dict(teacher=teacher, seeds=(0,)))
+    results = run(grid, tmp_path, workers=workers, progress=False)
+    frame = results.frame()
+    assert frame["status"].tolist() == ["finished"] * 2, frame.get("reason")
+    (taught,) = frame[frame["method"] == "Hinton"].itertuples()
+    want = evaluate(Teacher(copy.deepcopy(members)), DATA)
+    assert taught.teacher_accuracy == want > 0.5
+    assert all(
+        torch.equal(a, b)
+        for m, state in zip(members, before)
+        for a, b in zip(m.state_dict().values(), state.values())
+    )
+    (cell,) = (c for c in grid.cells() if c.teacher)
+    student = cell.distiller(DATA, Teacher(copy.deepcopy(members)))
+    alone = fit(student, DATA, 2, seed=0, progress=False, **SMALL["fit"])
+    assert alone.result["test_accuracy_last"] == taught.test_accuracy_last
+
+
+def test_another_teacher_is_another_run_and_a_students_module_is_refused(tmp_path):
+    keys = {
+        next(c.key for c in Grid(**SMALL | dict(teacher=t, seeds=(0,))).cells() if c.teacher)
+        for t in (net(3), net(4), Teacher([net(3), net(4)]), Teacher([net(3), net(4)], "geometric"))
+    }
+    assert len(keys) == 4
+    with pytest.raises(ValueError, match="students hold MLP, a network: every run would train"):
+        Grid(students=[net(1)])
+    with pytest.raises(ValueError, match="different numbers of classes"):
+        Grid(**SMALL | dict(teacher=net(3, classes=7))).cells()
 
 
 def test_several_processes_of_one_run_are_no_grid(tmp_path, monkeypatch):
