@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -95,8 +96,20 @@ def load_weights(net: nn.Module, path: str | Path) -> nn.Module:
             f"the weights in {path} belong to another architecture than {type(net).__name__}: "
             f"{problem}."
         )
+    separate(net)
     bare(net).load_state_dict({own[k]: v for k, v in given.items()})
     return net
+
+
+def separate(net: nn.Module) -> None:
+    """Gives tensors whose elements share memory (``expand``) memory of their own, for nothing can
+    be loaded into them; values do not change.
+    """
+    for tensor in [*net.parameters(), *net.buffers()]:
+        if tensor.layout != torch.strided or nn.parameter.is_lazy(tensor):
+            continue
+        if any(n > 1 and not step for n, step in zip(tensor.shape, tensor.stride())):
+            tensor.data = tensor.data.contiguous()
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -117,7 +117,8 @@ class Trainer:
             raise NonFiniteError(diagnosis(self.distiller, batch, terms, number + 1, step + 1))
         first = step - step % self.accumulate  # of the batches whose gradients are one step's
         if step == first:
-            optimizer.zero_grad(set_to_none=True)
+            for parameter in player.parameters:  # those, too, that its optimiser leaves out
+                parameter.grad = None
         weight /= min(self.accumulate, self.steps - first)
         # A player's loss may run through another's network: only its own parameters get gradients.
         (loss if weight == 1 else weight * loss).backward(
@@ -126,7 +127,7 @@ class Trainer:
         if self._ends(step):
             average_gradients(player.parameters)
             if self.clip_norm is not None:
-                torch.nn.utils.clip_grad_norm_(player.parameters, self.clip_norm)
+                torch.nn.utils.clip_grad_norm_(learner.trained, self.clip_norm)
             optimizer.step()
             rate.stepped()
         return terms

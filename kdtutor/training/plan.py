@@ -77,6 +77,11 @@ class Learner(NamedTuple):
     optimizer: torch.optim.Optimizer
     rate: Rate
 
+    @property
+    def trained(self) -> list[Tensor]:
+        """What the optimiser steps: the player's parameters, or a part of them."""
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
     def state(self) -> dict:
         """What continues it; plain data and tensors."""
         return {"optimizer": self.optimizer.state_dict(), "rate": self.rate.state()}

@@ -331,3 +331,78 @@ def test_a_distilled_student_is_measured_in_batches_of_any_size():
         for size in (7, 500)
     ]
     assert results[0].result["test_accuracy_last"] == results[1].result["test_accuracy_last"]
+
+
+class Shared(torch.nn.Module):
+    """Tied weights, a mask of -inf, a buffer whose elements share memory, and a state that is no
+    tensor: what a moving average and a copy of the weights meet in other people's networks.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = (torch.nn.Linear(16, 16, bias=False) for _ in range(2))
+        self.second.weight = self.first.weight
+        self.head = torch.nn.Linear(16, 3)
+        self.register_buffer("mask", torch.full((3, 3), float("-inf")).triu(1))
+        self.register_buffer("scale", torch.ones(1).expand(3))
+        self.seen = 1
+
+    def forward(self, x):
+        z = self.head(self.second(self.first(x.flatten(1)).relu()))
+        return self.scale * (z @ self.mask.softmax(-1))
+
+    def get_extra_state(self):
+        return {"seen": self.seen}
+
+    def set_extra_state(self, state):
+        self.seen = state["seen"]
+
+
+def test_tied_weights_are_averaged_once_in_a_step():
+    torch.manual_seed(0)
+    student = Shared()
+    student.scale = torch.ones(3)
+    average, want = Averaged(student, 0.5), student.first.weight.detach().clone()
+    for step in range(1, 6):
+        student.first.weight.data.add_(1.0)
+        decay = min(0.5, (1 + step) / (10 + step))
+        want = decay * want + (1 - decay) * student.first.weight.detach()
+        average.step(student)
+    assert torch.allclose(average.net.first.weight, want, atol=1e-5)
+    assert average.net.second.weight is average.net.first.weight
+
+
+@pytest.mark.parametrize("ema", [None, 0.9])
+def test_whatever_a_network_keeps_in_its_state_is_measured_kept_and_goes_on(tmp_path, ema):
+    def again(folder, **settings):
+        torch.manual_seed(0)
+        return train(Shared(), 3, validation=0.2, ema=ema, run_dir=folder, **settings)
+
+    want, wanted = again(tmp_path / "whole")
+    again(tmp_path / "parts", stop=lambda: True)
+    student, history = again(tmp_path / "parts")
+    assert [r["loss"] for r in history.rows] == [r["loss"] for r in wanted.rows]
+    assert torch.equal(student.first.weight, want.first.weight)
+    assert torch.equal(student.mask, Shared().mask) and torch.equal(student.scale, torch.ones(3))
+    kept = load_weights(Shared(), tmp_path / "whole" / "student_best.safetensors")
+    assert evaluate(kept, blobs()) == wanted.result["test_accuracy_best"]
+
+
+def test_what_the_optimiser_leaves_out_is_no_part_of_the_gradients_norm():
+    head = lambda student: student.fc.parameters()
+    student = net(0)
+    train(
+        student,
+        optimizer=lambda p: torch.optim.SGD([v for n, v in p.named() if n[:3] == "fc."], 0.05),
+        clip_norm=0.5,
+        schedule=constant,
+    )
+    want, data = net(0), blobs()
+    optimizer = torch.optim.SGD(head(want), 0.05)
+    for epoch in range(2):
+        for rows in order(epoch).split(30):
+            optimizer.zero_grad()
+            F.cross_entropy(want(data.train.x[rows].float() / 255), data.train.y[rows]).backward()
+            torch.nn.utils.clip_grad_norm_(head(want), 0.5)
+            optimizer.step()
+    assert torch.allclose(weights(student), weights(want), atol=1e-6)
