@@ -15,6 +15,7 @@ from kdtutor.methods import DML, CrossEntropy, Hinton
 from kdtutor.runs import load_weights
 from kdtutor.training import evaluate, per_epoch, per_step
 from kdtutor.training.averaging import Averaged
+from kdtutor.training.schedules import linear
 
 
 def train(student=None, epochs=2, data=None, **settings):
@@ -191,11 +192,54 @@ def test_a_killed_run_with_a_scheduler_averages_and_clipping_goes_on_bit_for_bit
         (0.1, "schedule is a float; expected a function"),
         (lambda p: float("nan"), r"schedule\(0.0\) is nan"),
         (per_epoch(lambda optimizer: None), "returned a NoneType; expected one of torch.optim"),
+        (
+            per_epoch(lambda o: StepLR(torch.optim.SGD(net(3).parameters(), 0.1), 1)),
+            "made for another optimiser",
+        ),
+        (
+            per_step(lambda o: ReduceLROnPlateau(o)),
+            "ReduceLROnPlateau waits for a metric.*per_epoch",
+        ),
+        (per_step(lambda o: OneCycleLR(o, 0.1, total_steps=11)), "the stage has 12 steps"),
+        (per_epoch(lambda o: OneCycleLR(o, 0.1, total_steps=1)), "the stage has 2 epochs"),
     ],
 )
 def test_what_is_no_schedule_is_one_sentence(schedule, message):
     with pytest.raises(ValueError, match=message):
         train(schedule=schedule)
+
+
+def test_a_scheduler_knows_the_steps_that_are_made_of_several_batches():
+    student, _ = train(schedule=per_step(lambda o: OneCycleLR(o, 0.1, total_steps=4)), accumulate=4)
+    assert not torch.equal(weights(student), weights(net(0)))
+    with pytest.raises(ValueError, match="total_steps=3, and the stage has 4 steps"):
+        train(schedule=per_step(lambda o: OneCycleLR(o, 0.1, total_steps=3)), accumulate=4)
+
+
+def test_a_rate_that_is_a_tensor_is_a_number_in_the_history(tmp_path):
+    def adam(parameters):
+        return torch.optim.Adam(parameters, torch.tensor(0.01))
+
+    whole, want = train(optimizer=adam, schedule=linear)
+    train(optimizer=adam, schedule=linear, run_dir=tmp_path, stop=lambda: True)
+    student, history = train(optimizer=adam, schedule=linear, run_dir=tmp_path)
+    rates = [row["lr"] for row in history.rows]
+    assert rates == [row["lr"] for row in want.rows] == pytest.approx([0.01 * 7 / 12, 0.01 / 12])
+    assert torch.equal(weights(student), weights(whole))
+
+
+def test_a_state_that_cannot_be_kept_is_one_sentence(tmp_path):
+    class Factor:
+        def __init__(self):
+            self.inner = lambda epoch: 1.0
+
+        def __call__(self, epoch):
+            return self.inner(epoch)
+
+    schedule = per_epoch(lambda optimizer: LambdaLR(optimizer, Factor()))
+    with pytest.raises(ValueError, match="neither tensors nor plain data.*the scheduler"):
+        train(schedule=schedule, run_dir=tmp_path)
+    train(schedule=schedule)
 
 
 def test_an_optimiser_finds_its_groups_by_the_networks_own_names():
