@@ -21,7 +21,7 @@ from .extend import Extension
 from .history import History
 from .plan import learners, share_epochs
 from .prepare import prepare
-from .processes import join, same_start, told, warn_of_shares
+from .processes import check_shares, join, same_start, told, warn_of_shares
 from .rates import Scheduler, check_schedule
 from .record import Keeping, Record
 from .schedules import Unsaid, UnsaidCount, cosine, optimizer_factory
@@ -157,6 +157,7 @@ def fit(
     device, usual = pick_device(device), optimizer_factory(optimizer, lr, weight_decay)
     ready = prepare(distiller, data, device, validation, metric, test, eval_batch_size)
     check_plan(ready.stages, accumulate)
+    check_shares(ready.train, batch_size, drop_last)
     same_start(distiller)
     warn_of_shares(distiller, batch_size)
     walked = None if weight_path is None else WeightPath(distiller.deploy(), weight_path)

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ..datasets import Batch
+from ..datasets import Batch, Split
 from ..datasets.batch import leaves, tree_map
 from ..distiller import Distiller
 from ..distiller.processes import ProcessLost, count, rank, talk
@@ -66,15 +66,30 @@ def share(batch: Batch) -> tuple[Batch, float]:
     if n == 1:
         return batch, 1.0
     size = len(leaves(batch.x)[0])
-    if size < n:
-        raise ValueError(
-            f"a batch of {size} for {n} processes: each needs at least one example. Raise "
-            "batch_size, which counts the examples of all processes together."
-        )
+    _check_size(size)
     low, high = (size * r // n for r in (rank(), rank() + 1))
     part = lambda t: t[low:high]
     x, y, index, view = (tree_map(part, v) for v in batch[:4])
     return Batch(x, y, index, view, batch.source), (high - low) * n / size
+
+
+def check_shares(train, batch_size: int, drop_last: bool) -> None:
+    """Raises ``ValueError``, before training, for examples in memory whose first or last batch does
+    not suffice for all processes.
+    """
+    if isinstance(train, Split):
+        last = len(train) % batch_size
+        _check_size(min(len(train), batch_size))
+        _check_size(last if last and not drop_last else batch_size)
+
+
+def _check_size(size: int) -> None:
+    if size < count():
+        raise ValueError(
+            f"a batch of {size} for {count()} processes: each needs at least one example. Raise "
+            "batch_size, which counts the examples of all processes together, or leave out the "
+            "last, smaller batch of an epoch (drop_last=True)."
+        )
 
 
 def average_gradients(parameters: Sequence[Tensor]) -> None:

@@ -154,9 +154,11 @@ def test_what_a_share_cannot_see_is_said_once(tmp_path):
     "what, message",
     [
         ("small", "a batch of 1 for 2 processes: each needs at least one example"),
+        ("last", "a batch of 1 for 2 processes: each needs at least one example"),
         ("refused", "epochs=0: expected a whole number of at least 1"),
     ],
 )
 def test_an_error_ends_all_of_them(what, message, tmp_path):
     ended = start(what, tmp_path)
     assert ended.returncode and message in ended.stderr
+    assert "in epoch" not in ended.stderr  # said before the first

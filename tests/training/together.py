@@ -114,6 +114,8 @@ def main(what: str, folder: Path) -> None:
         history = fit(method, blobs(), 1, **SETTINGS)
     elif what == "small":
         method, history = kd(batch_size=1)
+    elif what == "last":
+        method, history = kd(batch_size=179, drop_last=False, validation=0)
     elif what == "refused":
         method, history = kd(epochs=0)
 
