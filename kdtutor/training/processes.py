@@ -27,7 +27,8 @@ AVERAGED = (torch.float64, torch.float32, torch.float16, torch.bfloat16)  # type
 
 def started() -> bool:
     """Was this process started as one of several?"""
-    return all(k in os.environ for k in STARTED) and int(os.environ["WORLD_SIZE"]) > 1
+    size = os.environ.get("WORLD_SIZE", "")
+    return all(k in os.environ for k in STARTED) and size.isdigit() and int(size) > 1
 
 
 def join() -> None:
