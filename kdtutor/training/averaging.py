@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from ..distiller import Distiller
+
 
 class Averaged:
     """The moving average of a network's weights and statistics.
@@ -37,6 +39,22 @@ class Averaged:
             )
         self.decay, self.steps = float(decay), 0
         self.net = copy.deepcopy(net).requires_grad_(False).eval()
+
+    @classmethod
+    def of(cls, distiller: Distiller, decay: float) -> "Averaged":
+        """The average of what a distiller deploys.
+
+        Raises:
+            ValueError: for another decay, and for a copy, which could not be given the average.
+        """
+        net, own = distiller.deploy(), {id(p) for p in distiller.parameters()}
+        if any(id(p) not in own for p in net.parameters()):
+            raise ValueError(
+                f"ema={decay!r}: what {type(distiller).__name__} deploys is a copy, and its "
+                "average would be lost: deploy() must give the network itself, or one made of its "
+                "modules."
+            )
+        return cls(net, decay)
 
     @torch.no_grad()
     def step(self, net: nn.Module) -> None:

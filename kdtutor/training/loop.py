@@ -161,7 +161,7 @@ def fit(
     same_start(distiller)
     warn_of_shares(distiller, batch_size)
     walked = None if weight_path is None else WeightPath(distiller.deploy(), weight_path)
-    average = None if ema is None else Averaged(distiller.deploy(), ema)
+    average = None if ema is None else Averaged.of(distiller, ema)
     longer = told(lambda: Extension.of(run_dir, epochs)) if extend else None
     plan = longer.plan(ready.stages, epochs) if longer else share_epochs(ready.stages, epochs)
     spec = run_spec(

@@ -313,6 +313,23 @@ def test_the_last_step_stands_beside_the_average():
     assert shown == [row["val_size"] for row in other.rows]
 
 
+def test_an_average_of_a_copy_would_be_lost():
+    class Copying(CrossEntropy):
+        def deploy(self):
+            return copy.deepcopy(self.student)
+
+    class Wrapping(CrossEntropy):
+        def deploy(self):
+            return torch.nn.Sequential(self.student, torch.nn.Identity())
+
+    settings = {"lr": 0.05, "ema": 0.9, "progress": False}
+    with pytest.raises(ValueError, match="what Copying deploys is a copy"):
+        fit(Copying(net(0)), blobs(), 1, **settings)
+    method, data = Wrapping(net(0)), blobs()
+    history = fit(method, data, 2, **settings)
+    assert history.result["test_accuracy_last"] == evaluate(method.student, data)
+
+
 def test_an_average_that_looks_back_not_at_all_is_the_last_step():
     student, history = train(ema=0.0, validation=0.2)
     plain, _ = train(validation=0.2)
