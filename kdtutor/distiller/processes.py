@@ -2,9 +2,17 @@
 
 Alone, every function here gives back what it was given."""
 
+from collections.abc import Callable
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+
+class ProcessLost(SystemExit):
+    """Another process of the run ended, so that this one cannot go on: it ends with one line, too,
+    for the story is in the other's.
+    """
 
 
 def count() -> int:
@@ -15,6 +23,19 @@ def count() -> int:
 def rank() -> int:
     """Which of them this is, from 0; the first writes."""
     return dist.get_rank() if count() > 1 else 0
+
+
+def talk(exchange: Callable, *what) -> None:
+    """Exchanges something with the others. Raises ``ProcessLost`` where one is gone."""
+    try:
+        exchange(*what)
+    except RuntimeError as error:
+        said = str(error).strip().splitlines()[0][:120] if str(error).strip() else "nothing"
+        raise ProcessLost(
+            f"kdtutor: process {rank()} of {count()} ends, for another one ended or hangs (its own "
+            "message stands above or below). Start all again with the same command: with "
+            f"run_dir= the run continues at its last epoch. (torch says: {said})"
+        ) from error
 
 
 def gathered(t: Tensor) -> Tensor:
@@ -34,12 +55,12 @@ def gathered(t: Tensor) -> Tensor:
     if count() == 1:
         return t
     sizes = [torch.zeros(1, dtype=torch.int64, device=t.device) for _ in range(count())]
-    dist.all_gather(sizes, torch.tensor([len(t)], device=t.device))
+    talk(dist.all_gather, sizes, torch.tensor([len(t)], device=t.device))
     most = int(torch.stack(sizes).max())
     padded = t.new_zeros(most, *t.shape[1:])
     padded[: len(t)] = t.detach()
     parts = [torch.empty_like(padded) for _ in range(count())]
-    dist.all_gather(parts, padded.contiguous())
+    talk(dist.all_gather, parts, padded.contiguous())
     return torch.cat([part[: int(n)] for part, n in zip(parts, sizes)])
 
 
@@ -59,5 +80,5 @@ def mean(t: Tensor) -> Tensor:
     if count() == 1:
         return t
     total = t.detach().clone()
-    dist.all_reduce(total)
+    talk(dist.all_reduce, total)
     return total / count()

@@ -29,6 +29,8 @@ def replace_file(path: Path, write) -> None:
         ...     (Path(folder) / "a").read_text()
         'complete'
     """
+    if not path.parent.is_dir():
+        raise CannotWrite(f"cannot write {path}: there is no folder {path.parent}. Make it first.")
     temporary = path.with_name(
         f".{path.name}.{secrets.token_hex(4)}.tmp"
     )  # not the process number: machines may share a folder

@@ -52,6 +52,7 @@ def save_state(path: str | Path, state: Any) -> None:
 
     Raises:
         CannotWrite: where the disk is full or the folder read-only.
+        ValueError: for a state that is neither tensors nor plain data.
 
     Example:
         >>> import tempfile
@@ -62,7 +63,15 @@ def save_state(path: str | Path, state: Any) -> None:
     """
     tensors: dict[str, Tensor] = {}
     skeleton = _pack(state, tensors)
-    meta = {"state": json.dumps(skeleton), "digest": digest(list(tensors.values()))}
+    try:
+        text = json.dumps(skeleton)
+    except TypeError as error:
+        raise ValueError(
+            f"what the run must keep to go on is neither tensors nor plain data ({error}): let "
+            "state_dict() or get_extra_state() of the network, the optimiser or the scheduler give "
+            "numbers, text, lists and dicts."
+        ) from error
+    meta = {"state": text, "digest": digest(list(tensors.values()))}
     replace_file(Path(path), lambda temporary: save_file(tensors, temporary, metadata=meta))
 
 

@@ -7,11 +7,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..datasets.data import digest
+from ..errors import explained
 from ..taps.wrapped import bare
 from .files import replace_file
 from .state import load_state
@@ -19,6 +21,7 @@ from .state import load_state
 COMPILED = re.compile(r"(^|(?<=\.))_orig_mod\.")  # what torch.compile puts before names
 
 
+@explained
 def save_weights(net: nn.Module, path: str | Path, **about) -> None:
     """Saves a network's weights to a safetensors file, which appears complete or not at all.
 
@@ -40,6 +43,7 @@ def save_weights(net: nn.Module, path: str | Path, **about) -> None:
         ...     sorted(load_file(f"{folder}/line.safetensors"))
         ['bias', 'weight']
     """
+    _check_built(net)
     whole = bare(net).state_dict()
     state = {COMPILED.sub("", k): v for k, v in whole.items()}
     # Contiguous clones: safetensors refuses tensors that share memory (tied weights) or are strided
@@ -61,6 +65,7 @@ def save_weights(net: nn.Module, path: str | Path, **about) -> None:
     replace_file(Path(path), lambda temporary: save_file(tensors, temporary, metadata=meta))
 
 
+@explained
 def load_weights(net: nn.Module, path: str | Path) -> nn.Module:
     """Loads a safetensors file of weights into a network of the same architecture.
 
@@ -85,6 +90,7 @@ def load_weights(net: nn.Module, path: str | Path) -> nn.Module:
         ...     load_weights(nn.Linear(2, 2), f"{folder}/w.safetensors")
         Linear(in_features=2, out_features=2, bias=True)
     """
+    _check_built(net)
     given = _read(Path(path))
     whole = bare(net).state_dict()
     own = {COMPILED.sub("", k): k for k in whole}
@@ -95,14 +101,40 @@ def load_weights(net: nn.Module, path: str | Path) -> nn.Module:
             f"the weights in {path} belong to another architecture than {type(net).__name__}: "
             f"{problem}."
         )
+    separate(net)
     bare(net).load_state_dict({own[k]: v for k, v in given.items()})
     return net
+
+
+def _check_built(net: nn.Module) -> None:
+    """Raises ``ValueError`` for networks whose weights have no values yet."""
+    for tensor in [*net.parameters(), *net.buffers()]:
+        if nn.parameter.is_lazy(tensor) or tensor.is_meta:
+            way = "run a batch through it" if nn.parameter.is_lazy(tensor) else "net.to_empty()"
+            raise ValueError(
+                f"weights of {type(net).__name__} have no memory yet: {way} first, then save or "
+                "load them."
+            )
+
+
+def separate(net: nn.Module) -> None:
+    """Gives tensors whose elements share memory (``expand``) memory of their own, for nothing can
+    be loaded into them; values do not change.
+    """
+    for tensor in [*net.parameters(), *net.buffers()]:
+        if tensor.layout != torch.strided or nn.parameter.is_lazy(tensor):
+            continue
+        if any(n > 1 and not step for n, step in zip(tensor.shape, tensor.stride())):
+            tensor.data = tensor.data.contiguous()
 
 
 def _read(path: Path) -> dict[str, Any]:
     """The state in a file, by name."""
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}.")
+    if path.is_dir():
+        found = ", ".join(sorted(p.name for p in path.glob("*.safetensors"))[:3])
+        raise ValueError(f"{path} is a folder: say which file of it{found and f', as {found}'}.")
     try:
         with safe_open(path, framework="pt") as file:
             about = file.metadata() or {}

@@ -3,9 +3,12 @@ weights of the last step.
 """
 
 import copy
+from collections.abc import Iterator
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from ..distiller import Distiller
 
 
 class Averaged:
@@ -37,16 +40,35 @@ class Averaged:
         self.decay, self.steps = float(decay), 0
         self.net = copy.deepcopy(net).requires_grad_(False).eval()
 
+    @classmethod
+    def of(cls, distiller: Distiller, decay: float) -> "Averaged":
+        """The average of what a distiller deploys.
+
+        Raises:
+            ValueError: for another decay, and for a copy, which could not be given the average.
+        """
+        net, own = distiller.deploy(), {id(p) for p in distiller.parameters()}
+        if any(id(p) not in own for p in net.parameters()):
+            raise ValueError(
+                f"ema={decay!r}: what {type(distiller).__name__} deploys is a copy, and its "
+                "average would be lost: deploy() must give the network itself, or one made of its "
+                "modules."
+            )
+        return cls(net, decay)
+
     @torch.no_grad()
     def step(self, net: nn.Module) -> None:
         """Takes the network's weights in, after a step."""
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        for mine, theirs in zip(self.net.state_dict().values(), net.state_dict().values()):
-            if mine.is_floating_point():
-                mine.lerp_(theirs.to(mine), 1 - decay)
-            else:
+        for mine, theirs in zip(_tensors(self.net), _tensors(net)):
+            if not mine.is_floating_point():
                 mine.copy_(theirs)
+            elif isinstance(mine, nn.Parameter):
+                mine.lerp_(theirs.to(mine), 1 - decay)
+            else:  # a mask's -inf has no mean with itself
+                new = mine.lerp(theirs.to(mine), 1 - decay)
+                mine.copy_(torch.where(mine == theirs, mine, new))
 
     def state(self) -> dict:
         """What continues it."""
@@ -60,3 +82,9 @@ class Averaged:
     def give(self, net: nn.Module) -> None:
         """Puts the averaged weights into the network."""
         net.load_state_dict(self.net.state_dict())
+
+
+def _tensors(net: nn.Module) -> Iterator[Tensor]:
+    """Each tensor once, where a state_dict names tied weights twice."""
+    yield from net.parameters()
+    yield from net.buffers()

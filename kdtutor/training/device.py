@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from ..distiller.tensors import CHANNELS_LAST
+from ..runs.weights import separate
 from .processes import started
 
 
@@ -42,6 +43,7 @@ def move(net: nn.Module, device: torch.device) -> None:
     tensor cores like them; values do not change.
     """
     net.to(device)
+    separate(net)
     for tensor in [*net.parameters(), *net.buffers()]:
         if tensor.ndim in CHANNELS_LAST:
             tensor.data = tensor.data.contiguous(memory_format=CHANNELS_LAST[tensor.ndim])

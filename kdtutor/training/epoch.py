@@ -43,6 +43,11 @@ class Trainer:
         """How many batches an epoch has."""
         return self.data.steps(self.train, self.batch_size, self.drop_last)
 
+    @property
+    def updates(self) -> int:
+        """How many steps of an optimiser."""
+        return -(-self.steps // self.accumulate)
+
     def epoch(self, part: Part, learners: list[Learner], number: int, report: Callable) -> dict:
         """Trains epoch ``number`` (from 0) of a part of the plan; returns the epoch's row."""
         # Seeds belong to epochs, so an epoch is the same whether or not the run was interrupted
@@ -117,7 +122,8 @@ class Trainer:
             raise NonFiniteError(diagnosis(self.distiller, batch, terms, number + 1, step + 1))
         first = step - step % self.accumulate  # of the batches whose gradients are one step's
         if step == first:
-            optimizer.zero_grad(set_to_none=True)
+            for parameter in player.parameters:  # those, too, that its optimiser leaves out
+                parameter.grad = None
         weight /= min(self.accumulate, self.steps - first)
         # A player's loss may run through another's network: only its own parameters get gradients.
         (loss if weight == 1 else weight * loss).backward(
@@ -126,7 +132,7 @@ class Trainer:
         if self._ends(step):
             average_gradients(player.parameters)
             if self.clip_norm is not None:
-                torch.nn.utils.clip_grad_norm_(player.parameters, self.clip_norm)
+                torch.nn.utils.clip_grad_norm_(learner.trained, self.clip_norm)
             optimizer.step()
             rate.stepped()
         return terms
@@ -167,7 +173,8 @@ class Means:
 
     def row(self, learners: Sequence[Learner]) -> dict[str, float]:
         """The means, with the learning rates of the last step."""
-        rates = [learner.optimizer.param_groups[0]["lr"] for learner in learners]
+        # A number, also of an optimiser that keeps its rate in a tensor.
+        rates = [float(learner.optimizer.param_groups[0]["lr"]) for learner in learners]
         own = {f"{p.name}.lr": lr for p, lr in zip(self.players, rates)} if len(rates) > 1 else {}
         return {"lr": rates[0]} | self.values() | own
 

@@ -43,7 +43,8 @@ class Extension(NamedTuple):
                     f"the run in {directory} has not finished its {before} epochs: let it end "
                     f"first, fit(..., epochs={before}, run_dir=...), then extend it."
                 )
-            ended = [*ended, before]
+            rows = (Path(directory) / "metrics.jsonl").read_text().splitlines()
+            ended = [*ended, len(rows)]  # fewer than were asked for, where patience ended it
         return cls(old, ended)
 
     def plan(self, stages: Sequence[Stage], epochs: int) -> list[Part]:

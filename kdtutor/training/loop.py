@@ -1,6 +1,7 @@
 """``fit()``, the one training loop: plain PyTorch, short enough to read in a lesson."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from .extend import Extension
 from .history import History
 from .plan import learners, share_epochs
 from .prepare import prepare
-from .processes import join, same_start, told, warn_of_shares
+from .processes import check_shares, join, same_start, told, warn_of_shares
 from .rates import Scheduler, check_schedule
 from .record import Keeping, Record
 from .schedules import Unsaid, UnsaidCount, cosine, optimizer_factory
@@ -156,11 +157,12 @@ def fit(
     device, usual = pick_device(device), optimizer_factory(optimizer, lr, weight_decay)
     ready = prepare(distiller, data, device, validation, metric, test, eval_batch_size)
     check_plan(ready.stages, accumulate)
+    check_shares(ready.train, batch_size, drop_last)
     same_start(distiller)
     warn_of_shares(distiller, batch_size)
     walked = None if weight_path is None else WeightPath(distiller.deploy(), weight_path)
-    average = None if ema is None else Averaged(distiller.deploy(), ema)
-    longer = Extension.of(run_dir, epochs) if extend else None
+    average = None if ema is None else Averaged.of(distiller, ema)
+    longer = told(lambda: Extension.of(run_dir, epochs)) if extend else None
     plan = longer.plan(ready.stages, epochs) if longer else share_epochs(ready.stages, epochs)
     spec = run_spec(
         distiller,
@@ -219,19 +221,23 @@ def fit(
                 end = part.first + part.count
                 if record.done >= end:
                     continue
-                players = learners(distiller, part.stage, usual, schedule)
+                players = learners(
+                    distiller, part.stage, usual, schedule, part.count, part.count * trainer.updates
+                )
                 if record.saved and record.done > part.first:
                     for learner, saved in zip(players, record.saved["learners"]):
                         learner.load(saved)
-                while record.done < end:
+                # A longer run waits anew.
+                since = max([part.first, *(longer.ended if longer else [])])
+                patient = patience if part is plan[-1] else None
+                while record.done < end and not record.waited(patient, since):
                     report = record.reporter(show, part.stage, epochs, steps)
                     row = trainer.epoch(part, players, record.done, report)
                     record.epoch(row, players, ready.held_out)
-                    if on_epoch is not None and not rank():
-                        on_epoch(dict(row))
-                    if part is plan[-1] and record.waited(patience, part.first):
-                        break
-                    if stop is not None and record.done < epochs and told(stop):
+                    if on_epoch is not None:
+                        told(partial(_tell, on_epoch, dict(row)))
+                    ended = record.done == epochs or record.waited(patient, since)
+                    if stop is not None and not ended and told(stop):
                         return record.stopped()
                 warn_if_worse(part.stage, record.history.rows[part.first : end])
         except KeyboardInterrupt:
@@ -239,3 +245,8 @@ def fit(
         except torch.OutOfMemoryError as error:
             raise out_of_memory(error, batch_size, precision, record) from error
     return record.finish(test, epochs)
+
+
+def _tell(hear: Callable[[dict], Any], row: dict) -> None:
+    """What a logger answers is nobody's business."""
+    hear(row)

@@ -1,8 +1,9 @@
 """What is measured of a run's networks, and which weights are kept."""
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -27,9 +28,9 @@ class Networks(NamedTuple):
         """The network that is measured and kept."""
         return self.average.net if self.average else self.distiller.deploy()
 
-    def weights(self) -> dict[str, Tensor]:
+    def weights(self) -> dict[str, Any]:
         """A copy of what ``kept`` weighs."""
-        return {k: v.detach().clone() for k, v in self.kept.state_dict().items()}
+        return _copied(self.kept)
 
     def measured(self, split: Split, what: str, end: str = "") -> dict[str, float]:
         """{"val_accuracy": ...} of what is kept, {"net2.val_accuracy": ...} of others.
@@ -57,12 +58,20 @@ class Networks(NamedTuple):
         return measure(net, self.data.batches(split, self.at_once, device=device), self.metric)
 
     @contextmanager
-    def as_it_was(self, state: dict[str, Tensor]) -> Iterator[nn.Module]:
+    def as_it_was(self, state: dict[str, Any]) -> Iterator[nn.Module]:
         """The deployed network with other weights, for as long as the block lasts."""
         net = self.distiller.deploy()
-        last = {k: v.detach().clone() for k, v in net.state_dict().items()}
+        last = _copied(net)
         net.load_state_dict(state)
         try:
             yield net
         finally:
             net.load_state_dict(last)
+
+
+def _copied(net: nn.Module) -> dict[str, Any]:
+    """What a network weighs, and what else it keeps in its state (``get_extra_state``)."""
+    return {
+        k: v.detach().clone() if isinstance(v, Tensor) else copy.deepcopy(v)
+        for k, v in net.state_dict().items()
+    }

@@ -77,6 +77,11 @@ class Learner(NamedTuple):
     optimizer: torch.optim.Optimizer
     rate: Rate
 
+    @property
+    def trained(self) -> list[Tensor]:
+        """What the optimiser steps: the player's parameters, or a part of them."""
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
     def state(self) -> dict:
         """What continues it; plain data and tensors."""
         return {"optimizer": self.optimizer.state_dict(), "rate": self.rate.state()}
@@ -93,7 +98,12 @@ class Learner(NamedTuple):
 
 
 def learners(
-    distiller: Distiller, stage: Stage, usual: OptimizerFactory, schedule: Schedule | Scheduler
+    distiller: Distiller,
+    stage: Stage,
+    usual: OptimizerFactory,
+    schedule: Schedule | Scheduler,
+    epochs: int = 0,
+    steps: int = 0,
 ) -> list[Learner]:
     """The players of a stage with their optimisers and rates: their own, or the run's.
 
@@ -102,6 +112,7 @@ def learners(
         stage: any.
         usual: makes an optimiser for a player without one.
         schedule: of a player without one.
+        epochs, steps: how many the stage has; 0 where nobody knows.
 
     Returns:
         A ``Learner`` per player.
@@ -133,5 +144,7 @@ def learners(
                 "make it of the parameters that the function is given (parameters.named() has "
                 "their names)."
             )
-        made.append(Learner(player, optimizer, Rate(optimizer, player.schedule or schedule)))
+        counts = {"epoch": epochs, "step": steps * player.steps}
+        rate = Rate(optimizer, player.schedule or schedule, counts)
+        made.append(Learner(player, optimizer, rate))
     return made

@@ -16,23 +16,19 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ..datasets import Batch
+from ..datasets import Batch, Split
 from ..datasets.batch import leaves, tree_map
 from ..distiller import Distiller
-from ..distiller.processes import count, rank
+from ..distiller.processes import ProcessLost, count, rank, talk
 
 STARTED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what torchrun sets
-
-
-class ProcessLost(SystemExit):
-    """Another process of the run ended, so that this one cannot go on: it ends with one line, too,
-    for the story is in the other's.
-    """
+AVERAGED = (torch.float64, torch.float32, torch.float16, torch.bfloat16)  # types of statistics
 
 
 def started() -> bool:
     """Was this process started as one of several?"""
-    return all(k in os.environ for k in STARTED) and int(os.environ["WORLD_SIZE"]) > 1
+    size = os.environ.get("WORLD_SIZE", "")
+    return all(k in os.environ for k in STARTED) and size.isdigit() and int(size) > 1
 
 
 def join() -> None:
@@ -71,15 +67,30 @@ def share(batch: Batch) -> tuple[Batch, float]:
     if n == 1:
         return batch, 1.0
     size = len(leaves(batch.x)[0])
-    if size < n:
-        raise ValueError(
-            f"a batch of {size} for {n} processes: each needs at least one example. Raise "
-            "batch_size, which counts the examples of all processes together."
-        )
+    _check_size(size)
     low, high = (size * r // n for r in (rank(), rank() + 1))
     part = lambda t: t[low:high]
     x, y, index, view = (tree_map(part, v) for v in batch[:4])
     return Batch(x, y, index, view, batch.source), (high - low) * n / size
+
+
+def check_shares(train, batch_size: int, drop_last: bool) -> None:
+    """Raises ``ValueError``, before training, for examples in memory whose first or last batch does
+    not suffice for all processes.
+    """
+    if isinstance(train, Split):
+        last = len(train) % batch_size
+        _check_size(min(len(train), batch_size))
+        _check_size(last if last and not drop_last else batch_size)
+
+
+def _check_size(size: int) -> None:
+    if size < count():
+        raise ValueError(
+            f"a batch of {size} for {count()} processes: each needs at least one example. Raise "
+            "batch_size, which counts the examples of all processes together, or leave out the "
+            "last, smaller batch of an epoch (drop_last=True)."
+        )
 
 
 def average_gradients(parameters: Sequence[Tensor]) -> None:
@@ -91,7 +102,9 @@ def average_gradients(parameters: Sequence[Tensor]) -> None:
     if count() == 1:
         return
     absent = [p.grad is None for p in parameters]
-    grads: list[Tensor] = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    grads: list[Tensor] = [
+        torch.zeros_like(p) if p.grad is None else p.grad.to_dense() for p in parameters
+    ]
     for kind in sorted({g.dtype for g in grads}, key=str):
         mine = [g for g in grads if g.dtype == kind]
         flat = torch.cat([g.reshape(-1) for g in mine])
@@ -111,15 +124,28 @@ def same_start(distiller: Distiller) -> None:
     if count() > 1:
         nets = [net for teacher in distiller.teachers() for net in teacher.nets]
         for t in (t for m in (distiller, *nets) for t in _state(m)):
-            talk(dist.broadcast, t.detach(), 0)
+            t.detach().copy_(_first(t))
 
 
 def same_statistics(distiller: Distiller) -> None:
-    """Averages what each process gathered from its own share (BatchNorm's statistics)."""
-    if count() > 1:
-        for t in (b for b in distiller.buffers() if b.is_floating_point() and b.numel()):
-            talk(dist.all_reduce, t)
-            t /= count()
+    """Averages what each process gathered from its own share (BatchNorm's statistics); what is the
+    same in all of them stays as it is, to the last bit.
+    """
+    if count() == 1:
+        return
+    for t in (b for b in distiller.buffers() if b.dtype in AVERAGED and b.numel()):
+        first = _first(t)
+        apart = torch.where(t == first, 0, t - first)  # a mask's -inf less itself is no number
+        talk(dist.all_reduce, apart)
+        t.copy_(first + apart / count())
+
+
+def _first(t: Tensor) -> Tensor:
+    """The first process's values, in every process; sent as bytes, whatever they mean."""
+    flat = t.detach().clone(memory_format=torch.contiguous_format).reshape(-1)
+    if flat.numel():
+        talk(dist.broadcast, flat.view(torch.uint8), 0)
+    return flat.view(t.shape)
 
 
 def same_row(row: dict) -> dict:
@@ -160,18 +186,6 @@ def told(ask: Callable[[], Any]) -> Any:
     if answer[1] is not None:
         raise ProcessLost(f"kdtutor: the first process ended with {answer[1]}")
     return answer[0]
-
-
-def talk(exchange: Callable, *what) -> None:
-    """Exchanges something with the others. Raises ``ProcessLost`` where one is gone."""
-    try:
-        exchange(*what)
-    except RuntimeError as error:
-        raise ProcessLost(
-            f"kdtutor: process {rank()} of {count()} ends, for another one ended or hangs (its own "
-            "message stands above or below). Start all again with the same command: with "
-            "run_dir= the run continues at its last epoch."
-        ) from error
 
 
 def warn_of_shares(distiller: Distiller, batch_size: int) -> None:

@@ -3,9 +3,10 @@ passed, and torch's schedulers, which are objects around an optimiser.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from torch.optim import Optimizer
@@ -96,17 +97,22 @@ class Rate:
     Args:
         optimizer: whose groups' rates are set.
         schedule: a function of the stage's progress, or a ``Scheduler``.
+        counts: how many epochs and steps the stage has, {"epoch": 3, "step": 600}, if known.
+
+    Raises:
+        ValueError: for what is no scheduler of this optimiser, or one for fewer steps.
     """
 
-    def __init__(self, optimizer: Optimizer, schedule: Schedule | Scheduler):
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        schedule: Schedule | Scheduler,
+        counts: Mapping[str, int] = MappingProxyType({}),
+    ):
         self.optimizer, self.schedule, self.torch = optimizer, schedule, None
         if isinstance(schedule, Scheduler):
             self.torch = schedule.make(optimizer)
-            if not hasattr(self.torch, "step") or not hasattr(self.torch, "state_dict"):
-                raise ValueError(
-                    f"the scheduler's function returned a {type(self.torch).__name__}; expected "
-                    "one of torch.optim.lr_scheduler, made for the optimiser that it was given."
-                )
+            _check_made(self.torch, optimizer, schedule.each, counts.get(schedule.each, 0))
 
     def set(self, progress: float) -> None:
         """Before a step."""
@@ -142,3 +148,30 @@ class Rate:
         """Goes on from ``state()``."""
         if self.torch is not None and state is not None:
             self.torch.load_state_dict(state)
+
+
+def _check_made(made, optimizer: Optimizer, each: str, count: int) -> None:
+    """Raises ``ValueError`` for a scheduler that cannot step so many times with this optimiser."""
+    kind = type(made).__name__
+    if not hasattr(made, "step") or not hasattr(made, "state_dict"):
+        raise ValueError(
+            f"the scheduler's function returned a {kind}; expected one of "
+            "torch.optim.lr_scheduler, made for the optimiser that it was given."
+        )
+    if getattr(made, "optimizer", optimizer) is not optimizer:
+        raise ValueError(
+            f"the {kind} was made for another optimiser than the one that its function was given, "
+            f"whose rates it would not change: per_{each}(lambda optimizer: {kind}(optimizer, "
+            "...))."
+        )
+    if isinstance(made, ReduceLROnPlateau) and each == "step":
+        raise ValueError(
+            f"a {kind} waits for a metric, which is measured after an epoch: pass it by "
+            "per_epoch(...)."
+        )
+    total = getattr(made, "total_steps", None)
+    if isinstance(total, int) and total < count:
+        raise ValueError(
+            f"the {kind} is for total_steps={total}, and the stage has {count} {each}s: say "
+            f"total_steps={count}."
+        )

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ..datasets import Data, Split
 from ..distiller import Distiller, Stage
+from ..distiller.processes import rank
 from ..runs import RunDirectory, save_weights
 from ..tasks import Metric
 from .averaging import Averaged
@@ -169,7 +170,8 @@ class Record:
         again = (
             f" Call fit with run_dir={str(self.run.path)!r} again to continue." if self.run else ""
         )
-        print(f"Interrupted after {self.done} of {epochs} epochs.{again}")
+        if not rank():
+            print(f"Interrupted after {self.done} of {epochs} epochs.{again}")
         return self.history
 
     def _result(self, test: bool) -> dict:

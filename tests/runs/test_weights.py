@@ -158,3 +158,20 @@ def test_weights_of_another_program_are_no_damaged_checkpoint(tmp_path):
     with pytest.raises(ValueError, match="not the state of a run: load_weights") as error:
         load_state(tmp_path / "theirs")
     assert "elete" not in str(error.value)
+
+
+def test_what_cannot_be_saved_or_loaded_says_why(tmp_path):
+    line = nn.Linear(2, 1)
+    with pytest.raises(OSError, match="there is no folder .*none. Make it first"):
+        save_weights(line, tmp_path / "none" / "w.safetensors")
+    save_weights(line, tmp_path / "w.safetensors")
+    with pytest.raises(ValueError, match="is a folder: say which file of it, as w.safetensors"):
+        load_weights(line, tmp_path)
+    unbuilt = {"run a batch": nn.LazyLinear(1), "empty": nn.Linear(2, 1, device="meta")}
+    for way, bare in unbuilt.items():
+        with pytest.raises(ValueError, match=f"have no memory yet: .*{way}"):
+            save_weights(bare, tmp_path / "other.safetensors")
+        with pytest.raises(ValueError, match=f"have no memory yet: .*{way}"):
+            load_weights(bare, tmp_path / "w.safetensors")
+    with pytest.raises(TypeError, match="load_weights.net=3.*Expected net: the network"):
+        load_weights(3, tmp_path / "w.safetensors")

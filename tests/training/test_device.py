@@ -122,3 +122,15 @@ def test_kernels_of_images_and_volumes_lie_with_their_channels_last():
     assert net[0].weight.is_contiguous()
     assert net[1].weight.is_contiguous(memory_format=torch.channels_last)
     assert net[2].weight.is_contiguous(memory_format=torch.channels_last_3d)
+
+
+def test_what_is_no_number_of_processes_starts_none(monkeypatch):
+    from kdtutor.training.processes import STARTED, started
+
+    for name in STARTED:
+        monkeypatch.setenv(name, "1")
+    for size, several in (("", False), ("one", False), ("1", False), ("2", True)):
+        monkeypatch.setenv("WORLD_SIZE", size)
+        assert started() is several
+    monkeypatch.delenv("MASTER_PORT")
+    assert not started()

@@ -1,6 +1,7 @@
 """How a run ends, what is told after each epoch, and how a finished run goes on."""
 
 import json
+import sys
 
 import pytest
 import torch
@@ -34,6 +35,33 @@ def test_it_ends_after_so_many_epochs_without_a_better_value(tmp_path):
     assert history.result["best_epoch"] == 2 and history.best()["epoch"] == 2
     _, again = train(6, values=values, patience=3, run_dir=tmp_path)
     assert again.status == "early" and again.rows == history.rows and again.result == history.result
+
+
+def made_up(net, batches):
+    """The same metric in every run, whatever its values are."""
+    return sys.values.pop(0) if sys.values else 0.0
+
+
+def test_a_run_that_was_killed_as_it_had_waited_long_enough_has_ended(tmp_path, monkeypatch):
+    values = lambda *made: monkeypatch.setattr(sys, "values", [0.0, *made], raising=False)
+
+    def broken(row):
+        if row["epoch"] == 3:
+            raise RuntimeError("the logger broke")
+
+    settings = {"patience": 2, "run_dir": tmp_path, "metric": made_up}
+    values(0.5, 0.1, 0.2)
+    with pytest.raises(RuntimeError, match="the logger broke"):
+        train(6, on_epoch=broken, **settings)
+    values(0.9)
+    _, history = train(6, **settings)
+    assert history.status == "early" and len(history.rows) == 3
+
+    # More epochs for it: it waits anew, from where it had ended.
+    values(0.1, 0.2, 0.1, 0.1, 0.9)
+    _, longer = train(9, extend=True, **settings)
+    assert longer.status == "early" and len(longer.rows) == 7
+    assert json.loads((tmp_path / "spec.json").read_text())["extended"] == [3]
 
 
 def test_without_a_wait_that_long_nothing_ends_early():
@@ -135,6 +163,13 @@ def test_a_longer_run_that_was_stopped_goes_on_and_is_read_when_it_is_finished(t
     assert again.rows == history.rows
     train(6, run_dir=tmp_path, extend=True)
     assert json.loads((tmp_path / "spec.json").read_text())["extended"] == [2, 5]
+
+
+def test_a_run_that_never_was_longer_may_be_asked_to_be(tmp_path):
+    asked = iter([True])
+    train(3, run_dir=tmp_path, stop=lambda: next(asked))
+    _, history = train(3, run_dir=tmp_path, extend=True)
+    assert history.status == "finished" and len(history.rows) == 3
 
 
 def test_what_cannot_go_on(tmp_path):

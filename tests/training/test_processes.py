@@ -118,6 +118,31 @@ def test_one_is_killed_and_all_go_on_later(tmp_path):
     assert largest_difference(unbroken["state"], first["state"]) == 0
 
 
+def test_buffers_of_every_kind_stay_as_they_are_and_statistics_are_those_of_all(tmp_path):
+    first, second = run("kept", tmp_path)
+    (alone,) = run("kept", tmp_path, 1)
+    mine, other, want = (r["state"] for r in (first, second, alone))
+    for name in ("least", "mask", "table", "short", "complex", "empty", "shared"):
+        key = f"student.{name}"
+        assert torch.equal(mine[key], want[key]) and torch.equal(other[key], want[key])
+    for key in ("student.norm.running_mean", "student.bias.weight"):
+        assert torch.equal(mine[key], other[key])
+        assert torch.allclose(mine[key], want[key], atol=1e-4)
+
+
+def test_a_memory_that_is_gathered_ends_with_one_line_too(tmp_path):
+    first, second = by_hand("crd_killed", tmp_path)
+    assert second.returncode == 9 and first.returncode == 1
+    (line,) = [line for line in first.errors.splitlines() if line.startswith("kdtutor")]
+    assert line.startswith("kdtutor: process 0 of 2 ends") and "Traceback" not in first.errors
+
+
+def test_nobody_waits_for_a_process_whose_logger_broke(tmp_path):
+    first, second = by_hand("logger", tmp_path)
+    assert first.returncode == 0 and second.returncode == 1
+    assert "kdtutor: the first process ended with KeyError: 'the logger broke'" in second.errors
+
+
 def test_what_a_share_cannot_see_is_said_once(tmp_path):
     ended = start("warned", tmp_path)
     assert not ended.returncode, ended.stderr[-3000:]
@@ -129,9 +154,11 @@ def test_what_a_share_cannot_see_is_said_once(tmp_path):
     "what, message",
     [
         ("small", "a batch of 1 for 2 processes: each needs at least one example"),
+        ("last", "a batch of 1 for 2 processes: each needs at least one example"),
         ("refused", "epochs=0: expected a whole number of at least 1"),
     ],
 )
 def test_an_error_ends_all_of_them(what, message, tmp_path):
     ended = start(what, tmp_path)
     assert ended.returncode and message in ended.stderr
+    assert "in epoch" not in ended.stderr  # said before the first

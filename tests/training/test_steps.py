@@ -15,6 +15,7 @@ from kdtutor.methods import DML, CrossEntropy, Hinton
 from kdtutor.runs import load_weights
 from kdtutor.training import evaluate, per_epoch, per_step
 from kdtutor.training.averaging import Averaged
+from kdtutor.training.schedules import linear
 
 
 def train(student=None, epochs=2, data=None, **settings):
@@ -191,11 +192,54 @@ def test_a_killed_run_with_a_scheduler_averages_and_clipping_goes_on_bit_for_bit
         (0.1, "schedule is a float; expected a function"),
         (lambda p: float("nan"), r"schedule\(0.0\) is nan"),
         (per_epoch(lambda optimizer: None), "returned a NoneType; expected one of torch.optim"),
+        (
+            per_epoch(lambda o: StepLR(torch.optim.SGD(net(3).parameters(), 0.1), 1)),
+            "made for another optimiser",
+        ),
+        (
+            per_step(lambda o: ReduceLROnPlateau(o)),
+            "ReduceLROnPlateau waits for a metric.*per_epoch",
+        ),
+        (per_step(lambda o: OneCycleLR(o, 0.1, total_steps=11)), "the stage has 12 steps"),
+        (per_epoch(lambda o: OneCycleLR(o, 0.1, total_steps=1)), "the stage has 2 epochs"),
     ],
 )
 def test_what_is_no_schedule_is_one_sentence(schedule, message):
     with pytest.raises(ValueError, match=message):
         train(schedule=schedule)
+
+
+def test_a_scheduler_knows_the_steps_that_are_made_of_several_batches():
+    student, _ = train(schedule=per_step(lambda o: OneCycleLR(o, 0.1, total_steps=4)), accumulate=4)
+    assert not torch.equal(weights(student), weights(net(0)))
+    with pytest.raises(ValueError, match="total_steps=3, and the stage has 4 steps"):
+        train(schedule=per_step(lambda o: OneCycleLR(o, 0.1, total_steps=3)), accumulate=4)
+
+
+def test_a_rate_that_is_a_tensor_is_a_number_in_the_history(tmp_path):
+    def adam(parameters):
+        return torch.optim.Adam(parameters, torch.tensor(0.01))
+
+    whole, want = train(optimizer=adam, schedule=linear)
+    train(optimizer=adam, schedule=linear, run_dir=tmp_path, stop=lambda: True)
+    student, history = train(optimizer=adam, schedule=linear, run_dir=tmp_path)
+    rates = [row["lr"] for row in history.rows]
+    assert rates == [row["lr"] for row in want.rows] == pytest.approx([0.01 * 7 / 12, 0.01 / 12])
+    assert torch.equal(weights(student), weights(whole))
+
+
+def test_a_state_that_cannot_be_kept_is_one_sentence(tmp_path):
+    class Factor:
+        def __init__(self):
+            self.inner = lambda epoch: 1.0
+
+        def __call__(self, epoch):
+            return self.inner(epoch)
+
+    schedule = per_epoch(lambda optimizer: LambdaLR(optimizer, Factor()))
+    with pytest.raises(ValueError, match="neither tensors nor plain data.*the scheduler"):
+        train(schedule=schedule, run_dir=tmp_path)
+    train(schedule=schedule)
 
 
 def test_an_optimiser_finds_its_groups_by_the_networks_own_names():
@@ -269,6 +313,23 @@ def test_the_last_step_stands_beside_the_average():
     assert shown == [row["val_size"] for row in other.rows]
 
 
+def test_an_average_of_a_copy_would_be_lost():
+    class Copying(CrossEntropy):
+        def deploy(self):
+            return copy.deepcopy(self.student)
+
+    class Wrapping(CrossEntropy):
+        def deploy(self):
+            return torch.nn.Sequential(self.student, torch.nn.Identity())
+
+    settings = {"lr": 0.05, "ema": 0.9, "progress": False}
+    with pytest.raises(ValueError, match="what Copying deploys is a copy"):
+        fit(Copying(net(0)), blobs(), 1, **settings)
+    method, data = Wrapping(net(0)), blobs()
+    history = fit(method, data, 2, **settings)
+    assert history.result["test_accuracy_last"] == evaluate(method.student, data)
+
+
 def test_an_average_that_looks_back_not_at_all_is_the_last_step():
     student, history = train(ema=0.0, validation=0.2)
     plain, _ = train(validation=0.2)
@@ -331,3 +392,78 @@ def test_a_distilled_student_is_measured_in_batches_of_any_size():
         for size in (7, 500)
     ]
     assert results[0].result["test_accuracy_last"] == results[1].result["test_accuracy_last"]
+
+
+class Shared(torch.nn.Module):
+    """Tied weights, a mask of -inf, a buffer whose elements share memory, and a state that is no
+    tensor: what a moving average and a copy of the weights meet in other people's networks.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = (torch.nn.Linear(16, 16, bias=False) for _ in range(2))
+        self.second.weight = self.first.weight
+        self.head = torch.nn.Linear(16, 3)
+        self.register_buffer("mask", torch.full((3, 3), float("-inf")).triu(1))
+        self.register_buffer("scale", torch.ones(1).expand(3))
+        self.seen = 1
+
+    def forward(self, x):
+        z = self.head(self.second(self.first(x.flatten(1)).relu()))
+        return self.scale * (z @ self.mask.softmax(-1))
+
+    def get_extra_state(self):
+        return {"seen": self.seen}
+
+    def set_extra_state(self, state):
+        self.seen = state["seen"]
+
+
+def test_tied_weights_are_averaged_once_in_a_step():
+    torch.manual_seed(0)
+    student = Shared()
+    student.scale = torch.ones(3)
+    average, want = Averaged(student, 0.5), student.first.weight.detach().clone()
+    for step in range(1, 6):
+        student.first.weight.data.add_(1.0)
+        decay = min(0.5, (1 + step) / (10 + step))
+        want = decay * want + (1 - decay) * student.first.weight.detach()
+        average.step(student)
+    assert torch.allclose(average.net.first.weight, want, atol=1e-5)
+    assert average.net.second.weight is average.net.first.weight
+
+
+@pytest.mark.parametrize("ema", [None, 0.9])
+def test_whatever_a_network_keeps_in_its_state_is_measured_kept_and_goes_on(tmp_path, ema):
+    def again(folder, **settings):
+        torch.manual_seed(0)
+        return train(Shared(), 3, validation=0.2, ema=ema, run_dir=folder, **settings)
+
+    want, wanted = again(tmp_path / "whole")
+    again(tmp_path / "parts", stop=lambda: True)
+    student, history = again(tmp_path / "parts")
+    assert [r["loss"] for r in history.rows] == [r["loss"] for r in wanted.rows]
+    assert torch.equal(student.first.weight, want.first.weight)
+    assert torch.equal(student.mask, Shared().mask) and torch.equal(student.scale, torch.ones(3))
+    kept = load_weights(Shared(), tmp_path / "whole" / "student_best.safetensors")
+    assert evaluate(kept, blobs()) == wanted.result["test_accuracy_best"]
+
+
+def test_what_the_optimiser_leaves_out_is_no_part_of_the_gradients_norm():
+    head = lambda student: student.fc.parameters()
+    student = net(0)
+    train(
+        student,
+        optimizer=lambda p: torch.optim.SGD([v for n, v in p.named() if n[:3] == "fc."], 0.05),
+        clip_norm=0.5,
+        schedule=constant,
+    )
+    want, data = net(0), blobs()
+    optimizer = torch.optim.SGD(head(want), 0.05)
+    for epoch in range(2):
+        for rows in order(epoch).split(30):
+            optimizer.zero_grad()
+            F.cross_entropy(want(data.train.x[rows].float() / 255), data.train.y[rows]).backward()
+            torch.nn.utils.clip_grad_norm_(head(want), 0.5)
+            optimizer.step()
+    assert torch.allclose(weights(student), weights(want), atol=1e-6)
