@@ -34,7 +34,8 @@ def first_that_runs(
         teacher: moved to that device; its networks may state another shape.
         example: a small batch of inputs, or None.
         run: inputs -> anything; it raises where they do not fit.
-        alike: whether what it made of a suggestion belongs together; if none does, the first counts.
+        alike: whether what it made of a suggestion belongs together; if none does, the first is
+            taken.
 
     Returns:
         (inputs, what ``run`` returned).
