@@ -38,7 +38,8 @@ def class_names(classes, name: str) -> tuple:
         >>> class_names(2, "d"), class_names(["cat", "dog"], "d")
         (('0', '1'), ('cat', 'dog'))
     """
-    if isinstance(classes, Integral) and not isinstance(classes, bool) and classes >= 0:
+    whole = isinstance(classes, Integral) and not isinstance(classes, bool)
+    if whole and int(classes) >= 0:
         return tuple(map(str, range(int(classes))))
     classes = classes.tolist() if isinstance(classes, np.ndarray) else classes
     other = isinstance(classes, (str, bytes, Mapping, Iterator, Tensor))

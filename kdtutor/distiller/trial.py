@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ..taps import Example, call, eval_mode, example_input, input_gradient, logits_of
 from ..taps.examples import CannotRun, attempt, for_network, stated_shape
+from ..taps.written_down import check_any_batch
 from ..tasks import Task
 from ..teacher import Teacher
 from .requirements import check_classes, warn_of_probabilities
@@ -164,6 +165,8 @@ def check_first_answers(distiller: Any, x: Any) -> None:
     student, teacher = distiller.student, distiller.teacher
     with attempt("student", student, x), eval_mode(student):
         output = call(student, x)
+    for net in teacher.nets:
+        check_any_batch(net)
     try:
         with attempt("teacher", teacher.nets[0], x):
             theirs = teacher(x)
