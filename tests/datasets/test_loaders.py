@@ -480,3 +480,23 @@ def test_the_classes_of_labels_that_a_dataset_holds_need_not_be_said():
     assert from_loaders(DataLoader(Subset(named, [0, 1]), 2)).classes == ("cat", "dog")
     with pytest.raises(ValueError, match="does not name its classes"):
         from_loaders([(torch.rand(2, 2), torch.tensor([0, 1]))] * 3)
+
+
+def test_what_is_no_input_beside_the_labels_is_named():
+    rows = [{"image": X[i], "path": f"{i}.png", "label": int(Y[i])} for i in range(4)]
+    with pytest.raises(ValueError, match=r"has 'path' beside the labels.*inputs='image'"):
+        epoch(data(DataLoader(rows, 2)))
+    assert epoch(data(DataLoader(rows, 2), inputs="image"))
+
+
+def test_a_batch_larger_than_the_dataset_is_said():
+    with pytest.raises(ValueError, match=r"its 20 examples are fewer .*batch_size=64.*drop_last"):
+        epoch(data(DataLoader(ROWS, 64, drop_last=True)))
+
+
+def test_floats_of_bytes_are_told_of():
+    rows = TensorDataset(torch.rand(4, 3, 5, 5) * 255, torch.tensor([0, 1, 0, 1]))
+    with pytest.warns(UserWarning, match=r"loaders.* to 25\d.*divide the images by 255"):
+        epoch(data(DataLoader(rows, 2), mean=(0.5,), std=(0.25,)))
+    with pytest.raises(ValueError, match="for 2 channels, and the images have 3"):
+        epoch(data(DataLoader(rows, 2), mean=(0.5, 0.5), std=(0.25, 0.25)))

@@ -101,3 +101,18 @@ def test_the_same_seed_gives_the_same_views():
         fit(CrossEntropy(net), d, 2, batch_size=10, validation=0, progress=False)
         ends.append(torch.cat([p.detach().flatten() for p in net.parameters()]))
     assert torch.equal(*ends)
+
+
+def test_float_images_and_a_mean_of_other_ones():
+    with pytest.raises(ValueError, match="for 2 channels, and the images have 3"):
+        data(None, X / 255, mean=(0.5, 0.5), std=(0.25, 0.25))
+    with pytest.warns(UserWarning, match=r"own are floats from 0 to 255.*divide the images by 255"):
+        data(None, X.float(), mean=MEAN, std=STD)
+
+
+@pytest.mark.filterwarnings("error")
+def test_float_images_of_their_own_units_are_told_of_nothing():
+    data(None, X / 255, mean=MEAN, std=STD)
+    data(None, X.float())
+    data(None, X.float(), mean=(127.0,) * 3, std=(60.0,) * 3)
+    data(None, X.float() - 128, mean=MEAN, std=STD)

@@ -10,7 +10,7 @@ from small import blobs, net
 from torch.utils.data import DataLoader, TensorDataset
 
 from kdtutor import Teacher, evaluate, fit
-from kdtutor.datasets import Data, Split
+from kdtutor.datasets import Data, Split, from_loaders
 from kdtutor.methods import CrossEntropy, Hinton
 
 PAIRS = TensorDataset(torch.rand(8, 1, 4, 4), torch.arange(8) % 3)
@@ -123,3 +123,47 @@ def test_a_network_that_ends_in_its_softmax_is_told_of(who):
 def test_logits_are_told_of_nothing(recwarn):
     fit(Hinton(net(0), net(1)), blobs(), 1, lr=0.01, progress=False)
     assert not [w for w in recwarn if "sum to 1" in str(w.message)]
+
+
+class Counted(CrossEntropy):
+    steps = 0
+
+    def terms(self, batch):
+        Counted.steps += 1
+        return super().terms(batch)
+
+
+def streamed(x, y):
+    part = lambda a, b: DataLoader(TensorDataset(a, b), 6)
+    return from_loaders(part(X, Y), part(x, y), part(X, Y), classes=3)
+
+
+X, Y = torch.rand(12, 16), torch.arange(12) % 3
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Data("mine", 3, Split(X, Y), Split(X, None)),
+        lambda: Data("mine", 3, Split(X, Y), Split(X[:, :4], Y)),
+        lambda: Data("mine", 3, Split(X, Y), Split(X.double(), Y)),
+        lambda: streamed(X[:, :4], Y),
+        lambda: streamed(X.double(), Y),
+    ],
+)
+def test_a_test_set_that_cannot_be_measured_is_found_before_training(make):
+    Counted.steps = 0
+    with pytest.raises(ValueError, match="the test examples of"):
+        fit(Counted(net()), make(), 1, progress=False)
+    assert not Counted.steps
+    fit(CrossEntropy(net()), make(), 1, progress=False, test=False)
+
+
+def test_a_validation_without_examples():
+    with pytest.raises(ValueError, match="without examples"):
+        fit(CrossEntropy(net()), blobs(), 1, validation=blobs().train.select([]), progress=False)
+
+
+def test_sparse_adam_is_one_sentence():
+    with pytest.raises(ValueError, match="sparse gradients only"):
+        fit(CrossEntropy(net()), blobs(), 1, optimizer=torch.optim.SparseAdam, progress=False)
