@@ -217,7 +217,7 @@ def report(maps: EntropyMaps) -> EntropyMaps:
             f"layer {maps.layer!r} does not answer to the image for {int(dead.sum())} of "
             f"{len(maps)} images (sigma_f = 0), at "
             f"positions {dead.nonzero().flatten().tolist()[:10]}: their maps are NaN.",
-            stacklevel=3,
+            stacklevel=4,
         )
     if off.any():
         warnings.warn(
@@ -226,6 +226,6 @@ def report(maps: EntropyMaps) -> EntropyMaps:
             f"(they lie between {maps.mean[off].min():.2f} and {maps.mean[off].max():.2f}): do "
             "not compare them with others. "
             "More iterations, or another target, may help.",
-            stacklevel=3,
+            stacklevel=4,
         )
     return maps

@@ -76,7 +76,7 @@ def listed(folder: Path, fractions: Mapping[str, float | None]) -> dict[str, Cla
             f"passed over {len(passed_over)} of what lies in the class folders of {folder} or "
             f"beside them, such as {passed_over[0]}: read are files ending in "
             f"{', '.join(ENDINGS)}, in class folders.",
-            stacklevel=4,
+            stacklevel=5,
         )
     for name in found.keys() - {"train"}:
         _check_same_classes(folder, found["train"], found[name], parts[name].name)
@@ -89,7 +89,7 @@ def _there(folder: Path) -> str:
         return ""
     names = sorted(e.name for e in os.scandir(folder) if e.is_dir() and e.name[0] != ".")
     shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-    return f" but {shown}" if names else " nor any other"
+    return f" (there: {shown or 'none'})"
 
 
 def _check_same_classes(folder: Path, train: Classes, other: Classes, name: str) -> None:
@@ -121,8 +121,8 @@ def _listing(part: Path, passed_over: list[str]) -> Classes:
         if not classes[name] and (deeper := sorted(e.name for e in entries if e.is_dir())):
             raise ValueError(
                 f"class folder {part / name} holds no images but folders "
-                f"({', '.join(deeper[:3])}), which are not looked into: move the images up into the "
-                "class folder."
+                f"({', '.join(deeper[:3])}), which are not looked into: move the images up into "
+                "the class folder."
             )
         if not classes[name]:
             raise ValueError(

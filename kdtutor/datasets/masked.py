@@ -200,7 +200,7 @@ def _splits(
         warnings.warn(
             f"{folder}: {int((~seen).sum())} of {len(seen)} objects are left out, as they have no "
             f"foreground pixel at {size} x {size} pixels.",
-            stacklevel=5,
+            stacklevel=6,
         )
     return [
         Split(x[rows], y[rows], extra={"object_mask": mask[rows]})

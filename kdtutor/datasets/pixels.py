@@ -155,7 +155,7 @@ def check_images(mean: tuple, std: tuple, x, name: str) -> None:
                     f"the images of {name} are floats from {low:.3g} to {high:.3g}, and mean="
                     f"{mean!r} is of pixels in [0, 1]: divide the images by 255, or leave them "
                     "bytes (uint8), which are scaled.",
-                    stacklevel=2,
+                    stacklevel=6,
                 )
 
 

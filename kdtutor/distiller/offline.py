@@ -196,7 +196,7 @@ class Offline(Distiller):
         ``ValueError`` where none of them can learn.
         """
         lower = parameters_before(self.student, self.student_layers, self._example)
-        if not lower:
+        if not lower and any(p.requires_grad for p in self.student.parameters()):
             raise ValueError(
                 f"nothing of the student can learn below {', '.join(self.student_layers)}: what "
                 "lies there is frozen, or has no parameters. Choose later layers, or unfreeze some."

@@ -70,8 +70,10 @@ class Outputs:
 
     def _check_gradient(self, student: nn.Module) -> None:
         """Raises ``ValueError`` where no gradient would come back from any layer that was read."""
-        learns = torch.is_grad_enabled() and any(p.requires_grad for p in student.parameters())
-        if learns and self.student and not any(f.requires_grad for f in self.student.values()):
+        if not self.student or not torch.is_grad_enabled():
+            return
+        dead = not any(f.requires_grad for f in self.student.values())
+        if dead and any(p.requires_grad for p in student.parameters()):
             raise ValueError(
                 f"no gradient leads back from the student's layers {', '.join(self.student)}: what "
                 "lies before them is frozen, or runs under torch.no_grad() (reentrant "

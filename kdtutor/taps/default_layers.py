@@ -119,11 +119,13 @@ def embedding(net: nn.Module, example: Example = None) -> str:
         with eval_mode(net), eagerly(is_compiled(net.modules())):
             with trial(net, example) as x:
                 call(net, x)
-            answers: Any
             try:
                 answers = tuple(logits_of(made[-1]).shape)
-            except ValueError:  # the output of a body alone
-                answers = type(made[-1]).__name__
+            except ValueError as error:  # the output of a body alone
+                raise ValueError(
+                    f"{error} Without them {type(net).__name__} has no default embedding: pass "
+                    "layers=, pairs of paths (student, teacher)."
+                ) from error
     finally:
         for hook in hooks:
             hook.remove()

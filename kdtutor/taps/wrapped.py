@@ -34,6 +34,7 @@ def inside(net: nn.Module) -> str:
     return "module" if isinstance(net, kin) else getattr(type(net), "wraps", "")
 
 
+@explained
 def bare(net: nn.Module) -> nn.Module:
     """The network without what only runs it, with its own names in ``state_dict``. An adapter is a
     part of it and stays.

@@ -265,7 +265,7 @@ def test_a_class_folder_of_folders_is_no_empty_one(tmp_path):
 def test_folders_of_other_names_are_named(tmp_path):
     pictures(tmp_path / "train", {"a": 1, "b": 1})
     pictures(tmp_path / "Val", {"a": 1, "b": 1})
-    with pytest.raises(FileNotFoundError, match="no folder 'test' but Val, train"):
+    with pytest.raises(FileNotFoundError, match=r"no folder 'test' \(there: Val, train\)"):
         load(tmp_path)
 
 

@@ -106,8 +106,11 @@ def test_the_same_seed_gives_the_same_views():
 def test_float_images_and_a_mean_of_other_ones():
     with pytest.raises(ValueError, match="for 2 channels, and the images have 3"):
         data(None, X / 255, mean=(0.5, 0.5), std=(0.25, 0.25))
-    with pytest.warns(UserWarning, match=r"own are floats from 0 to 255.*divide the images by 255"):
+    with pytest.warns(
+        UserWarning, match=r"own are floats from 0 to 255.*divide the images by 255"
+    ) as said:
         data(None, X.float(), mean=MEAN, std=STD)
+    assert said[0].filename == __file__
 
 
 @pytest.mark.filterwarnings("error")
