@@ -62,9 +62,9 @@ def prepare(
     distiller.prepare(train)
     move(distiller, device)
     for teacher in distiller.teachers():
+        teacher.to(device)
         for net in teacher.nets:
             move(net, device)
-        teacher.to(device)
     _check_first_batch(distiller, data, train, device)
     stages = distiller.stages()
     check_players(distiller, stages)
@@ -89,7 +89,11 @@ def _check_first_batch(distiller: Distiller, data: Data, train: Split, device) -
     batch = next(iter(data.batches(train, min(2, len(train)), device=device)))
     if data.task.metrics:  # without labels, what a network returns is the method's business
         output = _check_student(distiller.deploy(), data, batch)
-        warn_of_probabilities("student", data.task.logits(output), data.task.class_axis)
+        logits, axis = data.task.logits(output), data.task.class_axis
+        if axis is not None and not data.classes and isinstance(train, Split):
+            # Nobody named the classes, so the network's own are those that labels may be.
+            data.task.check_labels(train.y, logits.shape[axis], f"{data.name}: train")
+        warn_of_probabilities("student", logits, axis)
         for inside in distiller.nested():
             inside._one_answer = isinstance(output, torch.Tensor)
     for method in asked:

@@ -167,3 +167,25 @@ def test_a_validation_without_examples():
 def test_sparse_adam_is_one_sentence():
     with pytest.raises(ValueError, match="sparse gradients only"):
         fit(CrossEntropy(net()), blobs(), 1, optimizer=torch.optim.SparseAdam, progress=False)
+
+
+def test_labels_beyond_the_answers_where_nobody_named_the_classes():
+    y = (torch.arange(12) > 10).long() * 3  # the last one alone
+    with pytest.raises(ValueError, match="labels run from 0 to 3, but 3 classes allow 0 to 2"):
+        fit(CrossEntropy(net()), Data("mine", (), Split(X, y)), 1, batch_size=4, progress=False)
+    assert fit(CrossEntropy(net()), Data("mine", (), Split(X, Y)), 1, progress=False).rows
+
+
+@pytest.mark.parametrize("classes", [1, ()])
+def test_a_softmax_over_one_class(classes):
+    data = Data("mine", classes, Split(X, torch.zeros(12, dtype=torch.long)))
+    one = lambda: torch.nn.Linear(16, 1)
+    for method in (CrossEntropy(one()), Hinton(one(), one())):
+        with pytest.raises(ValueError, match="a single class.*nothing could be learned"):
+            fit(method, data, 1, progress=False)
+
+
+def test_a_teacher_without_weights():
+    student, teacher = (torch.nn.Linear(16, 3) for _ in range(2))
+    with pytest.raises(ValueError, match="device meta, which holds no weights"):
+        fit(Hinton(student, teacher.to("meta")), Data("mine", 3, Split(X, Y)), 1, progress=False)
