@@ -89,7 +89,7 @@ def _there(folder: Path) -> str:
         return ""
     names = sorted(e.name for e in os.scandir(folder) if e.is_dir() and e.name[0] != ".")
     shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-    return f" (there: {shown or 'none'})"
+    return f" (there: {shown})" if names else ""
 
 
 def _check_same_classes(folder: Path, train: Classes, other: Classes, name: str) -> None:

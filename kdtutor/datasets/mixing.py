@@ -84,7 +84,7 @@ def adapted(augment, classes: int, y, task: Task, name: str):
         >>> adapted(None, 2, None, Classification(), "d") is None
         True
     """
-    if augment is not None and not callable(augment):
+    if augment is not None and not callable(augment) and not hasattr(augment, "views"):
         raise ValueError(
             f"augment={augment!r} is a {type(augment).__name__}; expected a function of a batch, "
             "such as datasets.CropFlip(4), or one transform; v2.Compose([...]) makes one of "
