@@ -257,9 +257,10 @@ def _names(classes, dataset, task: Task, name: str) -> tuple[str, ...]:
         if isinstance(task, Classification) and not classes and hasattr(dataset, "__getitem__"):
             found = known_classes(dataset)
             classes = () if found is None else tuple(map(str, range(int(found.max()) + 1)))
-        if isinstance(task, Classification) and not classes:
-            raise ValueError(
-                "the dataset does not name its classes: say them, from_loaders(..., classes=10) or "
-                "their names."
-            )
-    return tuple(map(str, class_names(classes, name)))
+    names = tuple(map(str, class_names(classes, name)))
+    if isinstance(task, Classification) and not names:
+        raise ValueError(
+            "the dataset does not name its classes: say them, from_loaders(..., classes=10) or "
+            "their names."
+        )
+    return names

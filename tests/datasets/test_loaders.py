@@ -500,3 +500,10 @@ def test_floats_of_bytes_are_told_of():
         epoch(data(DataLoader(rows, 2), mean=(0.5,), std=(0.25,)))
     with pytest.raises(ValueError, match="for 2 channels, and the images have 3"):
         epoch(data(DataLoader(rows, 2), mean=(0.5, 0.5), std=(0.25, 0.25)))
+
+
+@pytest.mark.parametrize("classes", [0, ()])
+def test_no_classes_are_no_classes_of_a_classification(classes):
+    with pytest.raises(ValueError, match="does not name its classes"):
+        data(classes=classes)
+    assert from_loaders([(X, X)], classes=classes, task=Regression()).classes == ()
