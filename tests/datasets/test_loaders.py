@@ -337,7 +337,7 @@ def test_classes_that_the_dataset_names():
         (lambda: data(Batches()), "epoch of this Batches has"),
         (lambda: data(ROWS, steps_per_epoch=0), "steps_per_epoch=0: expected a whole number"),
         (lambda: data(ROWS, steps_per_epoch=2.5), "steps_per_epoch=2.5"),
-        (lambda: data(ROWS, classes=None), "does not name its classes: say them"),
+        (lambda: data([(X, Y)], classes=None), "does not name its classes: say them"),
         (lambda: data(ROWS, mean=(0.5,)), r"mean=\(0.5,\) and std=\(\): expected as many"),
         (lambda: data(ROWS, classes="cat"), "classes='cat': expected the names"),
         (
