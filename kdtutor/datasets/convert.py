@@ -1,7 +1,7 @@
 """Other libraries' arrays and tables as the tensors of a ``Split``, each type said or refused."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from numbers import Number
+from numbers import Integral, Number
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,8 +38,9 @@ def class_names(classes, name: str) -> tuple:
         >>> class_names(2, "d"), class_names(["cat", "dog"], "d")
         (('0', '1'), ('cat', 'dog'))
     """
-    if isinstance(classes, int) and not isinstance(classes, bool) and classes >= 0:
-        return tuple(map(str, range(classes)))
+    whole = isinstance(classes, Integral) and not isinstance(classes, bool)
+    if whole and int(classes) >= 0:
+        return tuple(map(str, range(int(classes))))
     classes = classes.tolist() if isinstance(classes, np.ndarray) else classes
     other = isinstance(classes, (str, bytes, Mapping, Iterator, Tensor))
     listed = isinstance(classes, Iterable) and not other
@@ -144,9 +145,39 @@ def as_tensor(name: str, value) -> Tensor:
             f"{name} is a {type(value).__name__} of rows of different shapes: one shape is "
             "expected, so resize or pad them."
         ) from error
+    check_none_missing(name, value)
     if array.dtype.kind not in "biuf":
         raise ValueError(f"{name} {_what(value, array)}; expected numbers.")
     return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
+
+
+def check_none_missing(name: str, value) -> None:
+    """Checks that an array or a list holds a value everywhere.
+
+    Args:
+        name: What it is called, for the message.
+        value: Anything that numpy reads.
+
+    Raises:
+        ValueError: For what numpy masks out, and for None and pandas' NA among objects, with the
+            first position.
+
+    Example:
+        >>> check_none_missing("x", np.ones(2))
+    """
+    masked = np.ma.getmaskarray(value) if isinstance(value, np.ma.MaskedArray) else None
+    if masked is None:
+        array = np.asarray(value)
+        if array.dtype.kind != "O":
+            return
+        absent = lambda v: v is None or type(v).__name__ in ("NAType", "NaTType")
+        masked = np.asarray(np.frompyfunc(absent, 1, 1)(array), dtype=bool)
+    if masked.any():
+        first = int(np.argwhere(np.atleast_1d(masked))[0][0])
+        raise ValueError(
+            f"{name} lacks {int(masked.sum())} values, the first at position {first}: fill them, "
+            "or leave these examples out."
+        )
 
 
 def _rows(name: str, value) -> Tensor:
@@ -202,9 +233,9 @@ def as_labels(parts: dict[str, Any], classes, task: Task | None) -> Labels:
                 f"{next(iter(texts))} holds text, which names the classes of Classification; the "
                 f"task {task!r} needs numbers."
             )
-        if classes is None or isinstance(classes, int):
+        if classes is None or isinstance(classes, Integral):
             names = tuple(sorted({t for found in texts.values() for t in found}))
-            if isinstance(classes, int) and classes != len(names):
+            if classes is not None and classes != len(names):
                 raise ValueError(
                     f"classes={classes}, but the labels name {len(names)}: {', '.join(names[:10])}."
                     " Pass the names of all classes, in order."
@@ -212,6 +243,12 @@ def as_labels(parts: dict[str, Any], classes, task: Task | None) -> Labels:
             classes = names
         classes = class_names(classes, "from_tensors")
         place = {name: i for i, name in enumerate(classes)}
+        if len(place) < len(classes):
+            twice = next(name for i, name in enumerate(classes) if place[name] != i)
+            raise ValueError(
+                f"classes= names {twice!r} twice, and the labels are these names: each class needs "
+                "a name of its own."
+            )
         for name, found in texts.items():
             unknown = sorted(set(found) - set(place))
             if unknown:
@@ -260,6 +297,13 @@ def _form(name: str, y, task: Task):
         return t.float() if t.is_floating_point() else t if t.dtype == torch.bool else t.long()
     t = task.as_labels(t)
     if t.is_floating_point() and not is_soft(t):
+        lacking = t.isnan().flatten().nonzero().flatten()
+        if len(lacking):
+            raise ValueError(
+                f"{name} is {described(t)} in which {len(lacking)} labels are missing (NaN), the "
+                f"first at position {int(lacking[0])}: leave these examples out, and the others "
+                "are whole numbers, y.astype('int64')."
+            )
         whole = bool((t == t.round()).all())
         raise ValueError(
             f"{name} is {described(t)}{', whole numbers' if whole else ''}: classes are whole "

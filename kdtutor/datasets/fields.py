@@ -64,6 +64,8 @@ class Fields:
             The two; y is None for the task ``NoLabels``.
         """
         x, y = self._pair(made, where)
+        if isinstance(made, Mapping) and isinstance(x, Mapping) and self.inputs is None:
+            _check_arrays(x, where)
         x = tree_map(lambda t: _tensor(f"{where} x", t), x)
         y = tree_map(lambda t: as_tensor(f"{where} y", t), y)
         if isinstance(y, Tensor):
@@ -127,6 +129,22 @@ class Fields:
             )
         take = lambda keys: made[keys] if isinstance(keys, str) else {k: made[k] for k in keys}
         return take(x_keys), take(y_keys) if named else None
+
+
+def _check_arrays(x: Mapping, where: str) -> None:
+    """Raises ``ValueError`` where what was left beside the labels is more than inputs."""
+    odd = [k for k, v in x.items() if not isinstance(v, (Tensor, Mapping)) and not _is_array(v)]
+    if odd:
+        usual = [k for k in x if k not in odd]
+        raise ValueError(
+            f"{where} batch has {', '.join(map(repr, odd))} beside the labels, a "
+            f"{type(x[odd[0]]).__name__} and no tensor: say what the network takes, "
+            f"from_loaders(..., inputs={(usual[0] if len(usual) == 1 else tuple(usual))!r})."
+        )
+
+
+def _is_array(value) -> bool:
+    return hasattr(value, "__array__")
 
 
 def check_finite(x, where: str, look: bool) -> None:

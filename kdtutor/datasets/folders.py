@@ -8,6 +8,7 @@ import shutil
 import uuid
 from collections.abc import Callable
 from contextlib import contextmanager
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -74,11 +75,13 @@ def image_folder(
         FileNotFoundError: nowhere has no folder 'train': ...
     """
     folder = Path(folder).expanduser()
-    sides = (size, size) if isinstance(size, int) else size
-    if sides is not None and not (len(sides) == 2 and min(sides) > 0):
+    sides: Any = size if isinstance(size, (tuple, list)) or size is None else (size, size)
+    number = lambda s: isinstance(s, Integral) and not isinstance(s, bool) and int(s) > 0
+    if sides is not None and not (len(sides) == 2 and all(map(number, sides))):
         raise ValueError(
             f"size={size!r}: expected a positive number of pixels, or (height, width)."
         )
+    sides = None if sides is None else (int(sides[0]), int(sides[1]))
     if resize not in RESIZE:
         raise unknown("resize", resize, RESIZE)
     if resize != "squash" and sides is None:

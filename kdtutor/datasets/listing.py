@@ -55,7 +55,7 @@ def listed(folder: Path, fractions: Mapping[str, float | None]) -> dict[str, Cla
     if not parts and said and folder.is_dir():
         parts = {"train": folder}
     if "train" not in parts:
-        raise FileNotFoundError(f"{folder} has no folder 'train': {LAYOUT}. {ONE}.")
+        raise FileNotFoundError(f"{folder} has no folder 'train'{_there(folder)}: {LAYOUT}. {ONE}.")
     for name in parts.keys() & fractions.keys():
         if fractions[name]:
             raise ValueError(
@@ -70,16 +70,26 @@ def listed(folder: Path, fractions: Mapping[str, float | None]) -> dict[str, Cla
         if name in parts
     }
     if len(parts) == 1 and fractions.get("test") is None:
-        raise FileNotFoundError(f"{folder} has no folder 'test': {LAYOUT}. {ONE}.")
+        raise FileNotFoundError(f"{folder} has no folder 'test'{_there(folder)}: {LAYOUT}. {ONE}.")
     if passed_over:
         warnings.warn(
-            f"passed over {len(passed_over)} of what lies in the class folders of {folder}, such "
-            f"as {passed_over[0]}: read are files ending in {', '.join(ENDINGS)}.",
+            f"passed over {len(passed_over)} of what lies in the class folders of {folder} or "
+            f"beside them, such as {passed_over[0]}: read are files ending in "
+            f"{', '.join(ENDINGS)}, in class folders.",
             stacklevel=5,
         )
     for name in found.keys() - {"train"}:
         _check_same_classes(folder, found["train"], found[name], parts[name].name)
     return found
+
+
+def _there(folder: Path) -> str:
+    """The folders that are there, for a message: a name may differ by a letter only."""
+    if not folder.is_dir():
+        return ""
+    names = sorted(e.name for e in os.scandir(folder) if e.is_dir() and e.name[0] != ".")
+    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return f" (there: {shown})" if names else ""
 
 
 def _check_same_classes(folder: Path, train: Classes, other: Classes, name: str) -> None:
@@ -94,10 +104,10 @@ def _check_same_classes(folder: Path, train: Classes, other: Classes, name: str)
 
 def _listing(part: Path, passed_over: list[str]) -> Classes:
     """The images of one part; what is none is added to ``passed_over``."""
-    names = sorted(
-        entry.name
-        for entry in os.scandir(part)
-        if entry.is_dir() and not entry.name.startswith(".")
+    inside = [entry for entry in os.scandir(part) if not entry.name.startswith(".")]
+    names = sorted(entry.name for entry in inside if entry.is_dir())
+    passed_over += sorted(
+        e.path for e in inside if not e.is_dir() and e.name.lower().endswith(ENDINGS)
     )
     if not names:
         raise ValueError(f"{part} has no class folders: {LAYOUT}.")
@@ -108,6 +118,12 @@ def _listing(part: Path, passed_over: list[str]) -> Classes:
         others = {e.path for e in entries} - {e.path for e in images}
         passed_over += sorted(others)
         classes[name] = sorted((e.path, e.stat().st_size, e.stat().st_mtime_ns) for e in images)
+        if not classes[name] and (deeper := sorted(e.name for e in entries if e.is_dir())):
+            raise ValueError(
+                f"class folder {part / name} holds no images but folders "
+                f"({', '.join(deeper[:3])}), which are not looked into: move the images up into "
+                "the class folder."
+            )
         if not classes[name]:
             raise ValueError(
                 f"class folder {part / name} is empty: it needs at least one image "

@@ -13,7 +13,7 @@ from ..tasks import Classification, Task
 from .batch import Batch, leaves, sent, tree_map
 from .convert import check_task, class_names
 from .fields import Fields, Keys, check_finite
-from .pixels import as_numbers, check_normalisation
+from .pixels import as_numbers, check_images, check_normalisation
 from .pixels import inputs as as_networks_see
 from .rowless import Rowless
 from .split import Split
@@ -130,6 +130,8 @@ class LoaderData(Rowless):
         for made, rows in split.batches(batch_size, shuffle, epoch, drop_last):
             x, y = self.fields.read(made, where)
             check_finite(x, where, first)
+            if first and self.mean:
+                check_images(self.mean, self.std, x, self.name)
             if first or all(t.device.type == "cpu" for t in leaves(y)):
                 self.task.check_labels(y, len(self.classes), f"{where} batch's")
             first = False
@@ -255,9 +257,10 @@ def _names(classes, dataset, task: Task, name: str) -> tuple[str, ...]:
         if isinstance(task, Classification) and not classes and hasattr(dataset, "__getitem__"):
             found = known_classes(dataset)
             classes = () if found is None else tuple(map(str, range(int(found.max()) + 1)))
-        if isinstance(task, Classification) and not classes:
-            raise ValueError(
-                "the dataset does not name its classes: say them, from_loaders(..., classes=10) or "
-                "their names."
-            )
-    return tuple(map(str, class_names(classes, name)))
+    names = tuple(map(str, class_names(classes, name)))
+    if isinstance(task, Classification) and not names:
+        raise ValueError(
+            "the dataset does not name its classes: say them, from_loaders(..., classes=10) or "
+            "their names."
+        )
+    return names

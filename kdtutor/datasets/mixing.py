@@ -6,15 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..errors import explained
+from ..errors import explained, said_by_us
 from ..tasks import Classification, Task
 from ..tasks.task import described, is_integer
 from .augment import per_image
 from .pixels import check_view
 
 MIXING = ("MixUp", "CutMix")  # of torchvision
+REFUSALS = (TypeError, ValueError, RuntimeError, AttributeError, IndexError)
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,14 @@ def adapted(augment, classes: int, y, task: Task, name: str):
         >>> adapted(None, 2, None, Classification(), "d") is None
         True
     """
-    if type(augment).__module__.startswith("torchvision.transforms"):
-        parts = list(_parts(augment))
+    if augment is not None and not callable(augment) and not hasattr(augment, "views"):
+        raise ValueError(
+            f"augment={augment!r} is a {type(augment).__name__}; expected a function of a batch, "
+            "such as datasets.CropFlip(4), or one transform; v2.Compose([...]) makes one of "
+            "several."
+        )
+    parts = list(_parts(augment))
+    if any(type(p).__module__.startswith("torchvision.transforms") for p in parts):
         mixing = [p for p in parts if type(p).__name__ in MIXING]
         if mixing and len(mixing) < len(parts):
             one = type(mixing[0]).__name__
@@ -126,14 +133,25 @@ def changed(change, x, y, look: bool) -> tuple:
         >>> changed(lambda x: -x, torch.ones(1), None, look=False)
         (tensor([-1.]), None)
     """
-    made, labels = change(x, y) if isinstance(change, WithLabels) else (change(x), y)
+    try:
+        made, labels = change(x, y) if isinstance(change, WithLabels) else (change(x), y)
+    except torch.OutOfMemoryError:
+        raise
+    except REFUSALS as error:  # a transform refuses in its own way
+        if isinstance(error, ValueError) and said_by_us(error):
+            raise
+        raise ValueError(
+            f"augment={change!r} cannot take a batch of {described(x)}: {error}. Its images are "
+            "bytes unless the data's are floats; Data(mean=, std=) normalises them afterwards."
+        ) from error
     check_view(change, x, made, look)
     return made, labels
 
 
 def _parts(transform):
     """The transforms that a transform is made of, itself if it holds no others."""
-    inside = getattr(transform, "transforms", None)
+    inside = transform if isinstance(transform, nn.Sequential) else None
+    inside = getattr(transform, "transforms", inside)
     if inside is None:
         yield transform
         return

@@ -1,6 +1,7 @@
 """What networks see of the inputs in memory: images scaled and normalised, the rest unchanged."""
 
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,8 @@ import torch
 from torch import Tensor
 
 from .batch import sent
+
+BYTES = 100.0  # images that reach so far are not scaled to [0, 1]
 
 
 def is_image(name: str, t: Tensor) -> bool:
@@ -115,12 +118,45 @@ def check_normalisation(mean, std, x, name: str) -> None:
         raise ValueError(
             f"{given}: expected as many numbers in each, finite, those of std above 0."
         )
-    entries = x if isinstance(x, Mapping) else {"": x}
-    for key, t in entries.items():
-        if t is not None and mean and is_image(key, t) and len(mean) not in (1, t.shape[1]):
+    if mean and x is not None:
+        check_images(mean, std, x, name)
+
+
+def check_images(mean: tuple, std: tuple, x, name: str) -> None:
+    """Checks that a mean and a deviation are those of these images.
+
+    Args:
+        mean: Per channel, not empty.
+        std: The same.
+        x: Inputs; of a mapping the bytes alone are images (``is_image``), else floats, too.
+        name: The dataset's name, for the messages.
+
+    Raises:
+        ValueError: For another number of channels.
+
+    A warning for floats that are plainly bytes, with a mean of pixels in [0, 1].
+
+    Example:
+        >>> check_images((0.5,), (0.25,), torch.rand(2, 3, 4, 4), "d")
+    """
+    for key, t in (x if isinstance(x, Mapping) else {"": x}).items():
+        floats = not isinstance(x, Mapping) and t.is_floating_point() and t.ndim == 4
+        if not floats and not is_image(key, t):
+            continue
+        if len(mean) not in (1, t.shape[1]):
             raise ValueError(
-                f"{given} are for {len(mean)} channels, and the images have {t.shape[1]}."
+                f"{name}: mean={mean!r} and std={std!r} are for {len(mean)} channels, and the "
+                f"images have {t.shape[1]}."
             )
+        if floats and t.numel() and 0 <= min(mean) <= max(mean) <= 1:
+            low, high = (float(v) for v in t.aminmax())
+            if low >= 0 and high > BYTES:
+                warnings.warn(
+                    f"the images of {name} are floats from {low:.3g} to {high:.3g}, and mean="
+                    f"{mean!r} is of pixels in [0, 1]: divide the images by 255, or leave them "
+                    "bytes (uint8), which are scaled.",
+                    stacklevel=6,
+                )
 
 
 def check_view(change, given, made, look: bool) -> None:

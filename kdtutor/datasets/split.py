@@ -10,6 +10,7 @@ from torch import Tensor
 from ..errors import explained
 from ..tasks.task import described, is_integer
 from .batch import digest, leaves, sent, tree_map
+from .convert import check_none_missing
 
 
 @explained
@@ -134,6 +135,7 @@ def _tensor(name: str, value) -> Tensor:
     if hasattr(value, "__array__"):
         import numpy as np
 
+        check_none_missing(name, value)
         array = np.ascontiguousarray(value)
         if array.dtype.kind in "biuf":
             return torch.from_numpy(array.copy())

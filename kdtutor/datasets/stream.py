@@ -200,6 +200,12 @@ class Stream:
                     "Say how many an epoch has: from_loaders(..., steps_per_epoch=500)."
                 )
             yield made, rows.popleft() if rows else None
+        if not seen and getattr(self.given, "drop_last", False) and len(self):
+            raise ValueError(
+                f"{self.part} gave no batches: its {len(self)} examples are fewer than the "
+                f"loader's batch_size={self.batch_size}, and drop_last=True leaves them out. Use a "
+                "smaller batch_size, or drop_last=False."
+            )
         if not seen:
             raise ValueError(
                 f"{self.part} gave no batches. It must give the same number in every pass: pass "

@@ -26,6 +26,7 @@ from .trial import (
     check_same_answers,
     first_that_runs,
     found_input,
+    same_axes,
     stated,
 )
 
@@ -122,7 +123,8 @@ class Offline(Distiller):
                 _, teacher = self.teacher.features(x, self.teacher_layers)
             return self._checked(x, student, teacher)
 
-        x, features = first_that_runs(self.student, self.teacher, example, read)
+        alike = lambda pairs: all(map(same_axes, pairs))
+        x, features = first_that_runs(self.student, self.teacher, example, read, alike)
         if self.reads_maps:
             self._check_layout(x)
         if example is None and tuple(x.shape[1:]) != stated_shape(self.student):

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..taps import Example, call, eval_mode, example_input, input_gradient, logits_of
 from ..taps.examples import CannotRun, attempt, for_network, stated_shape
+from ..taps.written_down import check_any_batch
 from ..tasks import Task
 from ..teacher import Teacher
 from .requirements import check_classes, warn_of_probabilities
@@ -16,19 +17,26 @@ Found = TypeVar("Found")
 
 
 def first_that_runs(
-    student: nn.Module, teacher: Teacher, example: Example, run: Callable[[Any], Found]
+    student: nn.Module,
+    teacher: Teacher,
+    example: Example,
+    run: Callable[[Any], Found],
+    alike: Callable[[Found], bool] = lambda found: True,
 ) -> tuple[Any, Found]:
     """An input that all networks take, and what ``run`` makes of it.
 
     The one rule for sizes: an example is what counts. Without one, the shapes that the networks
-    state (``input_shape``) are tried one after the other, the student's first; a stated shape is a
-    suggestion, and no network is refused for it.
+    state (``input_shape``) are tried one after the other, the student's first, and then as rows of
+    so many numbers: an MLP states the shape of an image, and a network beside it may take rows. A
+    stated shape is a suggestion, and no network is refused for it.
 
     Args:
         student: whose device it lies on.
         teacher: moved to that device; its networks may state another shape.
         example: a small batch of inputs, or None.
         run: inputs -> anything; it raises where they do not fit.
+        alike: whether what it made of a suggestion belongs together; if none does, the first is
+            taken.
 
     Returns:
         (inputs, what ``run`` returned).
@@ -53,13 +61,19 @@ def first_that_runs(
                 "models.adapt(teacher, size=...) gives a teacher another size than the student's."
             ) from error
     failed: ValueError | None = None
-    for net in stated(student, teacher) or [student]:
-        x = example_input(net, random=True)
+    ran: list[tuple[Any, Found]] = []
+    images = [example_input(net, random=True) for net in stated(student, teacher) or [student]]
+    for x in images + [image.flatten(1) for image in images if image.ndim > 2]:
         x = x if weight is None else x.to(weight)
         try:
-            return x, run(x)
+            ran.append((x, run(x)))
         except ValueError as error:
             failed = failed or error
+        else:
+            if alike(ran[-1][1]):
+                return ran[-1]
+    if ran:
+        return ran[0]
     assert failed is not None
     if isinstance(failed, CannotRun):
         raise CannotRun(
@@ -78,6 +92,11 @@ def stated(student: nn.Module, teacher: Teacher) -> list[nn.Module]:
     return list(shapes.values())
 
 
+def same_axes(tensors: Sequence[Tensor]) -> bool:
+    """Have all as many axes? They have not where one network made an image of what is a row."""
+    return len({t.ndim for t in tensors}) == 1
+
+
 def found_input(student: nn.Module, teacher: Teacher) -> Any:
     """An input for the networks that state no ``input_shape``, from one that does, where all take
     it; None where there is no such network, or no such input.
@@ -88,12 +107,20 @@ def found_input(student: nn.Module, teacher: Teacher) -> Any:
         return None
 
     def run(x):
+        answers = []
         for net in nets:
             with attempt("network", net, x), eval_mode(net):
-                call(net, for_network(net, x))
+                answers.append(call(net, for_network(net, x)))
+        return answers
+
+    def alike(answers):
+        try:
+            return same_axes(list(map(logits_of, answers)))
+        except ValueError:  # the output of a body alone
+            return True
 
     try:
-        return first_that_runs(student, teacher, None, run)[0]
+        return first_that_runs(student, teacher, None, run, alike)[0]
     except ValueError:
         return None
 
@@ -111,7 +138,7 @@ def check_same_answers(student: nn.Module, teacher: Teacher, example: Example = 
             return own, teacher(x)
 
     try:
-        _, (own, theirs) = first_that_runs(student, teacher, example, run)
+        _, (own, theirs) = first_that_runs(student, teacher, example, run, same_axes)
     except ValueError:
         if example is None:
             return
@@ -138,6 +165,8 @@ def check_first_answers(distiller: Any, x: Any) -> None:
     student, teacher = distiller.student, distiller.teacher
     with attempt("student", student, x), eval_mode(student):
         output = call(student, x)
+    for net in teacher.nets:
+        check_any_batch(net)
     try:
         with attempt("teacher", teacher.nets[0], x):
             theirs = teacher(x)
@@ -175,5 +204,6 @@ __all__ = [
     "check_same_answers",
     "first_that_runs",
     "found_input",
+    "same_axes",
     "stated",
 ]

@@ -1,5 +1,6 @@
 """What ``adapt`` does to a batch and to an answer, and the checks of what it was given."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 RED, GREEN, BLUE = 0.299, 0.587, 0.114  # their share in the luminance, as in ITU-R BT.601
+LARGEST = 2.0  # a mean beyond it is not of pixels in [0, 1]
 Numbers = tuple[float, ...]
 Output = str | int | Callable[[Any], Any] | None
 
@@ -112,7 +114,8 @@ def check_size(size) -> tuple[int, int] | None:
     if size is None:
         return None
     sides: Any = (size, size) if not isinstance(size, (tuple, list)) else tuple(size)
-    if len(sides) != 2 or not all(isinstance(s, Integral) and int(s) > 0 for s in sides):
+    whole = [isinstance(s, Integral) and not isinstance(s, bool) and int(s) > 0 for s in sides]
+    if len(sides) != 2 or not all(whole):
         raise ValueError(
             f"size={size!r}: expected height and width in pixels, each at least 1, or one number "
             "for both."
@@ -169,11 +172,16 @@ def check_normalisation(mean, std, data) -> tuple[Numbers, Numbers, Numbers, Num
     own = _numbers("mean", mean), _numbers("std", std)
     theirs = _numbers("mean", stated[0]) or (0.0,), _numbers("std", stated[1]) or (1.0,)
     for what, (m, s) in (("mean= and std=", own), ("data=", theirs)):
-        if len(m) != len(s) or not m or not min(s) > 0:
+        if len(m) != len(s) or not m or not all(map(math.isfinite, m + s)) or not min(s) > 0:
             raise ValueError(
                 f"{what}: {len(m)} means and the standard deviations {s}; expected as many of "
-                "both, one per channel or one for all, and deviations > 0."
+                "both, one per channel or one for all, all finite, and deviations > 0."
             )
+    if (max(own[0]) > LARGEST) != (max(theirs[0]) > LARGEST):
+        raise ValueError(
+            f"mean={own[0]} and data={theirs} are of pixels in different units, 0 to 255 and 0 to "
+            "1: both are expected for pixels in [0, 1]; divide mean and std by 255."
+        )
     return (*own, *theirs)
 
 

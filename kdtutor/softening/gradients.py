@@ -49,7 +49,7 @@ def distillation_gradient(
         (B, C).
 
     Raises:
-        ValueError: For shapes that differ, and unless T is finite and > 0.
+        ValueError: For shapes that differ or have more axes, and unless T is finite and > 0.
 
     Source:
         Furlanello et al. 2018, Born-Again Networks, Eq. 6: q - p at T = 1.
@@ -62,6 +62,7 @@ def distillation_gradient(
     """
     check_temperature(temperature)
     check_same_shape("student_logits", student_logits, "teacher_logits", teacher_logits)
+    _check_rows(student_logits)
     gap = soften(student_logits, temperature) - soften(teacher_logits, temperature)
     return gap * temperature if scaled else gap / temperature
 
@@ -79,7 +80,7 @@ def matching_gradient(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
         (B, C).
 
     Raises:
-        ValueError: For shapes that differ.
+        ValueError: For shapes that differ, or have more axes.
 
     Source:
         Hinton et al. 2015, Eq. 4.
@@ -94,8 +95,18 @@ def matching_gradient(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
         True
     """
     check_same_shape("student_logits", student_logits, "teacher_logits", teacher_logits)
+    _check_rows(student_logits)
     gap = student_logits - teacher_logits
     return (gap - gap.mean(-1, keepdim=True)) / gap.shape[-1]
+
+
+def _check_rows(logits: Tensor) -> None:
+    """Raises ``ValueError`` for answers at places, whose classes lie on another axis."""
+    if logits.ndim > 2:
+        raise ValueError(
+            f"logits of shape {tuple(logits.shape)}: expected (B, C), one answer per example; of "
+            "answers (B, C, H, W) each place is one, z.movedim(1, -1).flatten(0, -2)."
+        )
 
 
 @explained

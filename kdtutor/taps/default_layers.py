@@ -108,9 +108,9 @@ def embedding(net: nn.Module, example: Example = None) -> str:
         )
     if example is None and stated_shape(net) is None:
         return list(linear.values())[-1] + ":input"
-    ran: list[tuple[str, torch.Size]] = []
+    ran: list[tuple[str, Any]] = []
     hooks = [
-        module.register_forward_hook(lambda m, _, out: ran.append((linear[m], out.shape)))
+        module.register_forward_hook(lambda m, _, out: ran.append((linear[m], out)))
         for module in linear
     ]
     made: list[Any] = []  # by the network itself; an adapter around it may choose among classes
@@ -120,7 +120,8 @@ def embedding(net: nn.Module, example: Example = None) -> str:
             with trial(net, example) as x:
                 call(net, x)
             try:
-                answers = tuple(logits_of(made[-1]).shape)
+                logits = logits_of(made[-1])
+                answers = tuple(logits.shape)
             except ValueError as error:  # the output of a body alone
                 raise ValueError(
                     f"{error} Without them {type(net).__name__} has no default embedding: pass "
@@ -129,14 +130,17 @@ def embedding(net: nn.Module, example: Example = None) -> str:
     finally:
         for hook in hooks:
             hook.remove()
-    heads = [name for name, shape in ran if len(shape) == 2 and tuple(shape) == answers]
+    heads = [name for name, out in ran if out.ndim == 2 and tuple(out.shape) == answers]
     if not heads:
         raise ValueError(
             f"{type(net).__name__} answers with {answers}, and no linear layer gives "
             "that: a network without its head has no default embedding. Pass layers=, pairs of "
             "paths (student, teacher); kdtutor.taps.layers(net) lists all."
         )
-    return heads[-1] + ":input"
+    # Of several that could be it, such as one beside it for another loss, the one that answered.
+    same = lambda out: out.dtype == logits.dtype and not out.is_meta and torch.equal(out, logits)
+    answered = [name for name, out in ran if name in heads and same(out)]
+    return (answered or heads)[-1] + ":input"
 
 
 def before_relu(net: nn.Module, layer: str, example: Example = None) -> str:

@@ -133,6 +133,34 @@ def check_teaches(net: nn.Module) -> None:
             )
 
 
+def check_any_batch(net: nn.Module, who: str = "teacher") -> None:
+    """Checks that a network takes batches of every size.
+
+    Args:
+        net: any torch module.
+        who: what it is called in the message.
+
+    Raises:
+        ValueError: for a program that was exported for one number of examples, which is torch's
+            default, with what to do.
+
+    Example:
+        >>> check_any_batch(nn.Linear(2, 2))
+    """
+    for program in programs(net):
+        if not isinstance(program, fx.GraphModule):
+            continue
+        inputs = (n.meta.get("val") for n in program.graph.nodes if n.op == "placeholder")
+        sizes = [t.shape[0] for t in inputs if isinstance(t, torch.Tensor) and t.ndim]
+        fixed = [size for size in sizes if isinstance(size, int)]
+        if fixed:
+            raise ValueError(
+                f"the {who} ({type(net).__name__}) is {written_down(program)} for batches of "
+                f"exactly {fixed[0]}: export it for any number of examples, "
+                "torch.export.export(net, (x,), dynamic_shapes=({0: torch.export.Dim('batch')},))."
+            )
+
+
 def check_learns(net: nn.Module, who: str = "student") -> None:
     """Checks that a network can be trained: that it has both modes.
 
@@ -179,6 +207,7 @@ def to_eval(net: nn.Module) -> nn.Module:
 
 
 __all__ = [
+    "check_any_batch",
     "check_layers",
     "check_learns",
     "check_teaches",

@@ -165,6 +165,12 @@ class Classification(LabelTerm):
         if logits.ndim != 2:
             raise ValueError(f"the student answers {described(logits)}: expected logits (B, C).")
         check_width(logits, 1, classes, name)
+        if logits.shape[1] == 1:
+            raise ValueError(
+                f"the student answers for a single class, of which a softmax is always sure: "
+                f"nothing could be learned from {name}. Two classes need two outputs; one number "
+                "to be predicted is task=Regression(), one yes or no task=MultiLabel()."
+            )
         self.check_weights(logits.shape[1], "the student's answer")
 
     def _check(self, logits: Tensor, y) -> None:

@@ -93,7 +93,7 @@ class Regression(Task):
         if not isinstance(y, Tensor) or not y.is_floating_point() or y.ndim not in (1, 2):
             raise ValueError(
                 f"{where} labels are {described(y)}: regression needs float numbers of shape (N,) "
-                "or (N, D)."
+                "or (N, D); whole numbers become such with y.float()."
             )
 
     def check_first_batch(self, output, batch, classes: int, name: str) -> None:

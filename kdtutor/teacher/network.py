@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from ..datasets import Batch, Data
 from ..datasets.batch import leaves
@@ -21,7 +22,7 @@ from ..runs import describe, short_hash
 from ..softening import MEANS, ensemble_logits
 from ..taps import Taps, call, input_gradient, logits_of, to_eval
 from ..taps.examples import for_network
-from ..taps.written_down import check_teaches
+from ..taps.written_down import check_any_batch, check_teaches
 from .cache import LogitCache
 
 GIB = 2**30
@@ -54,6 +55,12 @@ class Teacher:
     """
 
     def __init__(self, nets: nn.Module | Sequence[nn.Module], mean: str = "arithmetic"):
+        program = next((n for n in _listed(nets) if isinstance(n, ExportedProgram)), None)
+        if program is not None:
+            raise ValueError(
+                "Teacher was given an ExportedProgram, which is no network yet: pass what its "
+                "method module() makes, Teacher(program.module())."
+            )
         self.nets = [nets] if isinstance(nets, nn.Module) else list(nets)
         if not self.nets or not all(isinstance(n, nn.Module) for n in self.nets):
             raise ValueError(
@@ -313,13 +320,7 @@ class Teacher:
 
     def _compute(self, x) -> Tensor:
         with torch.inference_mode():
-            logits = [
-                # eval() only where it is needed: it walks through every module.
-                _precise(
-                    logits_of(call(to_eval(net) if net.training else net, for_network(net, x)))
-                )
-                for net in self.nets
-            ]
+            logits = [_precise(logits_of(self._answer(net, x))) for net in self.nets]
         if len({z.shape[1:] for z in logits}) > 1:
             raise ValueError(
                 "the teachers have different numbers of classes: logits "
@@ -329,11 +330,24 @@ class Teacher:
         # Outside of inference mode, so that it is an ordinary tensor, which any loss may use.
         return torch.stack(logits)
 
+    def _answer(self, net: nn.Module, x):
+        # eval() only where it is needed: it walks through every module.
+        net = to_eval(net) if net.training else net
+        try:
+            return call(net, for_network(net, x))
+        except AssertionError:  # a guard of an exported program
+            check_any_batch(net)
+            raise
+
     def _members(self, batch) -> Tensor:
         """(M, B, C) logits of all members."""
         if self._cache is None or not isinstance(batch, Batch):
             return self._compute(_inputs(batch))
         return self._cache(batch, self._compute)
+
+
+def _listed(nets) -> list:
+    return list(nets) if isinstance(nets, (list, tuple)) else [nets]
 
 
 def _precise(logits: Tensor) -> Tensor:

@@ -130,6 +130,11 @@ def learners(
                 f"{type(optimizer).__name__}; expected a torch.optim.Optimizer: lambda "
                 "parameters: torch.optim.AdamW(parameters, lr=1e-3)."
             )
+        if isinstance(optimizer, torch.optim.SparseAdam):
+            raise ValueError(
+                "SparseAdam takes sparse gradients only, and those of fit are dense: choose "
+                "another optimiser, such as torch.optim.AdamW."
+            )
         closure = inspect.signature(type(optimizer).step).parameters.get("closure")
         if closure is not None and closure.default is closure.empty:
             raise ValueError(

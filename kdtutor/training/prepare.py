@@ -62,9 +62,9 @@ def prepare(
     distiller.prepare(train)
     move(distiller, device)
     for teacher in distiller.teachers():
+        teacher.to(device)
         for net in teacher.nets:
             move(net, device)
-        teacher.to(device)
     _check_first_batch(distiller, data, train, device)
     stages = distiller.stages()
     check_players(distiller, stages)
@@ -72,8 +72,8 @@ def prepare(
     key = measured.name if measured else "accuracy"
     if measured and shown is not None and len(shown):
         key = _try_metric(measured, distiller.deploy(), data, shown, device, at_once)
-    if test and not isinstance(data.test, Split):  # what is read was not looked at when it was made
-        next(iter(data.batches(data.test, 2, device=device)))
+    if test and (not isinstance(data.test, Split) or len(data.test)):
+        _check_test(distiller.deploy(), data, device, measured if metric is None else None)
     # Once for the run, where they will be asked for in every epoch.
     there = lambda split: split.to(device) if isinstance(split, Split) else split
     return Ready(there(train), there(held_out), stages, measured, key)
@@ -89,12 +89,34 @@ def _check_first_batch(distiller: Distiller, data: Data, train: Split, device) -
     batch = next(iter(data.batches(train, min(2, len(train)), device=device)))
     if data.task.metrics:  # without labels, what a network returns is the method's business
         output = _check_student(distiller.deploy(), data, batch)
-        warn_of_probabilities("student", data.task.logits(output), data.task.class_axis)
+        logits, axis = data.task.logits(output), data.task.class_axis
+        if axis is not None and not data.classes and isinstance(train, Split):
+            # Nobody named the classes, so the network's own are those that labels may be.
+            data.task.check_labels(train.y, logits.shape[axis], f"{data.name}: train")
+        warn_of_probabilities("student", logits, axis)
         for inside in distiller.nested():
             inside._one_answer = isinstance(output, torch.Tensor)
     for method in asked:
         method.check_first(batch)
     warn_of_other_eyes(distiller.teachers(), data)
+
+
+def _check_test(net: nn.Module, data: Data, device, usual: Metric | None) -> None:
+    """Looks at the test set, which is measured when all is trained. ``usual``: the task's own
+    metric, None where another is measured.
+    """
+    batch = next(iter(data.batches(data.test, 2, device=device)))
+    if usual is None:
+        return
+    if batch.y is None:
+        raise ValueError(
+            f"the test examples of {data.name} have no labels, so {usual.name} cannot be "
+            "measured on them: fit(..., test=False), or give them labels."
+        )
+    try:
+        _check_student(net, data, batch)
+    except ValueError as error:
+        raise ValueError(f"the test examples of {data.name} do not fit: {error}") from error
 
 
 def _check_student(net: nn.Module, data: Data, batch: Batch):

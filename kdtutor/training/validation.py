@@ -39,6 +39,11 @@ def set_apart(data, validation: float | Split | Data | None) -> tuple:
     if isinstance(validation, Split):
         y = data.task.as_labels(validation.y)
         validation = validation if y is validation.y else replace(validation, y=y)
+        if not len(validation):
+            raise ValueError(
+                "validation is a Split without examples, on which nothing can be measured: pass "
+                "validation=0 for none."
+            )
         _check_same_kind(data, validation)
         _check_apart(data, validation)
         return data.train, validation

@@ -245,3 +245,34 @@ def test_the_split_of_a_folder_trains_the_same_again(tmp_path):
         return weights(net)
 
     assert torch.equal(trained(), trained())
+
+
+def test_images_beside_the_class_folders_are_named(tmp_path):
+    for part in ("train", "test"):
+        pictures(tmp_path / part, {"a": 1, "b": 1})
+    picture(tmp_path / "train" / "loose.PNG", np.zeros((4, 5, 3)))
+    with pytest.warns(UserWarning, match=r"passed over 1 .*loose.PNG"):
+        assert len(load(tmp_path).train) == 2
+
+
+def test_a_class_folder_of_folders_is_no_empty_one(tmp_path):
+    for part in ("train", "test"):
+        pictures(tmp_path / part / "a", {"images": 2})
+    with pytest.raises(ValueError, match=r"holds no images but folders \(images\)"):
+        load(tmp_path)
+
+
+def test_folders_of_other_names_are_named(tmp_path):
+    pictures(tmp_path / "train", {"a": 1, "b": 1})
+    pictures(tmp_path / "Val", {"a": 1, "b": 1})
+    with pytest.raises(FileNotFoundError, match=r"no folder 'test' \(there: Val, train\)"):
+        load(tmp_path)
+
+
+def test_a_size_of_numpys_and_what_is_no_size(tmp_path):
+    for part in ("train", "test"):
+        pictures(tmp_path / part, {"a": 1, "b": 1})
+    assert load(tmp_path, size=np.int64(3)).train.x.shape == (2, 3, 3, 3)
+    for size in (8.5, "8", True, (8, 8, 3), (8, 0)):
+        with pytest.raises(ValueError, match="expected a positive number of pixels"):
+            load(tmp_path, size=size)

@@ -200,6 +200,40 @@ def test_columns_and_bools_in_the_constructor():
         Data("mine", 3, Split(part.x, part.y.double()))
 
 
+@pytest.mark.parametrize(
+    "x, y, said",
+    [
+        (X, np.ma.masked_array(Y, Y == 1), "y lacks 2 values, the first at position 1"),
+        (np.ma.masked_array(X, X > 0.9), Y, "x lacks 2 values, the first at position 5"),
+        (X, [0, 1, None, 0, 1, 2], "y lacks 1 values, the first at position 2"),
+        ([[1.0, None]] * 6, Y, "x lacks 6 values, the first at position 0"),
+        (X, np.where(Y == 1, np.nan, Y), r"2 labels are missing \(NaN\), the first at position 1"),
+        (X, pd.Series([0, 1, None, 0, 1, 2], dtype="Int64"), "missing|lacks"),
+    ],
+)
+def test_what_is_missing_is_said_with_its_place(x, y, said):
+    with pytest.raises(ValueError, match=said):
+        make(x, y, classes=3)
+
+
+def test_nothing_is_read_from_behind_a_mask():
+    whole = np.ma.masked_array(X, np.zeros_like(X, dtype=bool))
+    assert torch.equal(make(whole, Y).train.x, make(X, Y).train.x)
+    with pytest.raises(ValueError, match="lacks 2 values"):
+        Split(X, np.ma.masked_array(Y, Y == 1))
+
+
+def test_the_number_of_classes_may_be_numpys():
+    assert make(X, Y, classes=Y.max() + 1).classes == ("0", "1", "2")
+    with pytest.raises(ValueError, match="classes=2, but the labels name 3"):
+        make(X, list("abcabc"), classes=np.int64(2))
+
+
+def test_two_classes_of_one_name_cannot_be_told_apart_by_it():
+    with pytest.raises(ValueError, match="names 'a' twice"):
+        make(X, list("acacac"), classes=("a", "a", "c"))
+
+
 ODD = [
     None, 3, 2.5, True, "a", b"a", [], [[]], [1, 2, 3], [None] * 6, {}, {"a": X}, {1: 2}, object(),
     torch.tensor(1.0), torch.zeros(0, 4), torch.zeros(6), torch.zeros(6, 4), X * np.nan, Y, Y - 1,

@@ -337,7 +337,7 @@ def test_classes_that_the_dataset_names():
         (lambda: data(Batches()), "epoch of this Batches has"),
         (lambda: data(ROWS, steps_per_epoch=0), "steps_per_epoch=0: expected a whole number"),
         (lambda: data(ROWS, steps_per_epoch=2.5), "steps_per_epoch=2.5"),
-        (lambda: data(ROWS, classes=None), "does not name its classes: say them"),
+        (lambda: data([(X, Y)], classes=None), "does not name its classes: say them"),
         (lambda: data(ROWS, mean=(0.5,)), r"mean=\(0.5,\) and std=\(\): expected as many"),
         (lambda: data(ROWS, classes="cat"), "classes='cat': expected the names"),
         (
@@ -480,3 +480,30 @@ def test_the_classes_of_labels_that_a_dataset_holds_need_not_be_said():
     assert from_loaders(DataLoader(Subset(named, [0, 1]), 2)).classes == ("cat", "dog")
     with pytest.raises(ValueError, match="does not name its classes"):
         from_loaders([(torch.rand(2, 2), torch.tensor([0, 1]))] * 3)
+
+
+def test_what_is_no_input_beside_the_labels_is_named():
+    rows = [{"image": X[i], "path": f"{i}.png", "label": int(Y[i])} for i in range(4)]
+    with pytest.raises(ValueError, match=r"has 'path' beside the labels.*inputs='image'"):
+        epoch(data(DataLoader(rows, 2)))
+    assert epoch(data(DataLoader(rows, 2), inputs="image"))
+
+
+def test_a_batch_larger_than_the_dataset_is_said():
+    with pytest.raises(ValueError, match=r"its 20 examples are fewer .*batch_size=64.*drop_last"):
+        epoch(data(DataLoader(ROWS, 64, drop_last=True)))
+
+
+def test_floats_of_bytes_are_told_of():
+    rows = TensorDataset(torch.rand(4, 3, 5, 5) * 255, torch.tensor([0, 1, 0, 1]))
+    with pytest.warns(UserWarning, match=r"loaders.* to 25\d.*divide the images by 255"):
+        epoch(data(DataLoader(rows, 2), mean=(0.5,), std=(0.25,)))
+    with pytest.raises(ValueError, match="for 2 channels, and the images have 3"):
+        epoch(data(DataLoader(rows, 2), mean=(0.5, 0.5), std=(0.25, 0.25)))
+
+
+@pytest.mark.parametrize("classes", [0, ()])
+def test_no_classes_are_no_classes_of_a_classification(classes):
+    with pytest.raises(ValueError, match="does not name its classes"):
+        data(classes=classes)
+    assert from_loaders([(X, X)], classes=classes, task=Regression()).classes == ()

@@ -101,3 +101,38 @@ def test_the_same_seed_gives_the_same_views():
         fit(CrossEntropy(net), d, 2, batch_size=10, validation=0, progress=False)
         ends.append(torch.cat([p.detach().flatten() for p in net.parameters()]))
     assert torch.equal(*ends)
+
+
+def test_float_images_and_a_mean_of_other_ones():
+    with pytest.raises(ValueError, match="for 2 channels, and the images have 3"):
+        data(None, X / 255, mean=(0.5, 0.5), std=(0.25, 0.25))
+    with pytest.warns(
+        UserWarning, match=r"own are floats from 0 to 255.*divide the images by 255"
+    ) as said:
+        data(None, X.float(), mean=MEAN, std=STD)
+    assert said[0].filename == __file__
+
+
+@pytest.mark.filterwarnings("error")
+def test_float_images_of_their_own_units_are_told_of_nothing():
+    data(None, X / 255, mean=MEAN, std=STD)
+    data(None, X.float())
+    data(None, X.float(), mean=(127.0,) * 3, std=(60.0,) * 3)
+    data(None, X.float() - 128, mean=MEAN, std=STD)
+
+
+def test_a_sequence_of_modules_draws_for_each_image_too():
+    ramp = (torch.arange(8).view(1, 1, 1, 8).expand(40, 3, 8, 8) * 30).byte()
+    moved = torch.nn.Sequential(v2.RandomHorizontalFlip(), v2.RandomCrop(8, padding=2))
+    assert len({x.numpy().tobytes() for x in trained_on(data(moved, ramp)).contiguous()}) > 8
+
+
+def test_several_transforms_in_a_list_are_refused_when_the_data_are_made():
+    with pytest.raises(ValueError, match=r"is a list; expected a function .*v2.Compose"):
+        data([v2.RandomHorizontalFlip()])
+
+
+@pytest.mark.parametrize("change", [v2.Normalize(MEAN, STD), lambda x: x @ torch.ones(3, 3)])
+def test_what_a_transform_refuses_is_one_sentence(change):
+    with pytest.raises(ValueError, match=r"cannot take a batch of uint8 of shape \(10, 3, 8, 8\)"):
+        trained_on(data(change))

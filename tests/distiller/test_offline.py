@@ -19,7 +19,7 @@ from kdtutor.methods import (
     catalog,
     method,
 )
-from kdtutor.models import resnet8
+from kdtutor.models import mlp, resnet8
 
 ROWS = catalog()
 OFFLINE = [row["name"] for _, row in ROWS.iterrows() if issubclass(row.distiller, Offline)]
@@ -245,3 +245,22 @@ def test_only_the_papers_fitnet_needs_the_teachers_answers():
 )
 def test_answers_alone_are_all_that_may_be_stored(make_distiller, only):
     assert make_distiller(small(0), taught()).logits_only is only
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("name", ["Hinton", "BSS", "CRD", "RKD-DA", "BAN", "FitNet", "AB"])
+def test_an_mlp_beside_a_network_that_takes_rows(name, turned):
+    """An mlp states the shape of an image for its six numbers; the table has rows."""
+    own = mlp((8,), inputs=6, classes=3)
+    other = nn.Sequential(nn.Linear(6, 9), nn.ReLU(), nn.Linear(9, 3))
+    layers = {"layers": [("1", "relu1") if turned else ("relu1", "1")]}
+    layers = layers if name in ("FitNet", "AB") else {}
+    data = Data("table", 3, Split(torch.randn(12, 6), torch.arange(12) % 3))
+    nets = (other, own) if turned else (own, other)
+    assert fit(make(name, *nets, **layers), data, 2, batch_size=6, lr=1e-3, progress=False).rows
+
+
+def test_a_table_of_other_classes_is_still_refused():
+    other = nn.Sequential(nn.Linear(6, 9), nn.ReLU(), nn.Linear(9, 5))
+    with pytest.raises(ValueError, match=r"\(2, 3\) against \(2, 5\)"):
+        Hinton(mlp((8,), inputs=6, classes=3), other)

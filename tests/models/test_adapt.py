@@ -385,3 +385,20 @@ def test_it_is_exported_and_compiled_as_any_network():
     for other in (program, torch.compile(net, backend="eager")):
         torch.testing.assert_close(other(x), right)
         torch.testing.assert_close(other(many), net(many))
+
+
+@pytest.mark.parametrize(
+    "given, said",
+    [
+        ({"mean": [float("nan")] * 3, "std": STD, "data": ((), ())}, "finite"),
+        ({"mean": MEAN, "std": [1.0, float("inf"), 1.0], "data": ((), ())}, "finite"),
+        ({"mean": MEAN, "std": STD, "data": ([float("nan")], [1.0])}, "finite"),
+        ({"mean": [123.7, 116.3, 103.5], "std": [58.4, 57.1, 57.4], "data": (MEAN, STD)}, "255"),
+        ({"mean": [123.7, 116.3, 103.5], "std": [1.0, 1.0, 1.0], "data": ((), ())}, "255"),
+        ({"mean": MEAN, "std": STD, "data": ([127.5], [127.5])}, "255"),
+        ({"size": True}, "height and width"),
+    ],
+)
+def test_numbers_of_no_such_pixels_are_refused(given, said):
+    with pytest.raises(ValueError, match=said):
+        adapt(Seen(), **given)

@@ -87,3 +87,6 @@ def test_bad_input_is_named():
         gradients.distillation_gradient(torch.zeros(2, 3), torch.zeros(2, 3), 0)
     with pytest.raises(ValueError, match="must be equal"):
         gradients.matching_gradient(torch.zeros(2, 3), torch.zeros(3, 3))
+    for of in (gradients.distillation_gradient, gradients.matching_gradient):
+        with pytest.raises(ValueError, match=r"\(2, 3, 4, 5\): expected \(B, C\)"):
+            of(torch.zeros(2, 3, 4, 5), torch.ones(2, 3, 4, 5))

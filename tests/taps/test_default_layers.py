@@ -212,3 +212,21 @@ def test_parameters_of_a_network_whose_order_of_definition_is_not_that_of_the_fo
         "left",
         "right",
     }
+
+
+def test_a_head_beside_the_one_that_answers():
+    """Another linear layer that gives as many numbers, and runs later, is not the answer's."""
+
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.inner = nn.Linear(6, 8), nn.Linear(8, 5)
+            self.head, self.aux = nn.Linear(8, 3), nn.Linear(5, 3)
+
+        def forward(self, x):
+            features = self.body(x)
+            answer = self.head(features)
+            self.beside = self.aux(self.inner(features))
+            return answer
+
+    assert embedding(Two(), torch.rand(2, 6)) == "head:input"

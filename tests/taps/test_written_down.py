@@ -178,3 +178,22 @@ def test_an_exported_program_of_another_size_is_one_sentence():
     with pytest.raises(ValueError, match=r"the teacher \(.*\) cannot run on .*models.adapt"):
         rows(Hinton(network(1), program))
     assert rows(Hinton(network(1), adapt(program, size=16)))
+
+
+def test_a_program_for_one_size_of_batches_is_one_sentence_before_training():
+    program = torch.export.export(network(2).eval(), (X,)).module()  # torch's default
+    torch.testing.assert_close(Teacher(program)(X), network(2).eval()(X))
+    for wrapped in (program, adapt(program, classes=[0, 1, 2])):
+        with pytest.raises(ValueError, match=r"for batches of exactly 2.*Dim\('batch'\)"):
+            rows(Hinton(network(1), wrapped))
+        with pytest.raises(ValueError, match="for batches of exactly 2"):
+            Teacher(wrapped)(torch.rand(3, 1, 8, 8))
+
+
+def test_an_exported_program_itself_is_no_network():
+    program = torch.export.export(network(2).eval(), (X,))
+    for given in (program, [program]):
+        with pytest.raises(ValueError, match=r"program.module\(\)"):
+            Teacher(given)
+    with pytest.raises(ValueError, match=r"program.module\(\)"):
+        Hinton(network(1), program)

@@ -10,7 +10,7 @@ from small import blobs, net
 from torch.utils.data import DataLoader, TensorDataset
 
 from kdtutor import Teacher, evaluate, fit
-from kdtutor.datasets import Data, Split
+from kdtutor.datasets import Data, Split, from_loaders
 from kdtutor.methods import CrossEntropy, Hinton
 
 PAIRS = TensorDataset(torch.rand(8, 1, 4, 4), torch.arange(8) % 3)
@@ -123,3 +123,69 @@ def test_a_network_that_ends_in_its_softmax_is_told_of(who):
 def test_logits_are_told_of_nothing(recwarn):
     fit(Hinton(net(0), net(1)), blobs(), 1, lr=0.01, progress=False)
     assert not [w for w in recwarn if "sum to 1" in str(w.message)]
+
+
+class Counted(CrossEntropy):
+    steps = 0
+
+    def terms(self, batch):
+        Counted.steps += 1
+        return super().terms(batch)
+
+
+def streamed(x, y):
+    part = lambda a, b: DataLoader(TensorDataset(a, b), 6)
+    return from_loaders(part(X, Y), part(x, y), part(X, Y), classes=3)
+
+
+X, Y = torch.rand(12, 16), torch.arange(12) % 3
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Data("mine", 3, Split(X, Y), Split(X, None)),
+        lambda: Data("mine", 3, Split(X, Y), Split(X[:, :4], Y)),
+        lambda: Data("mine", 3, Split(X, Y), Split(X.double(), Y)),
+        lambda: streamed(X[:, :4], Y),
+        lambda: streamed(X.double(), Y),
+    ],
+)
+def test_a_test_set_that_cannot_be_measured_is_found_before_training(make):
+    Counted.steps = 0
+    with pytest.raises(ValueError, match="the test examples of"):
+        fit(Counted(net()), make(), 1, progress=False)
+    assert not Counted.steps
+    fit(CrossEntropy(net()), make(), 1, progress=False, test=False)
+
+
+def test_a_validation_without_examples():
+    with pytest.raises(ValueError, match="without examples"):
+        fit(CrossEntropy(net()), blobs(), 1, validation=blobs().train.select([]), progress=False)
+
+
+def test_sparse_adam_is_one_sentence():
+    with pytest.raises(ValueError, match="sparse gradients only"):
+        fit(CrossEntropy(net()), blobs(), 1, optimizer=torch.optim.SparseAdam, progress=False)
+
+
+def test_labels_beyond_the_answers_where_nobody_named_the_classes():
+    y = (torch.arange(12) > 10).long() * 3  # the last one alone
+    with pytest.raises(ValueError, match="labels run from 0 to 3, but 3 classes allow 0 to 2"):
+        fit(CrossEntropy(net()), Data("mine", (), Split(X, y)), 1, batch_size=4, progress=False)
+    assert fit(CrossEntropy(net()), Data("mine", (), Split(X, Y)), 1, progress=False).rows
+
+
+@pytest.mark.parametrize("classes", [1, ()])
+def test_a_softmax_over_one_class(classes):
+    data = Data("mine", classes, Split(X, torch.zeros(12, dtype=torch.long)))
+    one = lambda: torch.nn.Linear(16, 1)
+    for method in (CrossEntropy(one()), Hinton(one(), one())):
+        with pytest.raises(ValueError, match="a single class.*nothing could be learned"):
+            fit(method, data, 1, progress=False)
+
+
+def test_a_teacher_without_weights():
+    student, teacher = (torch.nn.Linear(16, 3) for _ in range(2))
+    with pytest.raises(ValueError, match="device meta, which holds no weights"):
+        fit(Hinton(student, teacher.to("meta")), Data("mine", 3, Split(X, Y)), 1, progress=False)

@@ -201,6 +201,11 @@ def default_split(net: nn.Module) -> str:
     size = lambda pair: sum(p.numel() for p in pair[1].parameters())
     name, chain = max(chains, key=size, default=("", net))
     inside = [f"{name}.{child}".lstrip(".") for child, _ in chain.named_children()]
+    if not inside:
+        raise ValueError(
+            f"{type(net).__name__} has no layers inside, behind which the branches could part: ONE "
+            "needs a network of several layers."
+        )
     raise ValueError(
         f"{type(net).__name__} has no stages named layer1, layer2, ... behind the last but one of "
         f"which the branches could part: pass split=, the path of a layer, such as one of {inside}."

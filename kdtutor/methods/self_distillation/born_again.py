@@ -331,6 +331,7 @@ class DKPP(Offline):
         self.persistent, self.seed = bool(persistent), int(seed)
 
     def losses(self, outputs: Outputs):
+        _ = outputs.class_axis  # raises where there are no classes, so that none can be shuffled
         logits, keys = outputs.teacher_logits(), None
         if self.persistent:
             if outputs.batch.index is None:

@@ -326,3 +326,8 @@ def test_devices_that_differ_are_both_named():
     for wrong in (some._replace(x=some.x.to("meta")), some._replace(y=some.y.to("meta"))):
         with pytest.raises(ValueError, match="(?s)meta.*cpu"):
             ONE(small()).terms(wrong)
+
+
+def test_a_network_of_one_layer_has_nothing_to_part_behind():
+    with pytest.raises(ValueError, match="Linear has no layers inside"):
+        ONE(torch.nn.Linear(6, 3), example=torch.rand(2, 6))

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdtutor import Teacher, fit
-from kdtutor.datasets import Batch, load
+from kdtutor.datasets import Batch, Data, Split, load
 from kdtutor.methods import CWTM, DKPP, BornAgain, CrossEntropy, catalog, find, generations
 from kdtutor.methods.self_distillation.born_again import (
     cwtm_loss,
@@ -23,6 +23,7 @@ from kdtutor.methods.self_distillation.born_again import (
 )
 from kdtutor.models import mlp
 from kdtutor.softening import soften
+from kdtutor.tasks import MultiLabel, Regression
 
 
 def logits(*shape, seed=0, scale=3.0):
@@ -370,3 +371,15 @@ def test_confidence_weights_stay_finite_at_the_ends_of_float32():
 def test_one_row_without_a_batch_is_refused():
     with pytest.raises(ValueError, match=r"\(3,\).*\(batch, classes\)"):
         permute_dark_knowledge(torch.tensor([0.2, 0.3, 0.5]))
+
+
+@pytest.mark.parametrize("task", [MultiLabel(), Regression()])
+def test_without_classes_nothing_can_be_shuffled(task):
+    """A softmax over independent numbers would be trained on without a word."""
+    y = torch.rand(12, 3).round() if isinstance(task, MultiLabel) else torch.rand(12, 3)
+    data = Data(
+        "mine", 3 if isinstance(task, MultiLabel) else (), Split(torch.rand(12, 4), y), task=task
+    )
+    two = [mlp((8,), inputs=4, classes=3) for _ in range(2)]
+    with pytest.raises(ValueError, match="no softmax"):
+        fit(DKPP(*two), data, 1, batch_size=6, progress=False)
