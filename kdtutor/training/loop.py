@@ -21,7 +21,7 @@ from .extend import Extension
 from .history import History
 from .plan import learners, share_epochs
 from .prepare import prepare
-from .processes import check_shares, join, same_start, told, warn_of_shares
+from .processes import check_shares, join, meet, same_start, told, warn_of_shares
 from .rates import Scheduler, check_schedule
 from .record import Keeping, Record
 from .schedules import Unsaid, UnsaidCount, cosine, optimizer_factory
@@ -244,7 +244,9 @@ def fit(
             return record.interrupted(epochs)
         except torch.OutOfMemoryError as error:
             raise out_of_memory(error, batch_size, precision, record) from error
-    return record.finish(test, epochs)
+    history = record.finish(test, epochs)
+    meet()
+    return history
 
 
 def _tell(hear: Callable[[dict], Any], row: dict) -> None:

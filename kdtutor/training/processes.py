@@ -47,6 +47,12 @@ def _leave() -> None:
         dist.destroy_process_group()
 
 
+def meet() -> None:
+    """Waits for the others, so that nobody leaves while another still reads what was sent."""
+    if count() > 1:
+        talk(dist.all_reduce, torch.zeros(1))
+
+
 def share(batch: Batch) -> tuple[Batch, float]:
     """This process's rows of a batch, and the weight of their mean in the mean over all.
 

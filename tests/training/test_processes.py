@@ -1,6 +1,8 @@
 """Several processes train one run together, over gloo on this machine, with an unchanged script."""
 
+import contextlib
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -30,11 +32,18 @@ def start(what: str, folder: Path, processes: int = 2) -> subprocess.CompletedPr
     )
 
 
+def free_port() -> int:
+    """A port below those that the system gives away, so that nobody takes it until it is used."""
+    for port in random.SystemRandom().sample(range(20000, 30000), 100):
+        with socket.socket() as free, contextlib.suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return port
+    pytest.fail("no port is free")
+
+
 def by_hand(what: str, folder: Path) -> list[subprocess.Popen]:
     """Two processes that nobody watches over: how each ends by itself."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     env |= {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     begun = [
