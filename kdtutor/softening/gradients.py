@@ -40,7 +40,7 @@ def distillation_gradient(
     q^T is the student's soft answer and p^T the teacher's.
 
     Args:
-        student_logits, teacher_logits: (B, C).
+        student_logits, teacher_logits: (B, C), or (S, B, C) of S networks; the classes are last.
         temperature: T, finite and > 0.
         scaled: With the factor T^2; without it the loss is plain soft cross-entropy at T, and its
             gradient (q^T - p^T) / T.
@@ -74,10 +74,10 @@ def matching_gradient(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     It is the gradient of (1/2C) ||z_s - z_t||^2 with both rows centred to mean 0.
 
     Args:
-        student_logits, teacher_logits: (B, C).
+        student_logits, teacher_logits: (B, C), or (S, B, C) of S networks; the classes are last.
 
     Returns:
-        (B, C).
+        The same shape.
 
     Raises:
         ValueError: For shapes that differ, or have more axes.
@@ -102,10 +102,10 @@ def matching_gradient(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
 
 def _check_rows(logits: Tensor) -> None:
     """Raises ``ValueError`` for answers at places, whose classes lie on another axis."""
-    if logits.ndim > 2:
+    if logits.ndim > 3:
         raise ValueError(
-            f"logits of shape {tuple(logits.shape)}: expected (B, C), one answer per example; of "
-            "answers (B, C, H, W) each place is one, z.movedim(1, -1).flatten(0, -2)."
+            f"logits of shape {tuple(logits.shape)}: expected (B, C), one answer per example, or "
+            "(S, B, C) of S networks; of answers (B, C, H, W) each place is one, z.movedim(1, -1).flatten(0, -2)."
         )
 
 
