@@ -105,7 +105,8 @@ def _check_rows(logits: Tensor) -> None:
     if logits.ndim > 3:
         raise ValueError(
             f"logits of shape {tuple(logits.shape)}: expected (B, C), one answer per example, or "
-            "(S, B, C) of S networks; of answers (B, C, H, W) each place is one, z.movedim(1, -1).flatten(0, -2)."
+            "(S, B, C) of S networks; of answers (B, C, H, W) each place is one, "
+            "z.movedim(1, -1).flatten(0, -2)."
         )
 
 
