@@ -15,6 +15,14 @@ class ProcessLost(SystemExit):
     """
 
 
+_lost: list[str] = []  # what was said of a process that is gone
+
+
+def broken() -> bool:
+    """Did a process of this run end, so that nothing can be exchanged any more?"""
+    return bool(_lost)
+
+
 def count() -> int:
     """How many processes train together; 1 alone."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
@@ -30,6 +38,7 @@ def talk(exchange: Callable, *what) -> None:
     try:
         exchange(*what)
     except RuntimeError as error:
+        _lost.append(str(error))
         said = str(error).strip().splitlines()[0][:120] if str(error).strip() else "nothing"
         raise ProcessLost(
             f"kdtutor: process {rank()} of {count()} ends, for another one ended or hangs (its own "

@@ -8,6 +8,7 @@ all networks stay equal; the first process measures, writes and shows. Batch sta
 
 import atexit
 import os
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from ..datasets import Batch, Split
 from ..datasets.batch import leaves, tree_map
 from ..distiller import Distiller
-from ..distiller.processes import ProcessLost, count, rank, talk
+from ..distiller.processes import ProcessLost, broken, count, rank, talk
 
 STARTED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what torchrun sets
 AVERAGED = (torch.float64, torch.float32, torch.float16, torch.bfloat16)  # types of statistics
@@ -43,6 +44,11 @@ def join() -> None:
 
 
 def _leave() -> None:
+    if broken():
+        # Threads of torch's that still wait for the lost process would abort this one.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
     if dist.is_initialized():
         dist.destroy_process_group()
 
