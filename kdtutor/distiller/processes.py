@@ -8,14 +8,17 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+_lost: list[str] = []  # what was said of a process that is gone
+
 
 class ProcessLost(SystemExit):
     """Another process of the run ended, so that this one cannot go on: it ends with one line, too,
     for the story is in the other's.
     """
 
-
-_lost: list[str] = []  # what was said of a process that is gone
+    def __init__(self, said: str):
+        super().__init__(said)
+        _lost.append(said)
 
 
 def broken() -> bool:
@@ -38,7 +41,6 @@ def talk(exchange: Callable, *what) -> None:
     try:
         exchange(*what)
     except RuntimeError as error:
-        _lost.append(str(error))
         said = str(error).strip().splitlines()[0][:120] if str(error).strip() else "nothing"
         raise ProcessLost(
             f"kdtutor: process {rank()} of {count()} ends, for another one ended or hangs (its own "

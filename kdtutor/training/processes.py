@@ -7,6 +7,8 @@ all networks stay equal; the first process measures, writes and shows. Batch sta
 """
 
 import atexit
+import contextlib
+import logging
 import os
 import sys
 import warnings
@@ -44,13 +46,19 @@ def join() -> None:
 
 
 def _leave() -> None:
-    if broken():
-        # Threads of torch's that still wait for the lost process would abort this one.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(1)
-    if dist.is_initialized():
-        dist.destroy_process_group()
+    """Ends with the others, and at once: torch's threads now and then abort a process while Python
+    takes itself apart, and its launcher then calls the whole run failed.
+    """
+    if not dist.is_initialized():
+        return
+    failed = broken() or getattr(sys, "last_value", None) is not None
+    if not failed:
+        with contextlib.suppress(RuntimeError):  # somebody failed, who says so
+            dist.all_reduce(torch.zeros(1))
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(int(failed))
 
 
 def meet() -> None:
