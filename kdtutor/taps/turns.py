@@ -67,7 +67,9 @@ def turned(layer: str, value: Tensor) -> Tensor:
         )
     if word == TOKENS:
         return value.movedim(-1, 1)
-    h, w, front = (int(number or 0) for number in _PATCHES.fullmatch(word).groups())  # type: ignore[union-attr]
+    patches = _PATCHES.fullmatch(word)
+    assert patches is not None  # ``turn_of`` knows no other words
+    h, w, front = (int(number or 0) for number in patches.groups())
     if value.shape[1] != h * w + front:
         raise ValueError(
             f"layer {layer!r} gives {shape}, {value.shape[1]} tokens, but {h} x {w} patches behind "

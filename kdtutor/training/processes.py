@@ -3,7 +3,8 @@ script that says nothing of it.
 
 Every process makes the same batches and takes its share of each; gradients are averaged, so that
 all networks stay equal; the first process measures, writes and shows. Batch statistics
-(BatchNorm) and losses that relate the examples of a batch see a process's share alone.
+(BatchNorm) and losses that relate the examples of a batch see a process's share alone. The script
+ends with status 0, or 1 after an error that nobody caught; its own, ``sys.exit(3)``, is lost.
 """
 
 import atexit
